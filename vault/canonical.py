@@ -1,0 +1,21 @@
+"""One byte form for hashing, signing and associated data, so that two different things never read the same."""
+
+import struct
+from typing import Any
+
+import rfc8785
+
+_LENGTH = struct.Struct(">I")
+
+
+def framed(*parts: bytes) -> bytes:
+    """Each part behind its length (unsigned 32 bits, big-endian): no two lists of parts give the same bytes."""
+    return b"".join([_LENGTH.pack(len(part)) + part for part in parts])
+
+
+def canonical_json(value: Any) -> bytes:
+    """RFC 8785 bytes of a JSON value. Raises ValueError for what JSON cannot hold exactly."""
+    try:
+        return rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, TypeError) as error:
+        raise ValueError("not canonical JSON") from error
