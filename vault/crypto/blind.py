@@ -1,0 +1,18 @@
+"""Keyed 128-bit tags: the same thing gives the same tag, and without the key a tag tells and finds nothing.
+
+BLAKE2b with key and personal label (RFC 7693; ADR 0020). Parts are framed, so (a, bc) and (ab, c) differ; a label keeps
+one use of a key from another; the key is one per kind (threats A17). Docs: docs/formats/tags.md.
+"""
+
+import hashlib
+from typing import Final
+
+from vault.canonical import framed
+from vault.crypto.mac import check_key, person
+
+TAG_BYTES: Final = 16  # 2**64 tags before two are likely to meet; a table of people has far fewer
+
+
+def tag(key: bytes, label: str, *parts: bytes) -> bytes:
+    """16 bytes for `label` and `parts`. `label` is at most 16 printable ASCII letters."""
+    return hashlib.blake2b(framed(*parts), digest_size=TAG_BYTES, key=check_key(key), person=person(label)).digest()

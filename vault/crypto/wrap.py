@@ -1,0 +1,68 @@
+"""A data key wrapped for a purpose, and the commitment that every wrap of it vouches for. Bytes: docs/formats/wraps.md.
+
+Knows masks and numbers, not what they mean. Three steps, each one function:
+  derive   data key -> field key 32 | commitment 32, bound to compartment, subject, purposes and generation
+  wrap     AES-256-GCM of the data key under a key derived from the epoch key and the subject; the nonce is the front of
+           the commitment, itself the output of a PRF under the fresh data key (ADR 0022)
+  unwrap   the data key, and then the commitment compared in constant time before anything is opened (threats A11)
+How many wraps there are is in none of the contexts: taking one away leaves the others as they are.
+"""
+
+import hmac
+import struct
+from typing import Final, NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from vault.crypto.aead import NONCE_BYTES, TAG_BYTES
+from vault.crypto.derive import KEY_BYTES, expand
+from vault.errors import Unreadable
+
+COMMITMENT_BYTES: Final = 32
+WRAP_BYTES: Final = KEY_BYTES + TAG_BYTES
+
+_COMPARTMENT: Final = struct.Struct(">2s16s16sQH")  # 'C1' | compartment id | subject | purposes | generation
+_WRAP_KEY: Final = struct.Struct(">2s16sBH")  # 'K1' | subject | purpose | epoch
+_WRAP: Final = struct.Struct(">2s16s16sQH32sBH")  # 'W1' | compartment id | subject | purposes | generation | commitment | purpose | epoch
+
+
+class Place(NamedTuple):
+    """What a data key belongs to; every part is bound into the key itself."""
+
+    compartment_id: bytes  # 16 random bytes
+    subject: bytes  # the 16 bytes of the subject id
+    purposes: int  # mask of the purposes that the values were collected for
+    generation: int
+
+
+def keys_of(data_key: bytes, place: Place) -> tuple[bytes, bytes]:
+    """(field key, commitment) of a data key in its place."""
+    both = expand(data_key, _COMPARTMENT.pack(b"C1", *place), KEY_BYTES + COMMITMENT_BYTES)
+    return both[:KEY_BYTES], both[KEY_BYTES:]
+
+
+def wrapping_key(epoch_key: bytes, subject: bytes, purpose: int, epoch: int) -> AESGCM:
+    """The cipher that wraps this subject's data keys for one purpose in one epoch. Not to be kept beyond the call."""
+    return AESGCM(expand(epoch_key, _WRAP_KEY.pack(b"K1", subject, purpose, epoch)))
+
+
+def wrap(cipher: AESGCM, data_key: bytes, place: Place, commitment: bytes, purpose: int, epoch: int) -> bytes:
+    """48 bytes: the data key sealed for `purpose`. `cipher` is `wrapping_key(...)` of the same purpose and epoch."""
+    context = _WRAP.pack(b"W1", *place, commitment, purpose, epoch)
+    return cipher.encrypt(commitment[:NONCE_BYTES], data_key, context)
+
+
+def unwrap(cipher: AESGCM, blob: bytes, place: Place, commitment: bytes, purpose: int, epoch: int) -> bytes:
+    """The field key. Raises `Unreadable` if the wrap is not of this place, or the data key is not the committed one."""
+    if len(blob) != WRAP_BYTES or len(commitment) != COMMITMENT_BYTES:
+        raise Unreadable
+    context = _WRAP.pack(b"W1", *place, commitment, purpose, epoch)
+    try:
+        data_key = cipher.decrypt(commitment[:NONCE_BYTES], blob, context)
+    except InvalidTag:
+        raise Unreadable from None
+    field_key, derived = keys_of(data_key, place)
+    if not hmac.compare_digest(derived, commitment):
+        raise Unreadable
+    return field_key
