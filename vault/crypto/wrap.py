@@ -19,6 +19,9 @@ from vault.crypto.aead import NONCE_BYTES, TAG_BYTES
 from vault.crypto.derive import KEY_BYTES, expand
 from vault.errors import Unreadable
 
+WrappingKey = AESGCM
+"""A ready cipher of one subject, purpose and epoch. Other rooms pass it on; they do not look inside."""
+
 COMMITMENT_BYTES: Final = 32
 WRAP_BYTES: Final = KEY_BYTES + TAG_BYTES
 
@@ -42,18 +45,18 @@ def keys_of(data_key: bytes, place: Place) -> tuple[bytes, bytes]:
     return both[:KEY_BYTES], both[KEY_BYTES:]
 
 
-def wrapping_key(epoch_key: bytes, subject: bytes, purpose: int, epoch: int) -> AESGCM:
+def wrapping_key(epoch_key: bytes, subject: bytes, purpose: int, epoch: int) -> WrappingKey:
     """The cipher that wraps this subject's data keys for one purpose in one epoch. Not to be kept beyond the call."""
-    return AESGCM(expand(epoch_key, _WRAP_KEY.pack(b"K1", subject, purpose, epoch)))
+    return WrappingKey(expand(epoch_key, _WRAP_KEY.pack(b"K1", subject, purpose, epoch)))
 
 
-def wrap(cipher: AESGCM, data_key: bytes, place: Place, commitment: bytes, purpose: int, epoch: int) -> bytes:
+def wrap(cipher: WrappingKey, data_key: bytes, place: Place, commitment: bytes, purpose: int, epoch: int) -> bytes:
     """48 bytes: the data key sealed for `purpose`. `cipher` is `wrapping_key(...)` of the same purpose and epoch."""
     context = _WRAP.pack(b"W1", *place, commitment, purpose, epoch)
     return cipher.encrypt(commitment[:NONCE_BYTES], data_key, context)
 
 
-def unwrap(cipher: AESGCM, blob: bytes, place: Place, commitment: bytes, purpose: int, epoch: int) -> bytes:
+def unwrap(cipher: WrappingKey, blob: bytes, place: Place, commitment: bytes, purpose: int, epoch: int) -> bytes:
     """The field key. Raises `Unreadable` if the wrap is not of this place, or the data key is not the committed one."""
     if len(blob) != WRAP_BYTES or len(commitment) != COMMITMENT_BYTES:
         raise Unreadable

@@ -5,13 +5,12 @@ The root key comes from a key file (64 hex digits) or from a passphrase file thr
 outside the data folder, belongs to its reader and is closed to everyone else; an open one is refused, not repaired.
 """
 
-import os
-import stat
 from pathlib import Path
 from typing import Final, NoReturn, Self
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
+from vault import durable
 from vault.crypto import aead
 from vault.crypto.derive import KEY_BYTES, derive
 from vault.errors import ConfigError, Unreadable
@@ -42,7 +41,7 @@ class LocalKeyService:
     def from_key_file(cls, path: Path) -> Self:
         """The service of a key file. Raises `ConfigError` if it is missing, open to others, or not 64 hex digits."""
         try:
-            root = bytes.fromhex(_read_private(path).decode("ascii").strip())
+            root = bytes.fromhex(_read(path).decode("ascii").strip())
         except ValueError:
             root = b""
         if len(root) != KEY_BYTES:
@@ -52,7 +51,7 @@ class LocalKeyService:
     @classmethod
     def from_passphrase_file(cls, path: Path, salt: bytes) -> Self:
         """The service of a passphrase file; `salt` is 16 random bytes kept with the key store. Takes about 0.2 s."""
-        passphrase = _read_private(path).rstrip(b"\r\n")
+        passphrase = _read(path).rstrip(b"\r\n")
         if len(passphrase) < MIN_PASSPHRASE_BYTES:
             raise ConfigError(f"the passphrase file holds fewer than {MIN_PASSPHRASE_BYTES} bytes; use a whole sentence")
         if len(salt) != SALT_BYTES:
@@ -84,30 +83,15 @@ class LocalKeyService:
 
 def make_key_file(path: Path) -> None:
     """Writes a new random root key, readable by its owner only. Raises FileExistsError rather than replace one."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(random_bytes(KEY_BYTES).hex().encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    durable.create(path, random_bytes(KEY_BYTES).hex().encode() + b"\n")
 
 
 def _context(key_name: str) -> bytes:
     return b"keyservice/1|" + key_name.encode()
 
 
-def _read_private(path: Path) -> bytes:
-    """The bytes of a small regular file that only its owner may touch."""
+def _read(path: Path) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        raise ConfigError("the key file or passphrase file cannot be read; check that it exists and is no link") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
-            raise ConfigError("the key file is open to other users; run `chmod 600` on it")
-        return file.read(MAX_FILE_BYTES)
+        return durable.read_private(path, MAX_FILE_BYTES)
+    except (FileNotFoundError, Unreadable):
+        raise ConfigError(f"there is no key or passphrase in {path}; check the path") from None

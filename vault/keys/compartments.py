@@ -1,0 +1,251 @@
+"""A subject's wrapped data keys: read, made, opened, and taken away purpose by purpose. Bytes: docs/formats/wraps.md.
+
+Promises: a wrap opens only with the key of its purpose and epoch, for its subject and its place (threats A13, A22); all
+wraps of a compartment give one data key (A21); taking one away leaves the others byte for byte. The key derived from an
+epoch key and a subject lives for one `Opener`, and an `Opener` lives for one journey.
+
+Must not know what a field is, nor a database: a row of wraps comes in as bytes and goes out as bytes.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, NoReturn
+from uuid import UUID
+
+from vault.catalogue.numbers import RIGHTS, bits
+from vault.crypto.aead import Aead
+from vault.crypto.wrap import COMMITMENT_BYTES, WRAP_BYTES, Place, WrappingKey, keys_of, unwrap, wrap, wrapping_key
+from vault.errors import Unreadable
+from vault.ids import random_bytes
+from vault.keys.keyring import Keyring
+
+FORMAT: Final = 1
+ID_BYTES: Final = 16
+DATA_KEY_BYTES: Final = 32
+MAX_GENERATION: Final = 2**15 - 1  # the column is a PostgreSQL smallint
+MAX_ROW_BYTES: Final = 1 << 20  # some 300 compartments of 60 purposes; real rows stay under a few kilobytes
+
+_HEAD: Final = struct.Struct(f">{ID_BYTES}sQH{COMMITMENT_BYTES}sB")
+_WRAP: Final = struct.Struct(f">BH{WRAP_BYTES}s")
+
+
+class Wrap(NamedTuple):
+    """A data key sealed for one purpose in one epoch."""
+
+    purpose: int
+    epoch: int
+    blob: bytes
+
+
+class Wrapped(NamedTuple):
+    """A compartment as stored. `purposes` is the set it was collected for, and stays when a wrap is taken away."""
+
+    compartment_id: bytes
+    purposes: int
+    generation: int
+    commitment: bytes
+    wraps: tuple[Wrap, ...]
+
+    @property
+    def held(self) -> int:
+        """Mask of the purposes that still have a wrap; `rights` is no bit."""
+        mask = 0
+        for wrapped in self.wraps:
+            if wrapped.purpose != RIGHTS:
+                mask |= 1 << wrapped.purpose
+        return mask
+
+    @property
+    def whole(self) -> bool:
+        """True while no wrap was taken away: only then may the compartment take new values."""
+        return self.held == self.purposes
+
+
+class Compartment:
+    """An opened compartment: the cipher of its fields, and what they are bound to. Cannot be pickled or copied."""
+
+    __slots__ = ("aead", "commitment", "compartment_id", "generation", "purposes", "subject")
+
+    def __init__(self, subject: UUID, wrapped: Wrapped, field_key: bytes) -> None:
+        """Made by `Opener` alone."""
+        self.subject = subject
+        self.compartment_id = wrapped.compartment_id
+        self.purposes = wrapped.purposes
+        self.generation = wrapped.generation
+        self.commitment = wrapped.commitment
+        self.aead = Aead(field_key)
+
+    def __repr__(self) -> str:
+        return f"Compartment(purposes={self.purposes:#x}, generation={self.generation})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an opened compartment does not leave its process; send the wrapped one")
+
+
+# --- the row --------------------------------------------------------------------------------------------------------
+
+
+def parse_wraps(row: bytes) -> tuple[Wrapped, ...]:
+    """The compartments of a row. Raises `Unreadable` unless `pack_wraps` could have made exactly these bytes."""
+    end = len(row)
+    if not 0 < end <= MAX_ROW_BYTES or row[0] != FORMAT:
+        raise Unreadable
+    found: list[Wrapped] = []
+    offset = 1
+    while offset < end:
+        body = offset + _HEAD.size
+        if body > end:
+            raise Unreadable
+        compartment_id, purposes, generation, commitment, count = _HEAD.unpack_from(row, offset)
+        offset = body + count * _WRAP.size
+        if offset > end:
+            raise Unreadable
+        wraps = tuple(map(Wrap._make, _WRAP.iter_unpack(row[body:offset])))
+        found.append(Wrapped(compartment_id, purposes, generation, commitment, wraps))
+    _check(found)
+    return tuple(found)
+
+
+def pack_wraps(compartments: Iterable[Wrapped]) -> bytes:
+    """The row of these compartments, in their order. Raises `Unreadable` for what `parse_wraps` would not take."""
+    kept = list(compartments)
+    _check(kept)
+    parts = [bytes((FORMAT,))]
+    for one in kept:
+        parts.append(_HEAD.pack(*one[:4], len(one.wraps)))
+        parts.extend(_WRAP.pack(*wrapped) for wrapped in one.wraps)
+    return b"".join(parts)
+
+
+def _check(compartments: Sequence[Wrapped]) -> None:
+    """One form for one meaning: wraps ascend by purpose, are for purposes of the set, and end with `rights`."""
+    if len({one.compartment_id for one in compartments}) != len(compartments):
+        raise Unreadable
+    if len({one[1:3] for one in compartments}) != len(compartments):  # (purposes, generation) is the key of its values
+        raise Unreadable
+    for one in compartments:
+        allowed, previous = one.purposes, -1
+        if allowed >> RIGHTS or one.generation > MAX_GENERATION or not one.wraps or one.wraps[-1].purpose != RIGHTS:
+            raise Unreadable
+        allowed |= 1 << RIGHTS
+        for purpose, _, _ in one.wraps:
+            if purpose <= previous or not allowed >> purpose & 1:
+                raise Unreadable
+            previous = purpose
+
+
+def without(
+    compartments: Iterable[Wrapped], mask: int
+) -> tuple[tuple[Wrapped, ...], tuple[tuple[bytes, int], ...]]:
+    """What is left when the wraps of the purposes in `mask` go, and (compartment id, purpose) of each wrap that went.
+
+    A compartment that loses its last purpose goes whole, its `rights` wrap too. One that was made without purposes stays.
+    """
+    left: list[Wrapped] = []
+    removed: list[tuple[bytes, int]] = []
+    for one in compartments:
+        if not one.held & mask:
+            left.append(one)
+            continue
+        stays = tuple(w for w in one.wraps if w.purpose == RIGHTS or not mask >> w.purpose & 1)
+        if stays[0].purpose == RIGHTS:
+            stays = ()
+        else:
+            left.append(one._replace(wraps=stays))
+        kept = {w.purpose for w in stays}
+        removed.extend((one.compartment_id, w.purpose) for w in one.wraps if w.purpose not in kept)
+    return tuple(left), tuple(removed)
+
+
+# --- opening --------------------------------------------------------------------------------------------------------
+
+
+class Opener:
+    """Opens and makes compartments of one subject within one journey; derives a purpose's wrapping key once."""
+
+    __slots__ = ("_ciphers", "_keyring", "_subject")
+
+    def __init__(self, keyring: Keyring, subject: UUID) -> None:
+        """Nothing is fetched or derived until a compartment asks for it."""
+        self._keyring = keyring
+        self._subject = subject
+        self._ciphers: dict[tuple[int, int], WrappingKey] = {}
+
+    def create(self, purposes: int, generation: int) -> tuple[Wrapped, Compartment]:
+        """A new compartment, wrapped for each of its purposes and for `rights`. No purposes: for `rights` alone.
+
+        Raises `Unavailable` if the key of one of its purposes is not held here.
+        """
+        if purposes < 0 or purposes >> RIGHTS or not 0 <= generation <= MAX_GENERATION:
+            raise ValueError("not a set of purposes, or not a generation")
+        data_key = random_bytes(DATA_KEY_BYTES)
+        place = Place(random_bytes(ID_BYTES), self._subject.bytes, purposes, generation)
+        field_key, commitment = keys_of(data_key, place)
+        wraps = []
+        for purpose in (*bits(purposes), RIGHTS):
+            epoch, epoch_key = self._keyring.epoch(purpose)
+            cipher = self._ciphers.get((purpose, epoch)) or self._derive(epoch_key, purpose, epoch)
+            wraps.append(Wrap(purpose, epoch, wrap(cipher, data_key, place, commitment, purpose, epoch)))
+        wrapped = Wrapped(place.compartment_id, purposes, generation, commitment, tuple(wraps))
+        return wrapped, Compartment(self._subject, wrapped, field_key)
+
+    def open(self, wrapped: Wrapped, purpose: int) -> Compartment:
+        """The compartment, opened for `purpose` (which may be RIGHTS).
+
+        Raises `Unreadable` if it has no such wrap or the wrap is not of this place; `Unavailable` if the key of the
+        purpose is not held here. No other key is ever tried (threats A14).
+        """
+        for kept, epoch, blob in wrapped.wraps:
+            if kept == purpose:
+                break
+        else:
+            raise Unreadable
+        cipher = self._ciphers.get((purpose, epoch))
+        if cipher is None:
+            cipher = self._derive(self._keyring.epoch_key(purpose, epoch), purpose, epoch)
+        place = Place(wrapped.compartment_id, self._subject.bytes, wrapped.purposes, wrapped.generation)
+        return Compartment(
+            self._subject, wrapped, unwrap(cipher, blob, place, wrapped.commitment, purpose, epoch)
+        )
+
+    def _derive(self, epoch_key: bytes, purpose: int, epoch: int) -> WrappingKey:
+        cipher = wrapping_key(epoch_key, self._subject.bytes, purpose, epoch)
+        self._ciphers[purpose, epoch] = cipher
+        return cipher
+
+    def __repr__(self) -> str:
+        return "Opener(...)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("derived keys do not leave their process")
+
+
+def create(keyring: Keyring, subject: UUID, purposes: int, generation: int) -> tuple[Wrapped, Compartment]:
+    """`Opener.create`, for one compartment."""
+    return Opener(keyring, subject).create(purposes, generation)
+
+
+def open_compartment(keyring: Keyring, subject: UUID, wrapped: Wrapped, purpose: int) -> Compartment:
+    """`Opener.open`, for one compartment."""
+    return Opener(keyring, subject).open(wrapped, purpose)
+
+
+def purposes_with_wraps(compartments: Iterable[Wrapped]) -> int:
+    """Mask of the purposes that still open something of the subject."""
+    mask = 0
+    for one in compartments:
+        mask |= one.held
+    return mask
+
+
+def newest(compartments: Iterable[Wrapped], purposes: int) -> Wrapped | None:
+    """The compartment of exactly this set that takes new values: the highest generation, if no wrap was taken away."""
+    last = max((one for one in compartments if one.purposes == purposes), key=lambda one: one.generation, default=None)
+    return last if last is not None and last.whole else None
+
+
+def next_generation(compartments: Iterable[Wrapped], marked: Iterable[int], purposes: int) -> int:
+    """The generation of a new compartment of this set: above every one that has wraps or is `marked` in the state."""
+    known = [one.generation for one in compartments if one.purposes == purposes]
+    return max([*known, *marked], default=0) + 1
+

@@ -1,0 +1,192 @@
+"""The keys that this process holds, opened in memory: fetched by name from the key store, and from nowhere else.
+
+Promises: a process gets only the names that it was opened for (design section 2, promise 2); a key of an unknown epoch
+is asked for once more in the store and then refused, no other key is tried (threats A14); nothing here prints, pickles
+or copies a key. CPython cannot wipe memory: a key may live on in a freed page until the process ends (docs/threat-model.md).
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final, NoReturn
+
+from vault.catalogue.numbers import RIGHTS
+from vault.clock import Clock, Micros, SystemClock, isoformat
+from vault.crypto.signing import ALGORITHM, Signer
+from vault.errors import NotFound, Unavailable
+from vault.ids import random_bytes
+from vault.keys import names as named
+from vault.keys.keystore import KEY_BYTES, Held, KeyStore
+
+ALL: Final = ("*",)  # one-process mode: every name
+
+
+class Keyring:
+    """Opened keys by name and version. Made by bootstrap, once a process."""
+
+    def __init__(self, keystore: KeyStore, *, beside_database: bool = True, clock: Clock | None = None) -> None:
+        """Holds nothing until `open`. `beside_database`: a copy of the database's disk holds the key store, too."""
+        self._store = keystore
+        self._clock: Clock = clock or SystemClock()
+        self._beside = beside_database
+        self._allowed: tuple[str, ...] = ()
+        self._held: dict[str, dict[int, Held]] = {}
+        self._epochs: dict[int, dict[int, bytes]] = {}
+        self._newest: dict[int, tuple[int, bytes]] = {}
+        self._signers: dict[str, Signer] = {}
+
+    # --- what is held -----------------------------------------------------------------------------------------------
+
+    def open(self, names: Iterable[str] = ALL) -> None:
+        """Lets this process hold these names and no others, and fetches those that exist. A name may end in `*`."""
+        self._allowed = tuple(names)
+        for held in (self._held, self._epochs, self._newest, self._signers):
+            held.clear()
+        for name in self._store.names():
+            if self._may(name) and not name.startswith(named.PASSING):
+                self._fetch(name)
+
+    def ensure(self, purposes: Iterable[int], kinds: Iterable[str]) -> list[str]:
+        """Makes what a vault with these purposes and identifier kinds needs and never had; answers the new names.
+
+        Raises `Unavailable` if one of them was made once and is missing now.
+        """
+        needed = [named.epochs(purpose) for purpose in (*purposes, RIGHTS)]
+        needed += [named.index(kind) for kind in kinds]
+        needed += [*named.LASTING, *(named.signing(use) for use in named.SIGNING_USES)]
+        made = self._store.ensure(list(dict.fromkeys(needed)), self._clock.now())
+        for name in made:
+            if self._may(name):
+                self._fetch(name)
+        return made
+
+    def holds(self, purpose: int) -> bool:
+        """True if this process can open compartments for `purpose` (or RIGHTS)."""
+        return purpose in self._newest
+
+    @property
+    def protection(self) -> str:
+        """`none` when whoever copies the database's disk copies the key store with it, else `separate`."""
+        return "none" if self._beside else "separate"
+
+    # --- epoch keys -------------------------------------------------------------------------------------------------
+
+    def epoch(self, purpose: int) -> tuple[int, bytes]:
+        """The newest epoch of a purpose and its key. Raises `Unavailable` if it is not held."""
+        found = self._newest.get(purpose)
+        if found is None:
+            self._versions(named.epochs(purpose))
+            found = self._newest[purpose]
+        return found
+
+    def epoch_key(self, purpose: int, epoch: int) -> bytes:
+        """The key of one epoch. Raises `Unavailable` if it is not held, whatever the reason."""
+        keys = self._epochs.get(purpose)
+        key = keys.get(epoch) if keys is not None else None
+        return key if key is not None else self.key_version(named.epochs(purpose), epoch)
+
+    # --- all other keys ---------------------------------------------------------------------------------------------
+
+    def key(self, name: str) -> bytes:
+        """The newest key of that name. Raises `Unavailable` if it is not held."""
+        versions = self._versions(name)
+        return versions[max(versions)].key
+
+    def newest_version(self, name: str) -> int:
+        """The number of the newest key of that name. Raises `Unavailable` if none is held."""
+        return max(self._versions(name))
+
+    def key_version(self, name: str, version: int) -> bytes:
+        """One version of a key; another process may have made it just now. Raises `Unavailable` if it is not held."""
+        held = self._versions(name).get(version) or self._fetch(name).get(version)
+        if held is None:
+            raise Unavailable("a key of that version is not held here")
+        return held.key
+
+    def signer(self, use: str) -> Signer:
+        """The newest signing key of a use. Raises `Unavailable` if it is not held."""
+        signer = self._signers.get(use)
+        if signer is None:
+            signer = self._signers[use] = Signer(use, self.key(named.signing(use)))
+        return signer
+
+    def public_keys(self) -> list[dict[str, Any]]:
+        """Every public key that ever signed and is kept: {use, key_id, algorithm, public, valid_from, valid_until?}."""
+        listed = []
+        for use in named.SIGNING_USES:
+            versions = sorted(self._versions(named.signing(use)).items())
+            ends: list[Micros | None] = [held.made_at for _, held in versions[1:]]
+            for (_, held), until in zip(versions, [*ends, None], strict=True):
+                listed.append(_public(Signer(use, held.key), held.made_at, until))
+        return listed
+
+    # --- making and destroying --------------------------------------------------------------------------------------
+
+    def make(self, name: str) -> int:
+        """Makes a new random key (a first one, or the next version); durable when this returns. Answers its version."""
+        self._check(name)
+        version = self._store.add(name, random_bytes(KEY_BYTES), self._clock.now())
+        if not name.startswith(named.PASSING):
+            self._fetch(name)
+        return version
+
+    def destroy(self, name: str, version: int | None = None) -> None:
+        """Destroys a key, or one version of it, in the store and here. Other processes drop it when they reopen."""
+        self._check(name)
+        self._store.destroy(name, version)
+        self._forget(name)
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _versions(self, name: str) -> dict[int, Held]:
+        return self._held.get(name) or self._fetch(name)
+
+    def _fetch(self, name: str) -> dict[int, Held]:
+        """Reads one name anew from the store."""
+        self._check(name)
+        try:
+            versions = self._store.held(name)
+        except NotFound:
+            raise Unavailable("a key that is needed is not in the key store") from None
+        if name.startswith(named.PASSING):
+            return versions
+        self._forget(name)
+        self._held[name] = versions
+        purpose = named.purpose_of(name)
+        if purpose is not None:
+            keys = {epoch: held.key for epoch, held in versions.items()}
+            self._epochs[purpose] = keys
+            self._newest[purpose] = (max(keys), keys[max(keys)])
+        return versions
+
+    def _forget(self, name: str) -> None:
+        self._held.pop(name, None)
+        purpose = named.purpose_of(name)
+        if purpose is not None:
+            self._epochs.pop(purpose, None)
+            self._newest.pop(purpose, None)
+        self._signers.pop(name.removeprefix(named.signing("")), None)
+
+    def _may(self, name: str) -> bool:
+        return any(
+            name.startswith(allowed[:-1]) if allowed.endswith("*") else name == allowed for allowed in self._allowed
+        )
+
+    def _check(self, name: str) -> None:
+        if not self._may(name):
+            raise Unavailable("this process may not hold the key that is needed")
+
+    def __repr__(self) -> str:
+        return f"Keyring({len(self._held)} names)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a keyring does not leave its process; open the key store where the keys are needed")
+
+
+def _public(signer: Signer, made_at: Micros, until: Micros | None) -> dict[str, Any]:
+    listed: dict[str, Any] = {
+        "use": signer.use,
+        "key_id": signer.key_id,
+        "algorithm": ALGORITHM,
+        "public": signer.public.hex(),
+        "valid_from": isoformat(made_at),
+    }
+    return listed if until is None else {**listed, "valid_until": isoformat(until)}

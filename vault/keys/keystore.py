@@ -1,0 +1,234 @@
+"""The key store: a folder with one file a name, each key sealed by the key service. Bytes: docs/formats/keystore.md.
+
+Promises: what `add` answered is on disk; a file is whole or the one before; a key that was made once and is missing is
+an error, never a reason to make another; a destroyed version number is not given again. Folder 0700, files 0600, writers
+take turns by a lock. It knows no purposes and holds no opened key.
+
+Overwriting before unlinking is done and promises little: file systems that copy on write and disks that spread wear keep
+old blocks. What counts is the key service's own key, and that the folder is in no backup of the data.
+"""
+
+import base64
+import binascii
+import fcntl
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from vault import durable
+from vault.clock import Micros
+from vault.crypto.keyservice import KeyService
+from vault.errors import NotFound, Unavailable, Unreadable
+from vault.ids import random_bytes
+from vault.keys import names as named
+
+FORMAT: Final = 1
+KEY_BYTES: Final = 32
+MAX_VERSION: Final = 2**16 - 1  # an epoch is stored in two bytes
+MAX_FILE_BYTES: Final = 1 << 20
+UNKNOWN: Final = Micros(0)  # a key made by a tool without a clock
+NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,119}", re.ASCII)
+_SUFFIX: Final = ".key"
+_INVENTORY: Final = "made.json"
+_LOCK: Final = ".lock"
+_VERSION_BYTES: Final = 4
+
+_T = TypeVar("_T")
+
+
+class Held(msgspec.Struct, frozen=True):
+    """One version of a key: its bytes, and when it was made."""
+
+    key: bytes
+    made_at: Micros
+
+    def __repr__(self) -> str:
+        return "Held(...)"
+
+
+# Stored for good: fields are added at the end, with defaults; a new meaning needs a new format number.
+class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    made_at: int
+    sealed: str
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: int
+    name: str
+    keys: tuple[_Sealed, ...]
+
+
+class _Made(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    last: int  # highest version ever made
+    destroyed: bool = False  # the name as a whole, on purpose
+
+
+class _Inventory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: int
+    made: dict[str, _Made]
+
+
+class KeyStore:
+    """A folder of sealed keys. Several processes may use it at once."""
+
+    def __init__(self, folder: Path, service: KeyService) -> None:
+        """Makes the folder if need be. Raises `ConfigError` if it is open to others or not ours."""
+        self._folder = folder
+        self._service = service
+        durable.private_folder(folder)
+
+    def names(self) -> list[str]:
+        """The names that have a key now, in order."""
+        return sorted(path.name.removesuffix(_SUFFIX) for path in self._folder.glob(f"*{_SUFFIX}"))
+
+    @property
+    def empty(self) -> bool:
+        """True if no key was ever made here."""
+        return not (self._folder / _INVENTORY).exists() and not self.names()
+
+    def read(self, name: str) -> dict[int, bytes]:
+        """Version to key. Raises `NotFound` if there is none, `Unreadable` if one does not unseal as itself."""
+        return {version: held.key for version, held in self.held(name).items()}
+
+    def held(self, name: str) -> dict[int, Held]:
+        """As `read`, with the times of making."""
+        file = self._load(name)
+        if file is None:
+            raise NotFound
+        return {one.version: Held(self._unseal(name, one), Micros(one.made_at)) for one in file.keys}
+
+    def add(self, name: str, key: bytes, made_at: Micros = UNKNOWN) -> int:
+        """Stores `key` as the next version of `name`, durably, and answers the version. The first is 1."""
+        with self._locked():
+            return self._add({name: key}, made_at)[name]
+
+    def ensure(self, names: Sequence[str], made_at: Micros = UNKNOWN) -> list[str]:
+        """Makes a first key for each name that never had one; answers which.
+
+        Raises `Unavailable` if a name had a key once and its file is gone: restore the key store from its backup.
+        """
+        with self._locked():
+            inventory = self._inventory()
+            present = set(self.names())
+            lost = [n for n in names if n not in present and n in inventory and not inventory[n].destroyed]
+            if lost:
+                raise Unavailable(f"keys that were made once are missing from the key store: {', '.join(lost)}")
+            wanted = {name: random_bytes(KEY_BYTES) for name in names if name not in present}
+            self._add(wanted, made_at)
+            return list(wanted)
+
+    def destroy(self, name: str, version: int | None = None) -> None:
+        """Destroys one version of `name`, or all. What is gone already is no error; the file goes with its last key."""
+        with self._locked():
+            file = self._load(name)
+            left = () if file is None or version is None else tuple(k for k in file.keys if k.version != version)
+            if file is not None and left:
+                self._replace(name, _File(FORMAT, name, left))
+            elif file is not None:
+                self._unlink(name)
+            if not left and not name.startswith(named.PASSING):
+                inventory = self._inventory()
+                last = max([k.version for k in file.keys] if file else [0])
+                last = max(last, inventory[name].last if name in inventory else 0)
+                self._write(_INVENTORY, _Inventory(FORMAT, {**inventory, name: _Made(last, destroyed=True)}))
+
+    # --- files ------------------------------------------------------------------------------------------------------
+
+    def _add(self, keys: Mapping[str, bytes], made_at: Micros) -> dict[str, int]:
+        """Key files first, the inventory last: a crash between leaves keys that the next call counts in."""
+        inventory = self._inventory()
+        versions: dict[str, int] = {}
+        for name, key in keys.items():
+            if len(key) != KEY_BYTES:
+                raise ValueError("a key has 32 bytes")
+            file = self._load(name)
+            before = file.keys if file else ()
+            last = max([k.version for k in before] + ([inventory[name].last] if name in inventory else []), default=0)
+            version = versions[name] = last + 1
+            if version > MAX_VERSION:
+                raise Unavailable("a key has used up its version numbers")
+            sealed = self._service.seal(name, version.to_bytes(_VERSION_BYTES, "big") + key)
+            entry = _Sealed(version, made_at, base64.b64encode(sealed).decode())
+            self._replace(name, _File(FORMAT, name, (*before, entry)))
+        lasting = {n: _Made(v) for n, v in versions.items() if not n.startswith(named.PASSING)}
+        if lasting:
+            self._write(_INVENTORY, _Inventory(FORMAT, {**inventory, **lasting}))
+        return versions
+
+    def _unseal(self, name: str, one: _Sealed) -> bytes:
+        """The version is inside the seal, so that two versions in one file cannot trade places."""
+        try:
+            plain = self._service.unseal(name, base64.b64decode(one.sealed, validate=True))
+        except binascii.Error:
+            raise Unreadable from None
+        head = one.version.to_bytes(_VERSION_BYTES, "big")
+        if len(plain) != _VERSION_BYTES + KEY_BYTES or plain[:_VERSION_BYTES] != head:
+            raise Unreadable
+        return plain[_VERSION_BYTES:]
+
+    def _load(self, name: str) -> _File | None:
+        path = self._path(name)
+        try:
+            file = _decode(path, _File)
+        except FileNotFoundError:
+            return None
+        versions = [one.version for one in file.keys]
+        ascending = all(low < high for low, high in zip([0, *versions], versions, strict=False))
+        if file.format != FORMAT or file.name != name or not versions or not ascending or versions[-1] > MAX_VERSION:
+            raise Unreadable
+        return file
+
+    def _inventory(self) -> dict[str, _Made]:
+        try:
+            inventory = _decode(self._folder / _INVENTORY, _Inventory)
+        except FileNotFoundError:
+            return {}
+        if inventory.format != FORMAT:
+            raise Unreadable
+        return inventory.made
+
+    def _path(self, name: str) -> Path:
+        if not NAME.fullmatch(name):
+            raise ValueError("not the name of a key")
+        return self._folder / f"{name}{_SUFFIX}"
+
+    def _replace(self, name: str, file: _File) -> None:
+        """Writes the new file, then overwrites the bytes of the one it replaced."""
+        path = self._path(name)
+        with durable.overwritten_after(path):
+            self._write(path.name, file)
+
+    def _unlink(self, name: str) -> None:
+        path = self._path(name)
+        with durable.overwritten_after(path):
+            path.unlink()
+            durable.sync_folder(self._folder)
+
+    def _write(self, filename: str, content: msgspec.Struct) -> None:
+        durable.write(self._folder / filename, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        descriptor = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)  # the lock goes with it
+
+    def __repr__(self) -> str:
+        return "KeyStore(...)"
+
+
+def _decode(path: Path, kind: type[_T]) -> _T:
+    """The content of one of our files. Raises FileNotFoundError, `Unreadable`."""
+    try:
+        return msgspec.json.decode(durable.read_private(path, MAX_FILE_BYTES), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise Unreadable from None

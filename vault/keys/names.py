@@ -1,0 +1,68 @@
+"""The names of all keys in the key store. Who may fetch which, and what a loss or a leak means: docs/reference/keys.md."""
+
+from typing import Final
+from uuid import UUID
+
+from vault.catalogue.numbers import RIGHTS
+
+STATE: Final = "state"
+DEDUP: Final = "dedup"
+EVENT: Final = "event"
+TOMBSTONE: Final = "tombstone"
+PSEUDONYM: Final = "pseudonym"
+CURSOR: Final = "cursor"
+REFERENCE: Final = "reference"
+JOURNAL: Final = "journal"
+SALT: Final = "salt"
+
+SIGNING_USES: Final = ("audit", "certificate", "receipt")
+LASTING: Final = (STATE, DEDUP, EVENT, TOMBSTONE, PSEUDONYM, CURSOR, REFERENCE, JOURNAL, SALT)
+"""Keys that every vault has from its first start, beside epoch, index and signing keys."""
+
+PASSING: Final = ("case-", "archive-")
+"""Fronts of the names of keys that belong to one request. They are read at each use and kept in no memory, so that
+destroying one in the store is destroying it in every process; and they leave no trace when destroyed."""
+
+_PURPOSE: Final = "purpose-"
+_RIGHTS: Final = "rights"
+
+
+def epochs(purpose: int) -> str:
+    """The epoch keys of a purpose; a key's version is its epoch."""
+    return _RIGHTS if purpose == RIGHTS else f"{_PURPOSE}{purpose}"
+
+
+def purpose_of(name: str) -> int | None:
+    """The purpose whose epoch keys have this name, if any has."""
+    if name == _RIGHTS:
+        return RIGHTS
+    digits = name.removeprefix(_PURPOSE)
+    if digits == name or not digits.isascii() or not digits.isdigit():
+        return None
+    number = int(digits)
+    return number if number < RIGHTS and epochs(number) == name else None
+
+
+def index(kind: str) -> str:
+    """The key of the blind index of one identifier kind."""
+    return f"index-{kind}"
+
+
+def signing(use: str) -> str:
+    """The Ed25519 key of one use."""
+    return f"signing-{use}"
+
+
+def webhook(destination: str) -> str:
+    """The secret that signs webhooks to one destination."""
+    return f"webhook-{destination}"
+
+
+def case(request_id: UUID) -> str:
+    """The key of an erasure's case file."""
+    return f"case-{request_id}"
+
+
+def archive(request_id: UUID) -> str:
+    """The key of an access archive."""
+    return f"archive-{request_id}"

@@ -1,0 +1,186 @@
+"""The state row: choices as masks, the link, counts, and the version and digest of every compartment, under one MAC.
+
+Promises: bytes that were edited, made for another subject or cut open no state (threats A20); a row of values that was put
+back, moved or taken away does not match its mark (A5, A7, A8). Readers take versions and masks from here and nowhere else.
+Not covered: all rows of a subject put back together; that is the sweep's work (`audit verify --state`).
+
+Bytes: docs/formats/state.md. Times are microseconds since 1970 UTC; masks hold a bit per purpose number 0 to 62.
+"""
+
+import hashlib
+import hmac
+import struct
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from vault.clock import Micros
+from vault.crypto.mac import MAC_BYTES, mac, verify_mac
+from vault.errors import Unreadable
+
+FORMAT: Final = 1
+LABEL: Final = "state/1"
+DIGEST_BYTES: Final = 16  # second preimages are what matters, and the MAC covers the digest
+HEAD_BYTES: Final = 32
+NO_HEAD: Final = bytes(HEAD_BYTES)  # of a ledger without entries
+PURPOSES: Final = 63  # numbers 0 to 62; the highest bit of a mask is never set
+
+# format | key version | subject version | granted refused blocked objected | flags | root | claimed |
+# members | ledger count | ledger head | keys version | event count | expiries | marks
+_HEAD: Final = struct.Struct(">BHQQQQQB16s16sII32sIQBH")
+_EXPIRY: Final = struct.Struct(">BQ")  # purpose | at
+_MARK: Final = struct.Struct(f">QHI{DIGEST_BYTES}s")  # purposes | generation | version | digest
+_RESTRICTED, _FENCED, _MINOR, _IDENTIFIED, _CLAIMED = 1, 2, 4, 8, 16
+_FLAGS: Final = 31
+_NOBODY: Final = bytes(16)
+_KEY_VERSION: Final = struct.Struct(">BH")
+
+
+class Mark(msgspec.Struct, frozen=True, array_like=True):
+    """The newest bytes of one compartment: what `compartment` must hold for (purposes, generation)."""
+
+    purposes: int
+    generation: int
+    version: int
+    digest: bytes
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one subject. Made by `fresh` or `unpack`, changed by `msgspec.structs.replace`."""
+
+    subject: UUID
+    version: int = 0  # of the subject row: 0 before it is first written
+    granted: int = 0
+    refused: int = 0
+    blocked: int = 0  # refused by somebody who merely named this profile; within the grace
+    objected: int = 0
+    expiries: tuple[tuple[int, Micros], ...] = ()  # (purpose, end) of granted choices that end, ascending by purpose
+    restricted: bool = False
+    fenced: bool = False  # an erasure has begun: closed to every reader and writer
+    minor: bool = False
+    identified: bool = False
+    root: UUID  # of the profile; the subject itself when it is one
+    claimed: UUID | None = None  # the root that a client source said this one belongs to
+    members: int = 0  # links under this root
+    ledger_count: int = 0
+    ledger_head: bytes = NO_HEAD
+    keys_version: int = 0  # of keys.subject_key
+    event_count: int = 0
+    compartments: tuple[Mark, ...] = ()  # ascending by (purposes, generation)
+
+    @property
+    def earliest(self) -> Micros | None:
+        """The first end of a granted choice, if any ends."""
+        return min((at for _, at in self.expiries), default=None)
+
+    @property
+    def is_root(self) -> bool:
+        """True if the profile is found by this subject."""
+        return self.root == self.subject
+
+    def mark_of(self, purposes: int, generation: int) -> Mark | None:
+        """The mark of one compartment, if it has values."""
+        for mark in self.compartments:
+            if mark.generation == generation and mark.purposes == purposes:
+                return mark
+        return None
+
+    def check_row(self, purposes: int, generation: int, version: int, fields: bytes) -> None:
+        """Raises `Unreadable` unless these are the newest bytes of that compartment."""
+        mark = self.mark_of(purposes, generation)
+        if mark is None or mark.version != version or not hmac.compare_digest(mark.digest, digest(fields)):
+            raise Unreadable
+
+    def marked(self, changed: "tuple[Mark, ...]", gone: "frozenset[tuple[int, int]]" = frozenset()) -> tuple[Mark, ...]:
+        """The marks once the compartments in `changed` are written and those in `gone` (purposes, generation) erased."""
+        marks = {(m.purposes, m.generation): m for m in (*self.compartments, *changed)}
+        return tuple(marks[at] for at in sorted(marks) if at not in gone)
+
+
+def fresh(subject: UUID) -> State:
+    """A subject of whom nothing is known yet: its own root, version 0, no choice, no compartment."""
+    return State(subject=subject, root=subject)
+
+
+def digest(fields: bytes) -> bytes:
+    """The front of SHA-256 over a compartment's bytes as stored."""
+    return hashlib.sha256(fields).digest()[:DIGEST_BYTES]
+
+
+def pack(state: State, key: bytes, key_version: int = 1) -> bytes:
+    """The bytes of a state under the MAC key `key`. Raises ValueError for a state that cannot be meant."""
+    if not _sound(state):
+        raise ValueError("not a state")
+    flags = state.restricted * _RESTRICTED | state.fenced * _FENCED | state.minor * _MINOR
+    flags |= state.identified * _IDENTIFIED | (state.claimed is not None) * _CLAIMED
+    try:
+        body = b"".join((
+            _HEAD.pack(
+                FORMAT, key_version, state.version, state.granted, state.refused, state.blocked, state.objected, flags,
+                state.root.bytes, state.claimed.bytes if state.claimed else _NOBODY, state.members,
+                state.ledger_count, state.ledger_head, state.keys_version, state.event_count,
+                len(state.expiries), len(state.compartments),
+            ),
+            *[_EXPIRY.pack(purpose, at) for purpose, at in state.expiries],
+            *[_MARK.pack(m.purposes, m.generation, m.version, m.digest) for m in state.compartments],
+        ))
+    except struct.error:
+        raise ValueError("a number of the state is out of range") from None
+    return body + mac(key, LABEL, state.subject.bytes, body)
+
+
+def unpack(subject: UUID, row: bytes, key: bytes, key_version: int = 1) -> State:
+    """The state of `subject`. Raises `Unreadable` unless `pack` made these bytes for it with this key."""
+    end = len(row) - MAC_BYTES
+    if end < _HEAD.size:
+        raise Unreadable
+    body = row[:end]
+    verify_mac(row[end:], key, LABEL, subject.bytes, body)
+    (form, version_of_key, version, granted, refused, blocked, objected, flags, root, claimed, members,
+     count, head, keys_version, events, expiries, marks) = _HEAD.unpack_from(body)
+    middle = _HEAD.size + expiries * _EXPIRY.size
+    if form != FORMAT or version_of_key != key_version or flags & ~_FLAGS or end != middle + marks * _MARK.size:
+        raise Unreadable
+    if (flags & _CLAIMED == 0) != (claimed == _NOBODY):
+        raise Unreadable
+    state = State(
+        subject=subject, version=version, granted=granted, refused=refused, blocked=blocked, objected=objected,
+        expiries=tuple(_EXPIRY.iter_unpack(body[_HEAD.size : middle])),
+        restricted=bool(flags & _RESTRICTED), fenced=bool(flags & _FENCED), minor=bool(flags & _MINOR),
+        identified=bool(flags & _IDENTIFIED),
+        root=subject if root == subject.bytes else UUID(bytes=root),
+        claimed=UUID(bytes=claimed) if flags & _CLAIMED else None,
+        members=members, ledger_count=count, ledger_head=head, keys_version=keys_version, event_count=events,
+        compartments=tuple([Mark(*parts) for parts in _MARK.iter_unpack(body[middle:])]),
+    )
+    if not _sound(state):
+        raise Unreadable
+    return state
+
+
+def key_version_of(row: bytes) -> int:
+    """Which version of the MAC key a row asks for: chosen before it can be checked, so use it to pick a key only."""
+    if len(row) < _KEY_VERSION.size or row[0] != FORMAT:
+        raise Unreadable
+    return int(_KEY_VERSION.unpack_from(row)[1])
+
+
+def _sound(state: State) -> bool:
+    """One form for one meaning, and nothing that contradicts itself."""
+    if (state.granted | state.refused | state.blocked | state.objected) >> PURPOSES or state.granted & state.refused:
+        return False
+    if state.claimed is not None and state.claimed.bytes == _NOBODY:
+        return False
+    previous = -1
+    for purpose, _ in state.expiries:
+        if purpose <= previous or not state.granted >> purpose & 1:
+            return False
+        previous = purpose
+    before = (-1, -1)
+    for mark in state.compartments:
+        place = (mark.purposes, mark.generation)
+        if place <= before or mark.purposes >> PURPOSES:
+            return False
+        before = place
+    return True
