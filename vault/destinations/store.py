@@ -1,0 +1,121 @@
+"""Tokens and webhooks of destinations. A token is kept as its SHA-256 only: it has 256 random bits, so nothing slower is
+needed, and none can be read back. No personal value stands in these rows."""
+
+import hashlib
+from typing import Final
+
+import msgspec
+from sqlalchemy import ColumnElement, RowMapping, delete, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault.clock import Micros
+from vault.ids import random_token
+from vault.storage.tables import destination_token, webhook
+
+TOKEN_PREFIX: Final = "pvd_"  # lets secret scanners and people see what was leaked
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """One recipient's push door. Times in microseconds since 1970 UTC."""
+
+    destination: int
+    url: str
+    cursor: str | None  # of the feed; what comes after it was not delivered yet
+    failures: int  # in a row
+    next_at: Micros
+    disabled_at: Micros | None
+    delivered_at: Micros | None
+
+    def __repr__(self) -> str:
+        return f"Webhook(destination={self.destination}, ...)"  # a URL may hold the recipient's secret
+
+
+async def add_token(conn: AsyncConnection, destination: int, now: Micros) -> str:
+    """A new token for the destination, shown here and never again. Older ones stay valid until revoked."""
+    token = TOKEN_PREFIX + random_token()
+    await conn.execute(
+        insert(destination_token).values(token_hash=_hash(token), destination=destination, created_at=now)
+    )
+    return token
+
+
+async def find_destination(conn: AsyncConnection, token: str) -> int | None:
+    """The destination that a token belongs to; None when it is unknown or revoked."""
+    query = select(destination_token.c.destination).where(
+        destination_token.c.token_hash == _hash(token), destination_token.c.revoked_at.is_(None)
+    )
+    found: int | None = (await conn.execute(query)).scalar_one_or_none()
+    return found
+
+
+async def revoke_tokens(conn: AsyncConnection, destination: int, now: Micros) -> int:
+    """Every token of the destination ends now; counts them."""
+    done = await conn.execute(
+        update(destination_token)
+        .where(destination_token.c.destination == destination, destination_token.c.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )
+    return done.rowcount
+
+
+async def set_webhook(conn: AsyncConnection, destination: int, url: str, now: Micros) -> None:
+    """Push to this URL from now on, beginning with a snapshot: whoever answers there holds nothing of ours yet."""
+    row = {
+        "url": url, "cursor": None, "failures": 0, "next_at": now, "disabled_at": None, "delivered_at": None,
+    }  # fmt: skip
+    statement = upsert(webhook).values(destination=destination, **row)
+    await conn.execute(statement.on_conflict_do_update(index_elements=[webhook.c.destination], set_=row))
+
+
+async def remove_webhook(conn: AsyncConnection, destination: int) -> bool:
+    """False when there was none."""
+    return (await conn.execute(delete(webhook).where(webhook.c.destination == destination))).rowcount > 0
+
+
+async def webhooks(conn: AsyncConnection) -> list[Webhook]:
+    """All of them, disabled ones too, by destination."""
+    return [_webhook(row) for row in (await conn.execute(select(webhook).order_by(webhook.c.destination))).mappings()]
+
+
+async def due_webhooks(conn: AsyncConnection, now: Micros) -> list[Webhook]:
+    """Those that may be tried now, the longest waiting first."""
+    query = select(webhook).where(webhook.c.disabled_at.is_(None), webhook.c.next_at <= now)
+    return [_webhook(row) for row in (await conn.execute(query.order_by(webhook.c.next_at))).mappings()]
+
+
+async def delivered(conn: AsyncConnection, hook: Webhook, cursor: str, now: Micros) -> bool:
+    """The lines after `hook.cursor` arrived. False, and no change, when somebody else moved on meanwhile."""
+    done = await conn.execute(
+        update(webhook)
+        .where(_unmoved(hook))
+        .values(cursor=cursor, failures=0, next_at=now, delivered_at=now)
+    )
+    return done.rowcount > 0
+
+
+async def failed(conn: AsyncConnection, hook: Webhook, next_at: Micros, *, disabled_at: Micros | None = None) -> bool:
+    """One more failure in a row. `disabled_at` ends it until somebody sets it anew (the recipient said 410)."""
+    done = await conn.execute(
+        update(webhook)
+        .where(_unmoved(hook))
+        .values(failures=hook.failures + 1, next_at=next_at, disabled_at=disabled_at)
+    )
+    return done.rowcount > 0
+
+
+def _unmoved(hook: Webhook) -> ColumnElement[bool]:
+    return (
+        (webhook.c.destination == hook.destination)
+        & (webhook.c.url == hook.url)
+        & webhook.c.cursor.is_not_distinct_from(hook.cursor)
+        & webhook.c.disabled_at.is_(None)
+    )
+
+
+def _webhook(row: RowMapping) -> Webhook:
+    return Webhook(**row)
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

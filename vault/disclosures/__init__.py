@@ -1,0 +1,1 @@
+"""What left, to whom, for which purpose, on which basis, in which form."""

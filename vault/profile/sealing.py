@@ -1,0 +1,140 @@
+"""The only place that seals and opens personal values. Nothing opens without a permit of the gate.
+
+Promises: a sealed value opens only in its compartment, under its field, version and provenance (threats A1 to A4, A13,
+A22); only for a purpose of the compartment or for the rights desk; and only if the permit names the object. Of the two
+fields that hold entries of many objects (computed traits, memberships) only the entries that the permit names come out.
+Must not know: consent, contracts, the database. Bytes: docs/formats/fields.md, docs/formats/event.md.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from vault.canonical import framed
+from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, RIGHTS, audience_object, computed_object, event_object
+from vault.errors import TooLarge, Unreadable, Withheld
+from vault.keys.compartments import Compartment
+from vault.policy.permit import Permit
+from vault.profile.values import EVENT_KEY_BYTES, MAX_SEALED_BYTES, SEAL_BYTES, FieldHead, Provenance
+
+EVENT_FORMAT: Final = 1
+
+_U64: Final = struct.Struct(">Q")
+_U32: Final = struct.Struct(">I")
+_U16: Final = struct.Struct(">H")
+_PROVENANCE: Final = struct.Struct(">H16sBQ")
+# field | type | version | digest of provenance, each behind its length: the bytes `framed` would give, in one call.
+_TAIL: Final = struct.Struct(">IHIBIII32s")
+_DIGEST_BYTES: Final = 32
+
+_COMPUTED: Final = computed_object(0) >> 12
+_AUDIENCE: Final = audience_object(0) >> 12
+_TYPE_SHIFT: Final = 14  # the two highest bits of an object number: trait, identifier, held in common, event or computed
+_entries: Final = msgspec.json.Decoder(dict[int, msgspec.Raw])
+_numbers: Final = msgspec.json.Decoder(list[int])
+
+
+def seal_field(
+    compartment: Compartment, field: int, version: int, provenance: Provenance, plaintext: bytes
+) -> tuple[FieldHead, bytes]:
+    """The head and the sealed value of one field. `plaintext` is one JSON value. Raises `TooLarge` over 65,507 bytes."""
+    if len(plaintext) + SEAL_BYTES > MAX_SEALED_BYTES:
+        raise TooLarge("A value has at most 65,507 bytes.", code="value_too_large")
+    context = _field_prefix(compartment) + _field_tail(field, version, provenance)
+    sealed = compartment.aead.encrypt(plaintext, context)
+    return FieldHead(field, version, *provenance, len(sealed)), sealed
+
+
+def open_field(compartment: Compartment, head: FieldHead, sealed: bytes, permit: Permit) -> bytes:
+    """The JSON value of one field. Raises `Withheld` if the permit does not reach it, `Unreadable` if it does not open."""
+    _check_purpose(compartment, permit)
+    if not _reaches(permit, head.field):
+        raise Withheld(code="not_permitted")
+    context = _field_prefix(compartment) + _field_tail(head.field, head.version, head[2:6])
+    return _limited(permit, head.field, compartment.aead.decrypt(sealed, context))
+
+
+def open_fields(
+    compartment: Compartment, fields: Iterable[tuple[FieldHead, bytes]], permit: Permit
+) -> list[tuple[FieldHead, bytes]]:
+    """Those of the fields that the permit reaches, opened; the others are left out. Raises `Unreadable`, `Withheld`."""
+    _check_purpose(compartment, permit)
+    prefix = _field_prefix(compartment)
+    decrypt = compartment.aead.decrypt
+    return [
+        (head, _limited(permit, head[0], decrypt(sealed, prefix + _field_tail(head[0], head[1], head[2:6]))))
+        for head, sealed in fields
+        if _reaches(permit, head[0])
+    ]
+
+
+def seal_event(compartment: Compartment, event_key: bytes, kind: int, plaintext: bytes) -> bytes:
+    """The stored bytes of one part of an event. `kind` is the clear number beside it: 0 where the name is sensitive."""
+    return bytes((EVENT_FORMAT,)) + compartment.aead.encrypt(plaintext, _event_context(compartment, event_key, kind))
+
+
+def open_event(compartment: Compartment, event_key: bytes, kind: int, sealed: bytes, permit: Permit) -> bytes:
+    """The JSON object of one part of an event. Raises `Withheld` or `Unreadable`."""
+    _check_purpose(compartment, permit)
+    if permit.objects is not None and event_object(kind) not in permit.objects:
+        raise Withheld(code="not_permitted")
+    if len(sealed) <= SEAL_BYTES or sealed[0] != EVENT_FORMAT:
+        raise Unreadable
+    return compartment.aead.decrypt(memoryview(sealed)[1:], _event_context(compartment, event_key, kind))
+
+
+def _check_purpose(compartment: Compartment, permit: Permit) -> None:
+    """Raises `Withheld` unless the permit's purpose is one of those that the values were collected for."""
+    if permit.purpose != RIGHTS and not compartment.purposes >> permit.purpose & 1:
+        raise Withheld(code="other_purpose")
+
+
+def _reaches(permit: Permit, field: int) -> bool:
+    objects = permit.objects
+    if objects is None or field in objects:
+        return True
+    if field == ACCUMULATORS:
+        return any(number >> 12 == _COMPUTED for number in objects)
+    return field == MEMBERSHIPS and any(number >> 12 == _AUDIENCE for number in objects)
+
+
+def _limited(permit: Permit, field: int, plaintext: bytes) -> bytes:
+    """`plaintext`, without those computed traits or audiences that the permit does not name."""
+    objects = permit.objects
+    if objects is None or (field != ACCUMULATORS and field != MEMBERSHIPS):
+        return plaintext
+    try:
+        if field == ACCUMULATORS:
+            states = _entries.decode(plaintext)
+            return msgspec.json.encode({n: state for n, state in states.items() if computed_object(n) in objects})
+        return msgspec.json.encode([n for n in _numbers.decode(plaintext) if audience_object(n) in objects])
+    except (msgspec.MsgspecError, ValueError):
+        raise Unreadable from None
+
+
+def _place(label: bytes, compartment: Compartment) -> bytes:
+    return framed(
+        label,
+        compartment.compartment_id,
+        compartment.subject.bytes,
+        _U64.pack(compartment.purposes),
+        _U16.pack(compartment.generation),
+    )
+
+
+def _field_prefix(compartment: Compartment) -> bytes:
+    return _place(b"F1", compartment)
+
+
+def _field_tail(field: int, version: int, provenance: tuple[int, bytes, int, int]) -> bytes:
+    digest = hashlib.sha256(_PROVENANCE.pack(*provenance)).digest()
+    return _TAIL.pack(2, field, 1, field >> _TYPE_SHIFT, 4, version, _DIGEST_BYTES, digest)
+
+
+def _event_context(compartment: Compartment, event_key: bytes, kind: int) -> bytes:
+    if len(event_key) != EVENT_KEY_BYTES:
+        raise Unreadable
+    return _place(b"E1", compartment) + framed(event_key, _U32.pack(kind))

@@ -1,0 +1,93 @@
+"""The stored fields of one compartment as bytes. Holds where a value came from; never opens it. docs/formats/fields.md.
+
+fields = format u8 | n u8 | n x head | n x sealed value, heads in rising order of field, so that one set of fields has one
+form. All integers are big-endian. A parser that finds anything else says `Unreadable` and not why (threats A12).
+"""
+
+import struct
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from vault.errors import TooLarge, Unreadable
+
+FORMAT: Final = 1
+MAX_FIELDS: Final = 0xFF  # `n` is one byte; a web shop's largest set of purposes holds about thirty
+MAX_SEALED_BYTES: Final = 0xFFFF  # `length` is two bytes; an event, the only way in, has at most 32 KB
+SEAL_BYTES: Final = 28  # nonce 12 and tag 16 around each value
+EVENT_KEY_BYTES: Final = 16
+EMPTY: Final = bytes((FORMAT, 0))  # a compartment that holds events only
+
+_HEAD: Final = struct.Struct(">HIH16sBQH")
+_PREFIX_BYTES: Final = 2
+
+
+class Provenance(NamedTuple):
+    """Where a value came from, and how it ranks against another one."""
+
+    source: int  # source.source_id
+    event_key: bytes  # 16 bytes: the keyed tag of the message that said it
+    authority: int  # a level of the consent ledger: a higher one wins whatever the time
+    said_at: int  # microseconds since 1970 UTC, corrected, never later than receipt
+
+
+class FieldHead(NamedTuple):
+    """The directory entry of one field. Everything but `length` is bound into the seal of the value."""
+
+    field: int  # object number: catalogue.numbers
+    version: int  # row version of the compartment at which this field was last written
+    source: int
+    event_key: bytes
+    authority: int
+    said_at: int
+    length: int  # bytes of the sealed value: nonce, ciphertext and tag
+
+    @property
+    def provenance(self) -> Provenance:
+        """The part that says where the value came from."""
+        return Provenance(self.source, self.event_key, self.authority, self.said_at)
+
+
+def parse_fields(blob: bytes) -> tuple[tuple[FieldHead, ...], tuple[bytes, ...]]:
+    """The heads and the sealed values of a compartment, in the same order. Raises `Unreadable`."""
+    size = len(blob)
+    if size < _PREFIX_BYTES or blob[0] != FORMAT:
+        raise Unreadable
+    at = _PREFIX_BYTES + blob[1] * _HEAD.size
+    if size < at:
+        raise Unreadable
+    heads = []
+    values = []
+    before = -1
+    make = FieldHead._make
+    # The feed spends its time here: one pass over the directory, no object besides what is handed out.
+    for row in _HEAD.iter_unpack(blob[_PREFIX_BYTES:at]):
+        end = at + row[6]
+        if row[0] <= before or row[6] < SEAL_BYTES:
+            raise Unreadable
+        before = row[0]
+        heads.append(make(row))
+        values.append(blob[at:end])
+        at = end
+    if at != size:
+        raise Unreadable
+    return tuple(heads), tuple(values)
+
+
+def pack_fields(fields: Iterable[tuple[FieldHead, bytes]]) -> bytes:
+    """The bytes of a compartment's fields. Raises `TooLarge` over 255 fields, ValueError when a field comes twice."""
+    ordered = sorted(fields, key=_by_field)
+    if len(ordered) > MAX_FIELDS:
+        raise TooLarge("A set of purposes holds at most 255 fields of one person.", code="too_many_fields")
+    for (head, value), (after, _) in zip(ordered, ordered[1:], strict=False):
+        if head.field == after.field:
+            raise ValueError("one field twice in one compartment")
+        if head.length != len(value):
+            raise ValueError("a head that tells another length than its value")
+    parts = [bytes((FORMAT, len(ordered)))]
+    parts += [_HEAD.pack(*head) for head, _ in ordered]
+    parts += [value for _, value in ordered]
+    return b"".join(parts)
+
+
+def _by_field(entry: tuple[FieldHead, bytes]) -> int:
+    return entry[0].field
