@@ -1,0 +1,48 @@
+"""Which life of the database this is. Part of every cursor: one of an earlier life answers 410 (threat H20).
+
+A new life begins when the database may have lost what it once told: another server, or another timeline (a standby was
+promoted, or a backup restored to a point in time). Both are seen by themselves at start. A copy of the files put back
+shows neither: then the audit head shows it, and accepting the loss begins a new life too.
+"""
+
+from typing import Final
+
+from vault.ids import random_bytes
+from vault.storage.session import Connection, raw
+
+NAME: Final = "incarnation"
+ORIGIN: Final = "incarnation_origin"  # the server and timeline that it was made on
+
+_READ: Final = "SELECT value FROM instance WHERE name = $1"
+_WRITE: Final = """
+INSERT INTO instance (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+# The first eight digits of a WAL file's name are the timeline. The database's own id tells a copied database apart.
+_ORIGIN: Final = """
+SELECT (SELECT system_identifier FROM pg_control_system()) || '-' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
+    || '-' || (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+async def incarnation(connection: Connection) -> str:
+    """32 hex digits. Begins a new life if server, timeline or database differ from those of the last start.
+
+    Call inside a transaction, once at start.
+    """
+    driver = await raw(connection)
+    origin: str = await driver.fetchval(_ORIGIN)
+    known: str | None = await driver.fetchval(_READ + " FOR UPDATE", ORIGIN)
+    if known is not None and known != origin:
+        await renew(connection)
+    if known != origin:
+        await driver.execute(_WRITE, ORIGIN, origin)
+    current: str = await driver.fetchval(_READ, NAME)
+    return current
+
+
+async def renew(connection: Connection) -> str:
+    """Begins a new life: every cursor given so far is gone."""
+    driver = await raw(connection)
+    name = random_bytes(16).hex()
+    await driver.execute(_WRITE, NAME, name)
+    return name

@@ -1,0 +1,172 @@
+"""Settings, read once at start: `profile-vault.toml`, overridden by `PROFILE_VAULT_*` in the environment.
+
+Promises: an unknown name is an error, so that a misspelt `JOURNAL` never falls back to a folder nobody backs up; what is
+secret (the database URL) shows a dull face. Reads no key and opens no database. Page: docs/reference/settings.md.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from vault.errors import ConfigError
+
+FILE: Final = "profile-vault.toml"
+PREFIX: Final = "PROFILE_VAULT_"
+CONFIG: Final = "PROFILE_VAULT_CONFIG"  # another path of the file
+NAMES: Final = (
+    "data_dir",
+    "database_url",
+    "database_url_file",
+    "keyring",
+    "key_file",
+    "journal",
+    "policies",
+    "webhook_networks",
+)
+SCHEMES: Final = ("postgresql://", "postgres://", "postgresql+asyncpg://")
+ROOT_DATA_DIR: Final = Path("/var/lib/profile-vault/vault")
+_URL_LIMIT: Final = 4096  # bytes; a URL with many hosts has some hundreds
+
+Network = IPv4Network | IPv6Network
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where everything lies. All paths are absolute."""
+
+    data_dir: Path
+    keyring: Path
+    key_file: Path
+    journal: Path
+    policies: Path
+    database_url: str | None = None  # None: the embedded server under `data_dir`
+    webhook_networks: tuple[Network, ...] = ()
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the vault runs its own PostgreSQL."""
+        return self.database_url is None
+
+    @property
+    def beside(self) -> bool:
+        """Whether keyring or journal lie in the data folder, where one copy takes all: no protection against rollback."""
+        return any(path.is_relative_to(self.data_dir) for path in (self.keyring, self.journal))
+
+    def __repr__(self) -> str:
+        return f"Settings(data_dir={self.data_dir}, embedded={self.embedded})"
+
+
+def load(folder: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the file in `folder` (default: the current one; or where PROFILE_VAULT_CONFIG points) and `environ`.
+
+    A relative path is taken from the folder of the file that names it, in the environment from the current one.
+    Raises `ConfigError` naming the setting, never its value.
+    """
+    environ = os.environ if environ is None else environ
+    here = (folder or Path.cwd()).absolute()
+    named = environ.get(CONFIG)
+    path = here / (named or FILE)
+    if named and not path.is_file():
+        raise ConfigError(f"{CONFIG} names a file that is not there")
+    given = _placed(_file(path), path.parent) | _placed(_environment(environ), here)
+    return _settings(given, here)
+
+
+def _settings(given: Mapping[str, Any], here: Path) -> Settings:
+    url = _url(given)
+    if url is not None and not ("keyring" in given and "journal" in given):
+        raise ConfigError(
+            "with database_url, set keyring and journal too: beside a database that others back up they protect nothing"
+        )
+    data_dir = _folder(given.get("data_dir") or _default_data_dir())
+    return Settings(
+        data_dir=data_dir,
+        database_url=url,
+        keyring=_folder(given.get("keyring") or data_dir / "keyring"),
+        # Outside the data folder, so that a copy of that folder opens nothing.
+        key_file=_folder(given.get("key_file") or data_dir.with_name(data_dir.name + ".key")),
+        journal=_folder(given.get("journal") or data_dir / "journal"),
+        policies=_folder(given.get("policies") or _default_policies(here)),
+        webhook_networks=_networks(given.get("webhook_networks", "")),
+    )
+
+
+def _file(path: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{path} cannot be read") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    for name, value in content.items():
+        if name not in NAMES:
+            raise ConfigError(f"{path}: unknown setting {name}; known are {', '.join(NAMES)}")
+        listed = name == "webhook_networks" and isinstance(value, list) and all(isinstance(one, str) for one in value)
+        if not (isinstance(value, str) or listed):
+            raise ConfigError(f"{path}: {name} must be text")
+    return content
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    known = {PREFIX + name.upper(): name for name in NAMES}
+    given = {}
+    for variable, value in environ.items():
+        if not variable.startswith(PREFIX) or variable == CONFIG:
+            continue
+        if variable not in known:
+            raise ConfigError(f"unknown variable {variable}; known are {', '.join(known)} and {CONFIG}")
+        if value:
+            given[known[variable]] = value
+    return given
+
+
+def _placed(given: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """The same, with every path made absolute from `base`."""
+    plain = {"database_url", "webhook_networks"}
+    return {name: value if name in plain else base / Path(value).expanduser() for name, value in given.items()}
+
+
+def _url(given: Mapping[str, Any]) -> str | None:
+    url, file = given.get("database_url"), given.get("database_url_file")
+    if url and file:
+        raise ConfigError("set database_url or database_url_file, not both")
+    if file:
+        try:
+            url = Path(file).read_bytes()[:_URL_LIMIT].decode("utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise ConfigError("the file that database_url_file names cannot be read") from None
+    if file is None and not url:
+        return None
+    if not isinstance(url, str) or not url.startswith(SCHEMES):
+        raise ConfigError(f"database_url must begin with one of {', '.join(SCHEMES)}")
+    return url
+
+
+def _networks(value: str | list[str]) -> tuple[Network, ...]:
+    names = value.replace(",", " ").split() if isinstance(value, str) else value
+    try:
+        return tuple(ip_network(name) for name in names)
+    except ValueError:
+        raise ConfigError("webhook_networks holds something that is not a network such as 10.1.0.0/16") from None
+
+
+def _default_data_dir() -> Path:
+    if os.geteuid() == 0:  # the server's own user must be able to enter it (ADR 0030)
+        return ROOT_DATA_DIR
+    home = os.environ.get("XDG_DATA_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "share") / "profile-vault"
+
+
+def _default_policies(here: Path) -> Path:
+    shipped = Path(__file__).parent / "policies"  # where an installed package has them
+    return shipped if shipped.is_dir() and not (here / "policies").is_dir() else here / "policies"
+
+
+def _folder(path: Path) -> Path:
+    return Path(os.path.normpath(path))

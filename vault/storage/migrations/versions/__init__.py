@@ -1,0 +1,1 @@
+"""Migrations, in order. Names: NUMBER_pre|post_WHAT."""

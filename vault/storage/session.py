@@ -1,0 +1,252 @@
+"""The engine and its transactions. The one place that turns database errors into errors without values.
+
+Three ways in, and no other:
+- `begin()`: a transaction, as a SQLAlchemy connection. `raw(conn)` gives the asyncpg connection of the same transaction.
+- `snapshot()`: a read-only transaction that sees one moment, as an asyncpg connection.
+- `hot()`: an asyncpg connection for single statements that commit by themselves.
+
+Promises: what leaves as an error is `Conflict` (code `conflict`, or `retry` where the same work may succeed again) or
+`Unavailable`, with a SQLSTATE at most: PostgreSQL repeats key values in its messages (threats, ruling 6). A cancelled or
+broken transaction never hands its connection to the next (threat H10). Knows no table.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol, Self, runtime_checkable
+
+import asyncpg
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from vault.config import Settings
+from vault.errors import ConfigError, Conflict, Unavailable, VaultError
+from vault.storage import embedded
+from vault.storage.fitness import check_server
+
+POOL_SIZE: Final = 10
+POOL_OVERFLOW: Final = 10
+POOL_WAIT: Final = 30  # seconds until a caller is told that the vault is busy
+CONNECT_TIMEOUT: Final = 15  # seconds
+CONFLICTS: Final = frozenset({"23505", "23503", "23514", "23502", "23P01"})  # constraint violations
+RETRIES: Final = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock timeout: the same work may succeed
+SESSION: Final = {
+    "application_name": "profile-vault",
+    "idle_in_transaction_session_timeout": "60s",  # a stopped process must not hold row locks for ever (threat H21)
+    "statement_timeout": "300s",
+    "lock_timeout": "30s",
+    "jit": "off",  # compiling costs more than any statement here takes
+    "timezone": "UTC",
+}
+_DATABASE_ERRORS: Final = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+# At DEBUG the engine's logger prints result rows; no level of the application's log may turn that on (threat H16).
+logging.getLogger("sqlalchemy.engine").setLevel(logging.WARNING)
+
+
+@runtime_checkable
+class Raw(Protocol):
+    """What is used of an asyncpg connection (the package has no types of its own)."""
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
+        """The command's status."""
+        ...
+
+    async def executemany(self, command: str, args: Any, *, timeout: float | None = None) -> None:
+        """One command for many sets of arguments."""
+        ...
+
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]:
+        """All rows."""
+        ...
+
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Any:
+        """The first row, or None."""
+        ...
+
+    async def fetchval(self, query: str, *args: Any, column: int = 0, timeout: float | None = None) -> Any:
+        """One value of the first row, or None."""
+        ...
+
+    def transaction(self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False) -> Any:
+        """A transaction, not begun yet."""
+        ...
+
+    def is_in_transaction(self) -> bool:
+        """Whether one is open."""
+        ...
+
+
+Connection = AsyncConnection | Raw
+
+
+class Database:
+    """A pool of connections to one primary server that was found fit. Shows nothing of its URL."""
+
+    def __init__(self, engine: AsyncEngine, server: embedded.Server | None = None) -> None:
+        """`server` is the embedded one that this process holds, if any. Use `connect`."""
+        self.engine = engine
+        self._server = server
+
+    @classmethod
+    async def connect(cls, settings: Settings) -> Self:
+        """Start or join the embedded server, or reach the one that `database_url` names. Checks that it is fit.
+
+        Raises `ConfigError` for what a person must change, `Unavailable` for a server that does not answer.
+        """
+        if settings.database_url is not None:
+            return await cls.open(settings.database_url)
+        server = await asyncio.to_thread(embedded.start, settings.data_dir)
+        try:
+            return await cls.open(server.url(), server=server)
+        except BaseException:
+            await asyncio.to_thread(server.release)
+            raise
+
+    @classmethod
+    async def open(cls, url: str, *, server: embedded.Server | None = None) -> Self:
+        """As `connect`, by URL."""
+        database = cls(_engine(url), server)
+        try:
+            async with database.hot() as connection:
+                await check_server(connection)
+        except BaseException:
+            await database.engine.dispose()
+            raise
+        return database
+
+    async def close(self) -> None:
+        """Give back every connection, and the embedded server if this process was its last holder."""
+        await self.engine.dispose()
+        if self._server is not None:
+            await asyncio.to_thread(self._server.release)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction: committed at the end, undone by any error. Its reads see what others commit meanwhile."""
+        async with self._checkout() as (connection, driver), _transaction(driver.transaction()):
+            yield connection
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Raw]:
+        """A read-only transaction in which every statement sees the same moment."""
+        async with (
+            self._checkout() as (_, driver),
+            _transaction(driver.transaction(isolation="repeatable_read", readonly=True)),
+        ):
+            yield driver
+
+    @asynccontextmanager
+    async def hot(self) -> AsyncIterator[Raw]:
+        """A connection on which every statement is a transaction of its own."""
+        async with self._checkout() as (_, driver):
+            yield driver
+
+    @asynccontextmanager
+    async def _checkout(self) -> AsyncIterator[tuple[AsyncConnection, Raw]]:
+        failure: VaultError
+        try:
+            async with self.engine.connect() as connection:
+                driver = await raw(connection)
+                try:
+                    yield connection, driver
+                finally:
+                    if driver.is_in_transaction():  # its end is unknown: nobody else may get it
+                        await connection.invalidate()
+            return
+        except _DATABASE_ERRORS as error:
+            failure = scrubbed(error)
+        except (OSError, TimeoutError) as error:
+            if isinstance(error, VaultError):
+                raise
+            failure = Unavailable("The database does not answer.", code="database_unavailable")
+        raise failure from None
+
+    def __repr__(self) -> str:
+        return "Database()"
+
+
+async def raw(connection: Connection) -> Raw:
+    """The asyncpg connection underneath: the same session, the same transaction."""
+    if not isinstance(connection, AsyncConnection):
+        return connection
+    pooled = await connection.get_raw_connection()
+    driver: Raw | None = pooled.driver_connection
+    if driver is None:
+        raise Unavailable(code="database_unavailable")
+    return driver
+
+
+def scrubbed(error: BaseException) -> VaultError:
+    """The error to raise instead. The original loses its text and values too, since tracebacks keep it as context."""
+    state = sqlstate(error)
+    for one in _chain(error):
+        _blank(one)
+    if state in RETRIES:
+        return Conflict(f"SQLSTATE {state}", code="retry")
+    if state in CONFLICTS:
+        return Conflict(f"SQLSTATE {state}")
+    return Unavailable(f"SQLSTATE {state}" if state else "", code="database_unavailable")
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The five letters of PostgreSQL, wherever in the chain they are."""
+    for one in _chain(error):
+        state = getattr(one, "sqlstate", None)
+        if isinstance(state, str):
+            return state
+    return None
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    waiting: list[Any] = [error]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, BaseException) and one not in found:
+            found.append(one)
+            waiting += [one.__cause__, one.__context__, getattr(one, "orig", None)]
+    return [one for one in found if isinstance(one, _DATABASE_ERRORS) or hasattr(one, "sqlstate")]
+
+
+def _blank(error: BaseException) -> None:
+    state = getattr(error, "sqlstate", None)
+    error.args = (f"SQLSTATE {state}" if state else "database error",)
+    for name in ("statement", "params", "detail", "message", "hint", "context", "where", "internal_query", "query"):
+        if name in error.__dict__:
+            with contextlib.suppress(AttributeError):
+                setattr(error, name, None)
+
+
+@asynccontextmanager
+async def _transaction(transaction: Any) -> AsyncIterator[None]:
+    await transaction.start()
+    try:
+        yield
+    except BaseException:
+        # Shielded: a second cancellation must not leave it half undone. What fails here is invalidated at check-in.
+        with contextlib.suppress(Exception):
+            await asyncio.shield(transaction.rollback())
+        raise
+    await transaction.commit()
+
+
+def _engine(url: str) -> AsyncEngine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError("database_url is not a URL") from None
+    return create_async_engine(
+        parsed.set(drivername="postgresql+asyncpg"),
+        # Transactions are begun and ended here, on the asyncpg connection, so that Core and raw statements share them.
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_OVERFLOW,
+        pool_timeout=POOL_WAIT,
+        pool_pre_ping=True,
+        connect_args={"server_settings": SESSION, "timeout": CONNECT_TIMEOUT, "target_session_attrs": "read-write"},
+    )
