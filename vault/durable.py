@@ -39,10 +39,11 @@ def read_private(path: Path, limit: int) -> bytes:
         raise
     except OSError:
         raise ConfigError(f"{path} cannot be read; it must be a plain file of this user") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_mode & _OTHERS:
+        os.close(descriptor)
+        raise ConfigError(f"{path} must be a plain file that is closed to other users; run `chmod 600` on it")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_mode & _OTHERS:
-            raise ConfigError(f"{path} is open to other users; run `chmod 600` on it")
         data = file.read(limit + 1)
     if len(data) > limit:
         raise Unreadable

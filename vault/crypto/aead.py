@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from vault.errors import Unreadable
+from vault.errors import Unavailable, Unreadable
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12  # the only length taken: the library takes 8 to 128 (threats A12)
@@ -38,9 +38,9 @@ class Aead:
         self._sealed = 0
 
     def encrypt(self, plaintext: bytes, context: bytes) -> bytes:
-        """`plaintext` sealed under a fresh nonce. Raises OverflowError when the key has sealed its fill."""
+        """`plaintext` sealed under a fresh nonce. Raises `Unavailable` when the key has sealed its fill."""
         if self._sealed >= MAX_SEALED:
-            raise OverflowError("this key has sealed as often as it safely may")
+            raise Unavailable("a key has sealed as often as it safely may; open a new generation")
         self._sealed += 1
         nonce = os.urandom(NONCE_BYTES)
         return nonce + self._cipher.encrypt(nonce, plaintext, context)
