@@ -1,1 +1,1 @@
-"""What may exist at all: purposes, fields, identifiers, computed traits, audiences, contracts, roles. Read from the policies folder, checked against itself. Knows no person, no key and no database."""
+"""What may exist at all, read from the policies folder and checked against itself. Knows no person, no key and no database."""

@@ -1,11 +1,15 @@
 """Contracts: what each destination is promised, and on what terms. What it gets is decided by `vault.policy.gate`."""
 
+import datetime as dt
 import re
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Final, Literal, get_args
 
 import msgspec
 
-from vault.clock import Micros
+from vault.catalogue.purposes import Purpose, purpose_mask
+from vault.catalogue.toml import Section, TomlFile
+from vault.clock import Micros, from_datetime
 
 Which = Literal["last", "first", "all"]
 
@@ -31,7 +35,7 @@ class IdentifierTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True):
-    """One destination. The lists of transforms are in the recipient's order of preference; the gate takes the first that it allows."""
+    """One destination. Of each list of transforms the gate takes the first that it allows."""
 
     number: int
     name: str
@@ -54,3 +58,115 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     can_restrict: bool = False  # it can hold a profile without using it
     acknowledges: Literal["cursor", "report", "manual"]  # how it says that it deleted
     timeline: bool = False  # it may see the events of a profile
+
+
+_COUNTRY: Final = re.compile(r"[A-Z]{2}", re.ASCII)
+_MAX_DESTINATION: Final = 0xFFFF
+_MAX_RATE: Final = 100_000
+_MAX_GVL: Final = 0xFFFF
+# The European Economic Area: data may go there without a safeguard of GDPR Chapter V.
+_EEA: Final = re.compile(
+    "AT|BE|BG|CY|CZ|DE|DK|EE|ES|FI|FR|GR|HR|HU|IE|IS|IT|LI|LT|LU|LV|MT|NL|NO|PL|PT|RO|SE|SI|SK", re.ASCII
+)
+
+
+def read_contracts(
+    file: TomlFile,
+    purposes: Mapping[str, Purpose],
+    traits: Mapping[str, int],
+    identifiers: Mapping[str, int],
+    audiences: Mapping[str, int],
+) -> dict[str, Contract]:
+    """The contracts of `destinations.toml`; the last three map what may be asked for to the purposes it is collected for."""
+    taken: dict[int, str] = {}
+    contracts: dict[str, Contract] = {}
+    for section in file.tables():
+        contract = contracts[section.name] = _read(section, taken, purposes)
+        for key, names, known in (
+            ("traits", contract.traits, traits),
+            ("identifiers", contract.identifiers, identifiers),
+            ("audiences", contract.audiences, audiences),
+        ):
+            for name in names:
+                _check_object(section, key, name, known, contract.purposes)
+    return contracts
+
+
+def _read(section: Section, taken: dict[int, str], purposes: Mapping[str, Purpose]) -> Contract:
+    section.check_name()
+    contract = Contract(
+        number=section.number(1, _MAX_DESTINATION, taken),
+        name=section.name,
+        recipient=section.text("recipient"),
+        role=section.choice("role", ("processor", "controller", "joint_controller")),
+        country=section.text("country"),
+        transfer=section.optional("transfer"),
+        contact=section.text("contact"),
+        agreement=section.text("agreement"),
+        ends=_ends(section),
+        purposes=purpose_mask(section, "purposes", purposes),
+        traits=_traits(section),
+        identifiers={one.name: _terms(one) for one in section.inside("identifiers")},
+        audiences=section.texts("audiences"),
+        delivery=section.choice("delivery", ("pull", "webhook")),
+        rate=section.integer("rate", 1, _MAX_RATE),
+        keep=section.duration("keep"),
+        sale_or_share=section.flag("sale_or_share"),
+        gvl_id=section.integer("gvl_id", 1, _MAX_GVL) if section.has("gvl_id") else None,
+        can_restrict=section.flag("can_restrict"),
+        acknowledges=section.choice("acknowledges", ("cursor", "report", "manual")),
+        timeline=section.flag("timeline"),
+    )
+    section.done()
+    if _COUNTRY.fullmatch(contract.country) is None:
+        section.problem("country", "is no country", "write two capitals, as in DE")
+    elif _EEA.fullmatch(contract.country) is None and contract.transfer is None:
+        section.problem("transfer", "is missing", "name the safeguard for a country outside the EEA (Art. 44)")
+    return contract
+
+
+def _traits(section: Section) -> dict[str, tuple[str, ...]]:
+    if not section.has("traits"):
+        return {}
+    table = section.raw("traits")
+    if not isinstance(table, dict):
+        section.problem("traits", "must be a table", 'write email = ["reveal"] under it')
+        return {}
+    inner = Section(section.file, (*section.path, "traits"), table)
+    return {name: _transforms(inner, name) for name in table}
+
+
+def _terms(section: Section) -> IdentifierTerms:
+    terms = IdentifierTerms(
+        which=section.choice("which", get_args(Which)), transforms=_transforms(section, "transforms")
+    )
+    section.done()
+    return terms
+
+
+def _transforms(section: Section, key: str) -> tuple[str, ...]:
+    names: list[str] = []
+    for text in section.texts(key, required=True):
+        name = transform_named(text)
+        if name is None:
+            section.problem(key, f"names `{text}`, which is no transform", "see docs/reference/policies.md")
+        else:
+            names.append(name)
+    return tuple(names)
+
+
+def _ends(section: Section) -> Micros | None:
+    value = section.raw("ends")
+    if value is None:
+        return None
+    if type(value) is not dt.date:
+        section.problem("ends", "has the wrong type", "write a date, as in 2030-12-31")
+        return None
+    return Micros(from_datetime(dt.datetime(value.year, value.month, value.day, tzinfo=dt.UTC) + dt.timedelta(days=1)))
+
+
+def _check_object(section: Section, key: str, name: str, known: Mapping[str, int], mask: int) -> None:
+    if name not in known:
+        section.problem(key, f"names `{name}`, which is not declared", "declare it, or correct the name")
+    elif not known[name] & mask:
+        section.problem(key, f"names `{name}`, collected for none of the contract's purposes", "take it out")

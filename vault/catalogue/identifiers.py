@@ -1,9 +1,15 @@
 """Identifier kinds: what may find a person, and what may join two subjects. Holds rules, never a value of a person."""
 
 import re
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Final, Literal, get_args
 
 import msgspec
+
+from vault.catalogue.fields import read_category
+from vault.catalogue.numbers import MAX_KIND
+from vault.catalogue.purposes import Purpose, purpose_mask
+from vault.catalogue.toml import Section, TomlFile
 
 NormalForm = Literal["exact", "email", "phone", "uuid"]
 
@@ -33,3 +39,50 @@ class IdentifierKind(msgspec.Struct, frozen=True, kw_only=True):
         """True if the value never identifies: empty, only zeros and dashes, or one of the blocked ones in any case."""
         text = value.strip()
         return _FILLER.fullmatch(text) is not None or text.lower() in self.blocked
+
+
+_PLACE: Final = re.compile(
+    r"userId|anonymousId|(?:traits|context\.traits|properties)\.[A-Za-z][A-Za-z0-9_]{0,62}", re.ASCII
+)
+_MAX_LIMIT: Final = 1_000_000  # bounds the rows of one person; order numbers are the largest in use
+_MAX_PRIORITY: Final = 1000
+
+
+def read_identifiers(file: TomlFile, purposes: Mapping[str, Purpose]) -> dict[str, IdentifierKind]:
+    """The identifier kinds of `identities.toml`."""
+    taken: dict[int, str] = {}
+    ranks: dict[int, str] = {}
+    kinds: dict[str, IdentifierKind] = {}
+    for section in file.tables():
+        kind = kinds[section.name] = _read(section, taken, purposes)
+        if kind.priority in ranks:
+            section.problem("priority", f"is that of `{ranks[kind.priority]}`", "rank every kind differently")
+        ranks.setdefault(kind.priority, kind.name)
+    return kinds
+
+
+def _read(section: Section, taken: dict[int, str], purposes: Mapping[str, Purpose]) -> IdentifierKind:
+    section.check_name()
+    kind = IdentifierKind(
+        number=section.number(1, MAX_KIND, taken),
+        name=section.name,
+        category=read_category(section),
+        purposes=purpose_mask(section, "purposes", purposes),
+        normal_form=section.choice("normal_form", get_args(NormalForm), "exact"),
+        limit=section.integer("limit", 1, _MAX_LIMIT),
+        window=section.choice("window", ("ever",), "ever"),
+        priority=section.integer("priority", 1, _MAX_PRIORITY),
+        blocked=frozenset(text.strip().lower() for text in section.texts("blocked")),
+        verifiable=section.flag("verifiable"),
+        device_access=section.flag("device_access"),
+        opaque=section.flag("opaque"),
+        joins=section.flag("joins"),
+        take_from=section.texts("take_from", required=True),
+    )
+    if not section.has("joins"):
+        section.problem("joins", "is missing", "write true (joins two subjects) or false (only finds)")
+    section.done()
+    for place in kind.take_from:
+        if _PLACE.fullmatch(place) is None:
+            section.problem("take_from", f"names `{place}`", "see docs/reference/policies.md for the places")
+    return kind
