@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from vault.catalogue.audiences import All, Any as AnyOf, Condition, None_, Test
+from vault.catalogue.audiences import All, Condition, None_, Test
 from vault.errors import Unreadable
 
 Known = Mapping[str, Any]

@@ -24,7 +24,8 @@ MAX_URL: Final = 2048  # what old clients and proxies take
 _PORTS: Final = {"https": 443, "http": 80}
 _HOST: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
 _LOOKS_NUMERIC: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
-_CLEAN: Final = re.compile(r"[!-\[\]-~]+")  # printable ASCII without space and backslash, which parsers read differently
+# Printable ASCII without space and backslash, which parsers read differently.
+_CLEAN: Final = re.compile(r"[!-\[\]-~]+")
 
 # IANA special-purpose registries, read against IPv4 as a whole.
 _DENIED_4: Final = tuple(

@@ -22,7 +22,7 @@ _MIN_DIGITS: Final = 7  # E.164 numbers of subscribers are longer; of a shorter 
 
 
 def form_of(category: str) -> Form:
-    """The form that a Fideslang data category implies, for traits; identifier kinds name theirs in identities.toml."""
+    """The form that a Fideslang data category implies: of traits and of identifier kinds alike."""
     if category.startswith("user.contact.email"):
         return "email"
     if category.startswith(("user.contact.phone_number", "user.contact.fax_number")):

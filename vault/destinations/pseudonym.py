@@ -1,25 +1,48 @@
-"""The names under which recipients know a person or a value: keyed 128-bit tags, another one for every destination.
+"""The names under which recipients know a person or a value: 128 bits under a key, another one for every destination.
 
 Promises: the same for the same destination for as long as the key lives; two destinations cannot join by them, nor can
-anyone go back from one without the key (threats H4). The root's subject id itself never leaves.
+anyone go back from one without the key (threats H4). The root's subject id itself never leaves. A person's name is a
+keyed permutation of the root, so that the vault can read the names in a recipient's reports without keeping a list.
 """
 
 import base64
+import binascii
 import struct
 from typing import Final
 from uuid import UUID
 
 from vault.crypto.blind import tag
+from vault.crypto.derive import derive
+from vault.crypto.permute import BLOCK_BYTES, permute, restore
 
 _PERSON: Final = "pseudonym/person"
 _VALUE: Final = "pseudonym/value"
 _DESTINATION: Final = struct.Struct(">I")
 _OBJECT: Final = struct.Struct(">IH")
+_LETTERS: Final = 26  # 128 bits in base 32
 
 
-def pseudonym(key: bytes, destination: int, root: UUID) -> str:
-    """The id of a profile at one destination: 26 lower-case letters and digits. `key` is the vault's pseudonym key."""
-    return _text(tag(key, _PERSON, _DESTINATION.pack(destination), root.bytes))
+def person_key(key: bytes, destination: int) -> bytes:
+    """The key of a destination's names for people. `key` is the vault's pseudonym key."""
+    return derive(key, _PERSON, _DESTINATION.pack(destination))
+
+
+def pseudonym(destination_key: bytes, root: UUID) -> str:
+    """The id of a profile at one destination: 26 lower-case letters and digits. The key comes from `person_key`."""
+    return _text(permute(destination_key, root.bytes))
+
+
+def root_of(destination_key: bytes, name: str) -> UUID | None:
+    """The root that `pseudonym` was given; None for text that is no name. An invented name gives a root that nobody has."""
+    if len(name) != _LETTERS or not name.isascii():
+        return None
+    try:
+        block = base64.b32decode(name.upper() + "=" * (-len(name) % 8))
+    except (binascii.Error, ValueError):
+        return None
+    if len(block) != BLOCK_BYTES or _text(block) != name:
+        return None
+    return UUID(bytes=restore(destination_key, block))
 
 
 def value_pseudonym(key: bytes, destination: int, number: int, value: bytes) -> str:

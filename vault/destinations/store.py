@@ -1,5 +1,7 @@
-"""Tokens and webhooks of destinations. A token is kept as its SHA-256 only: it has 256 random bits, so nothing slower is
-needed, and none can be read back. No personal value stands in these rows."""
+"""Tokens and webhooks of destinations. No personal value stands in these rows.
+
+A token is kept as its SHA-256 only: it has 256 random bits, so nothing slower is needed, and none can be read back.
+"""
 
 import hashlib
 from typing import Final
@@ -13,7 +15,7 @@ from vault.clock import Micros
 from vault.ids import random_token
 from vault.storage.tables import destination_token, webhook
 
-TOKEN_PREFIX: Final = "pvd_"  # lets secret scanners and people see what was leaked
+TOKEN_PREFIX: Final = "pvd_"  # noqa: S105 - lets secret scanners and people see what was leaked
 
 
 class Webhook(msgspec.Struct, frozen=True):
@@ -87,9 +89,7 @@ async def due_webhooks(conn: AsyncConnection, now: Micros) -> list[Webhook]:
 async def delivered(conn: AsyncConnection, hook: Webhook, cursor: str, now: Micros) -> bool:
     """The lines after `hook.cursor` arrived. False, and no change, when somebody else moved on meanwhile."""
     done = await conn.execute(
-        update(webhook)
-        .where(_unmoved(hook))
-        .values(cursor=cursor, failures=0, next_at=now, delivered_at=now)
+        update(webhook).where(_unmoved(hook)).values(cursor=cursor, failures=0, next_at=now, delivered_at=now)
     )
     return done.rowcount > 0
 

@@ -16,7 +16,7 @@ from vault.errors import Invalid, Unreadable
 from vault.ids import random_bytes
 
 EVENT_TYPE: Final = "profiles.changed"
-SECRET_PREFIX: Final = "whsec_"
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the prefix of the standard, not a secret
 SECRET_BYTES: Final = 32
 TOLERANCE_SECONDS: Final = 300  # Standard Webhooks libraries: five minutes either way
 

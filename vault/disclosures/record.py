@@ -8,6 +8,7 @@ the person is: each value of a number means the same for ever.
 import struct
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from vault.errors import Unreadable
@@ -108,4 +109,4 @@ def parse_objects(blob: bytes) -> frozenset[int]:
 
 
 def _rising(numbers: Sequence[int]) -> bool:
-    return all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
+    return all(a < b for a, b in pairwise(numbers))

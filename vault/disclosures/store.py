@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault.clock import Micros
 from vault.disclosures.held import Held
 from vault.disclosures.record import Released, pack_objects, parse_detail, parse_objects
+from vault.storage.session import Raw
 from vault.storage.tables import disclosure, disclosure_state
 
 _WRITE_PAGE: Final = """
@@ -70,7 +71,7 @@ class Disclosure(msgspec.Struct, frozen=True):
     released: tuple[Released, ...]
 
 
-async def write_page(raw: Any, page: Page, rows: Iterable[Row], held: Iterable[Held]) -> None:
+async def write_page(raw: Raw, page: Page, rows: Iterable[Row], held: Iterable[Held]) -> None:
     """Append the records and set what the recipient holds now. `raw` is the asyncpg connection of the transaction."""
     records = sorted(rows)
     states = sorted(held, key=_by_subject)
@@ -94,7 +95,7 @@ async def write_page(raw: Any, page: Page, rows: Iterable[Row], held: Iterable[H
     )
 
 
-async def held_by(raw: Any, destination: int, subjects: Sequence[UUID]) -> dict[UUID, Held]:
+async def held_by(raw: Raw, destination: int, subjects: Sequence[UUID]) -> dict[UUID, Held]:
     """What the destination holds of these roots; one that never got anything is not in the answer."""
     found = await raw.fetch(_HELD, list(subjects), destination)
     return {row["subject_id"]: _held(row) for row in found}

@@ -6,6 +6,7 @@ floats. A state names the version of its definition: one made under another vers
 The sealed form, one field a compartment: {"<number>": {"v": version, "s": state}}. docs/formats/fields.md.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Final
@@ -22,6 +23,7 @@ MAX_DIGITS: Final = 40
 MAX_EXPONENT: Final = 20
 _EXACT: Final = Context(prec=100, traps=[Inexact, InvalidOperation])
 _ZERO: Final = Decimal(0)
+_JSON_NUMBER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
 class Moment(msgspec.Struct, frozen=True, array_like=True, order=False):
@@ -106,9 +108,7 @@ def visible(computed: Computed, state: Accumulator | None) -> bytes | None:
     return str(state.s).encode()
 
 
-def _state_of(
-    computed: Computed, properties: Mapping[str, bytes], said_at: Micros, event_key: bytes
-) -> State | None:
+def _state_of(computed: Computed, properties: Mapping[str, bytes], said_at: Micros, event_key: bytes) -> State | None:
     if computed.kind == "count":
         return 1 if computed.property is None or _known(properties.get(computed.property)) else None
     if computed.kind == "sum":
@@ -154,11 +154,11 @@ def _known(raw: bytes | None) -> bool:
 
 def _number(raw: bytes | None) -> Decimal | None:
     """The exact number that a JSON text holds, if it is one within the limits. A string is not a number."""
-    if raw is None or not (text := raw.strip()) or text[0] not in b"-0123456789":
+    if raw is None or not _JSON_NUMBER.fullmatch(text := raw.strip()):
         return None
     try:
-        number = Decimal(text.decode("ascii"))
-    except (InvalidOperation, UnicodeDecodeError):
+        number = Decimal(text.decode())
+    except InvalidOperation:  # an exponent beyond what a decimal can hold
         return None
     _, digits, exponent = number.as_tuple()
     if not isinstance(exponent, int) or len(digits) > MAX_DIGITS or exponent < -MAX_EXPONENT:

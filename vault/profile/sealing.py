@@ -30,9 +30,11 @@ _PROVENANCE: Final = struct.Struct(">H16sBQ")
 _TAIL: Final = struct.Struct(">IHIBIII32s")
 _DIGEST_BYTES: Final = 32
 
-_COMPUTED: Final = computed_object(0) >> 12
-_AUDIENCE: Final = audience_object(0) >> 12
-_TYPE_SHIFT: Final = 14  # the two highest bits of an object number: trait, identifier, held in common, event or computed
+_RANGE_SHIFT: Final = 13  # the three highest bits: events, computed traits and audiences have 13 bits of their own
+_COMPUTED: Final = computed_object(0) >> _RANGE_SHIFT
+_AUDIENCE: Final = audience_object(0) >> _RANGE_SHIFT
+_TYPE_SHIFT: Final = 14  # the two highest bits of a field: trait, identifier, or entries of many objects
+_SHARED: Final = frozenset((ACCUMULATORS, MEMBERSHIPS))
 _entries: Final = msgspec.json.Decoder(dict[int, msgspec.Raw])
 _numbers: Final = msgspec.json.Decoder(list[int])
 
@@ -81,13 +83,15 @@ def open_event(compartment: Compartment, event_key: bytes, kind: int, sealed: by
     _check_purpose(compartment, permit)
     if permit.objects is not None and event_object(kind) not in permit.objects:
         raise Withheld(code="not_permitted")
-    if len(sealed) <= SEAL_BYTES or sealed[0] != EVENT_FORMAT:
+    if len(sealed) <= 1 + SEAL_BYTES or sealed[0] != EVENT_FORMAT:  # an empty plaintext is no JSON
         raise Unreadable
     return compartment.aead.decrypt(memoryview(sealed)[1:], _event_context(compartment, event_key, kind))
 
 
 def _check_purpose(compartment: Compartment, permit: Permit) -> None:
     """Raises `Withheld` unless the permit's purpose is one of those that the values were collected for."""
+    if not isinstance(permit, Permit):  # types are checked before the program runs; this wall also stands while it does
+        raise TypeError("a permit is made by the gate only")
     if permit.purpose != RIGHTS and not compartment.purposes >> permit.purpose & 1:
         raise Withheld(code="other_purpose")
 
@@ -97,14 +101,14 @@ def _reaches(permit: Permit, field: int) -> bool:
     if objects is None or field in objects:
         return True
     if field == ACCUMULATORS:
-        return any(number >> 12 == _COMPUTED for number in objects)
-    return field == MEMBERSHIPS and any(number >> 12 == _AUDIENCE for number in objects)
+        return any(number >> _RANGE_SHIFT == _COMPUTED for number in objects)
+    return field == MEMBERSHIPS and any(number >> _RANGE_SHIFT == _AUDIENCE for number in objects)
 
 
 def _limited(permit: Permit, field: int, plaintext: bytes) -> bytes:
     """`plaintext`, without those computed traits or audiences that the permit does not name."""
     objects = permit.objects
-    if objects is None or (field != ACCUMULATORS and field != MEMBERSHIPS):
+    if objects is None or field not in _SHARED:
         return plaintext
     try:
         if field == ACCUMULATORS:

@@ -64,9 +64,7 @@ def choose(sightings: Iterable[Sighting], which: Which) -> tuple[str, ...]:
 
 def _both(a: Sighting, b: Sighting) -> Sighting:
     later = max(a, b, key=lambda s: (s.last_said_at, s.source))
-    return Sighting(
-        a.value, min(a.first_said_at, b.first_said_at), later.last_said_at, later.source
-    )
+    return Sighting(a.value, min(a.first_said_at, b.first_said_at), later.last_said_at, later.source)
 
 
 def _by_value(sighting: Sighting) -> str:

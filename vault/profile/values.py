@@ -78,11 +78,10 @@ def pack_fields(fields: Iterable[tuple[FieldHead, bytes]]) -> bytes:
     ordered = sorted(fields, key=_by_field)
     if len(ordered) > MAX_FIELDS:
         raise TooLarge("A set of purposes holds at most 255 fields of one person.", code="too_many_fields")
-    for (head, value), (after, _) in zip(ordered, ordered[1:], strict=False):
-        if head.field == after.field:
-            raise ValueError("one field twice in one compartment")
-        if head.length != len(value):
-            raise ValueError("a head that tells another length than its value")
+    if len({head.field for head, _ in ordered}) != len(ordered):
+        raise ValueError("one field twice in one compartment")
+    if any(head.length != len(value) for head, value in ordered):
+        raise ValueError("a head that tells another length than its value")
     parts = [bytes((FORMAT, len(ordered)))]
     parts += [_HEAD.pack(*head) for head, _ in ordered]
     parts += [value for _, value in ordered]

@@ -5,27 +5,27 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vault.destinations.pseudonym import pseudonym, value_pseudonym
+from vault.destinations.pseudonym import person_key, pseudonym, root_of, value_pseudonym
 
 KEY = bytes(range(32))
 ROOT = UUID("019aa3b0-0000-7000-8000-000000000001")
 
 
 def test_the_pseudonym_of_a_root_at_a_destination_never_changes() -> None:
-    assert pseudonym(KEY, 3, ROOT) == pseudonym(KEY, 3, ROOT) == "zy7f262rjh7fwrwlknir2szzpm"
+    assert pseudonym(person_key(KEY, 3), ROOT) == pseudonym(person_key(KEY, 3), ROOT) == "vzmhil35obt6qyqkgtj4ubprtu"
     assert value_pseudonym(KEY, 3, 7, b'"ada"') == "umbipeipknaezy7ezcwus5g4ki"
 
 
 @given(st.lists(st.integers(1, 2**32 - 1), min_size=2, max_size=5, unique=True), st.uuids())
 def test_h4_two_destinations_know_a_person_under_names_that_do_not_meet(places: list[int], root: UUID) -> None:
-    names = {pseudonym(KEY, place, root) for place in places}
+    names = {pseudonym(person_key(KEY, place), root) for place in places}
     assert len(names) == len(places)
     assert all(root.hex not in name for name in names)
 
 
 @given(st.lists(st.uuids(), min_size=2, max_size=5, unique=True))
 def test_two_people_have_two_names_at_one_destination(roots: list[UUID]) -> None:
-    assert len({pseudonym(KEY, 1, root) for root in roots}) == len(roots)
+    assert len({pseudonym(person_key(KEY, 1), root) for root in roots}) == len(roots)
 
 
 def test_another_key_another_destination_another_object_give_other_stand_ins() -> None:
@@ -41,7 +41,21 @@ def test_another_key_another_destination_another_object_give_other_stand_ins() -
 
 
 def test_a_pseudonym_is_twenty_six_plain_letters_and_digits() -> None:
-    name = pseudonym(KEY, 1, ROOT)
+    name = pseudonym(person_key(KEY, 1), ROOT)
     assert len(name) == 26
     assert name.isalnum()
     assert name == name.lower()
+
+
+@given(st.uuids())
+def test_the_vault_and_nobody_else_reads_a_name_back(root: UUID) -> None:
+    name = pseudonym(person_key(KEY, 1), root)
+    assert root_of(person_key(KEY, 1), name) == root
+    assert root_of(person_key(KEY, 2), name) != root
+    assert root_of(person_key(KEY[::-1], 1), name) != root
+
+
+@given(st.text(max_size=40))
+def test_what_is_no_name_is_nobody(text: str) -> None:
+    found = root_of(person_key(KEY, 1), text)
+    assert found is None or pseudonym(person_key(KEY, 1), found) == text

@@ -73,7 +73,9 @@ def test_what_looks_like_a_hash_is_no_email_and_is_not_passed_through() -> None:
     assert shown("sha256:meta", sha256("ada@example.com"), "email") is None
 
 
-@pytest.mark.parametrize("bad", ["", " ", "@", "a@", "@b.com", "a@b", "a b@c.com", "a@b@c.com", "a@b..com", 5, True, [], {}])
+@pytest.mark.parametrize(
+    "bad", ["", " ", "@", "a@", "@b.com", "a@b", "a b@c.com", "a@b@c.com", "a@b..com", 5, True, [], {}]
+)
 def test_what_is_no_email_is_not_hashed_as_one(bad: object) -> None:
     assert shown("sha256:google", bad, "email") is None
     assert shown("sha256:meta", bad, "email") is None
@@ -116,7 +118,9 @@ def test_year_takes_a_date_and_nothing_else(value: object, year: int | None) -> 
     assert shown("year", value) == year
 
 
-@pytest.mark.parametrize(("value", "prefix"), [("20095", "200"), ("2009", "200"), ("200", None), ("", None), (20095, None)])
+@pytest.mark.parametrize(
+    ("value", "prefix"), [("20095", "200"), ("2009", "200"), ("200", None), ("", None), (20095, None)]
+)
 def test_a_prefix_is_never_the_whole(value: object, prefix: str | None) -> None:
     assert shown("prefix:3", value) == prefix
 
@@ -166,7 +170,9 @@ def test_stored_numbers_never_change() -> None:
     assert numbered(0x703) == Transform(Kind.PREFIX, 3)
 
 
-@pytest.mark.parametrize("word", ["", "hash", "prefix", "prefix:0", "prefix:256", "prefix:x", "round:-1", "reveal:1", "prefix:²"])
+@pytest.mark.parametrize(
+    "word", ["", "hash", "prefix", "prefix:0", "prefix:256", "prefix:x", "round:-1", "reveal:1", "prefix:²"]
+)
 def test_another_word_is_no_transform(word: str) -> None:
     with pytest.raises(Invalid):
         named(word)

@@ -114,13 +114,16 @@ async def test_h1_what_is_not_opened_is_not_called() -> None:
 
 
 async def test_h1_a_rebinding_name_server_moves_nothing() -> None:
-    answers = [["127.0.0.2"], ["127.0.0.1"]]
+    answers = [["127.0.0.1"], ["127.0.0.2"]]
 
     async def rebinding(host: str, port: int) -> Sequence[str]:
         return answers.pop(0)
 
-    only_two = [ipaddress.ip_network("127.0.0.2/32")]
-    async with listening(answering("200 OK"), "127.0.0.2") as public, Transport(only_two, resolve=rebinding) as transport:
+    only_one = [ipaddress.ip_network("127.0.0.1/32")]
+    async with (
+        listening(answering("200 OK")) as public,
+        Transport(only_one, resolve=rebinding) as transport,
+    ):
         url = f"http://hooks.example.com:{public.port}/"
         assert await transport.post(url, {}, b"{}") == Delivered(200)
         assert await transport.post(url, {}, b"{}") == Failed("address")
@@ -129,7 +132,9 @@ async def test_h1_a_rebinding_name_server_moves_nothing() -> None:
 
 
 async def test_h2_a_huge_or_zipped_reply_body_is_never_read() -> None:
-    bomb = Recipient(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 99999999999\r\n\r\n" + b"\x1f\x8b" * 9)
+    bomb = Recipient(
+        b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 99999999999\r\n\r\n" + b"\x1f\x8b" * 9
+    )
     async with listening(bomb) as there, Transport(LOOPBACK) as transport:
         assert await transport.post(f"http://127.0.0.1:{there.port}/", {}, b"{}") == Delivered(200)
 
@@ -190,9 +195,7 @@ def _certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContex
     )
     pem = folder / "server.pem"
     pem.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + made.public_bytes(serialization.Encoding.PEM)
     )
     server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -74,7 +74,9 @@ def test_the_body_is_the_envelope_of_the_standard() -> None:
         lambda d: Delivery({**d.headers, "webhook-timestamp": str(NOW // SECOND + 1)}, d.body),
         lambda d: Delivery({**d.headers, "webhook-timestamp": "soon"}, d.body),
         lambda d: Delivery({**d.headers, "webhook-signature": "v1,"}, d.body),
-        lambda d: Delivery({**d.headers, "webhook-signature": d.headers["webhook-signature"].replace("v1,", "v2,")}, d.body),
+        lambda d: Delivery(
+            {**d.headers, "webhook-signature": d.headers["webhook-signature"].replace("v1,", "v2,")}, d.body
+        ),
         lambda d: Delivery({**d.headers, "webhook-signature": "v1,not base64"}, d.body),
         lambda d: Delivery({}, d.body),
     ],
@@ -92,7 +94,7 @@ def test_another_secret_does_not_verify() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "taken"), [(300, True), (301, False), (-300, True), (-301, False)])
-def test_h2_a_delivery_can_be_replayed_for_five_minutes_and_no_longer(seconds: int, taken: bool) -> None:  # noqa: FBT001
+def test_h2_a_delivery_can_be_replayed_for_five_minutes_and_no_longer(seconds: int, taken: bool) -> None:
     delivery = sign([NEW], "msg_1", NOW, b"{}")
     later = Micros(NOW + seconds * SECOND)
     if taken:

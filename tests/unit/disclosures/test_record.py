@@ -97,7 +97,8 @@ def test_vectors_read_as_they_say(vector: dict[str, Any]) -> None:
             parse_detail(blob)
         return
     expected = tuple(
-        Released(one["purpose"], one["basis"], one["ledger"], tuple(map(tuple, one["items"]))) for one in vector["released"]
+        Released(one["purpose"], one["basis"], one["ledger"], tuple(map(tuple, one["items"])))
+        for one in vector["released"]
     )
     assert parse_detail(blob) == expected
     assert pack_detail(expected) == blob
