@@ -28,6 +28,16 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 class LazyGroup(click.RichGroup):
     """A group that imports a command when it is needed, and turns the vault's errors into one line and exit code 1."""
 
+    _listing = False  # while help is drawn: names and lines only, nothing is imported
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Draw the help from the table above."""
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order of the day."""
         return [*COMMANDS, *super().list_commands(ctx)]
@@ -36,6 +46,8 @@ class LazyGroup(click.RichGroup):
         """The command, imported now."""
         if cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
+        if self._listing:
+            return click.RichCommand(name=cmd_name, help=COMMANDS[cmd_name][1])
         module, attribute = COMMANDS[cmd_name][0].split(":")
         command = getattr(importlib.import_module(module), attribute)
         if not isinstance(command, click.Command):

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Row, func, insert, select, text, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault.clock import Micros
@@ -21,7 +20,7 @@ from vault.naming import check_name
 from vault.sources.dropped import Drop, DropCount
 from vault.storage.tables import dropped, source
 
-
+KEY_PREFIX: Final = "pvw_"  # lets secret scanners and people see what was leaked
 MAX_NAMES_A_DAY: Final = 1000  # a source that makes up names must not fill the disk; a real tracking plan has tens
 MORE_NAMES: Final = "(more names)"
 
@@ -73,7 +72,7 @@ async def add(connection: AsyncConnection, name: str, *, server: bool, now: Micr
         Invalid: the name is not fit. Conflict: the name is taken.
     """
     check_name(name)
-    write_key = random_token()
+    write_key = KEY_PREFIX + random_token()
     if await find(connection, name) is not None:
         raise Conflict("A source of that name exists; choose another, or look at `profile-vault sources list`.")
     statement = (
@@ -81,10 +80,8 @@ async def add(connection: AsyncConnection, name: str, *, server: bool, now: Micr
         .values(name=name, server=server, key_hash=key_hash(write_key), created_at=now)
         .returning(source.c.source_id)
     )
-    try:
-        source_id = int((await connection.execute(statement)).scalar_one())
-    except IntegrityError:  # two operators at once: the unique name decides
-        raise Conflict("A source of that name exists; choose another.") from None
+    # two operators at once: the unique name decides, and the session makes a Conflict of it
+    source_id = int((await connection.execute(statement)).scalar_one())
     return Source(source_id, name, server), write_key
 
 
@@ -125,9 +122,7 @@ async def disable(connection: AsyncConnection, name: str, *, now: Micros) -> Non
     await connection.execute(statement.values(disabled_at=now))
 
 
-async def count_dropped(
-    connection: AsyncConnection, source_id: int, day: int, counts: Mapping[Drop, int]
-) -> None:
+async def count_dropped(connection: AsyncConnection, source_id: int, day: int, counts: Mapping[Drop, int]) -> None:
     """Add to the counters of one day (days since 1970-01-01 UTC). Nothing to count costs nothing.
 
     The rows are written in the order of their key, so that two batches never wait for each other in a circle.
@@ -166,5 +161,3 @@ def _source(row: Row[Any]) -> Source:
 
 def _time(value: object) -> Micros | None:
     return Micros(value) if isinstance(value, int) else None
-
-

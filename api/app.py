@@ -1,0 +1,73 @@
+"""The HTTP application: every door, every wall, one table of errors. Built around a vault that is already open."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+
+from api.destinations import routes as destinations
+from api.guards import operator_only, provide_vault
+from api.health import router as health
+from api.ingest import routes as ingest
+from api.metrics import Metrics
+from api.observe import Observed
+from api.problems import EXCEPTION_HANDLERS
+from api.staff import routes as staff
+from vault.flows.vault import Vault
+
+VERSION: Final = "1"  # of the HTTP interface: the /v1 in its paths
+Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
+
+
+def create_app(vault: Vault) -> Litestar:
+    """The application for a vault that the caller opened and will close."""
+    return build(vault=vault)
+
+
+def build(*, vault: Vault | None = None, lifespan: Sequence[Lifespan] = ()) -> Litestar:
+    """The application; a `lifespan` that opens the vault itself puts it into `app.state.vault`."""
+    metrics = Metrics()
+
+    async def provide_metrics() -> Metrics:
+        return metrics
+
+    app = Observed(
+        route_handlers=[
+            ingest.router,
+            destinations.router,
+            staff.router,
+            staff.public_keys,
+            health,
+        ],
+        dependencies={"vault": Provide(provide_vault), "metrics": Provide(provide_metrics)},
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=list(lifespan),
+        state=State({} if vault is None else {"vault": vault}),
+        openapi_config=_openapi(),
+        logging_config=None,  # Litestar's own would print tracebacks, and tracebacks print values
+        debug=False,
+    )
+    app.metrics = metrics
+    return app
+
+
+def _openapi() -> OpenAPIConfig:
+    schemes: dict[str, Any] = {
+        "write_key": SecurityScheme(type="http", scheme="basic", description="The write key as user name."),
+        "token": SecurityScheme(type="http", scheme="bearer", description="A token of a destination or of staff."),
+    }
+    return OpenAPIConfig(
+        title="Profile Vault",
+        version=VERSION,
+        description="Errors are application/problem+json with a stable `code`; see docs/reference/errors.md.",
+        components=Components(security_schemes=schemes),
+        openapi_router=Router("/schema", route_handlers=[], guards=[operator_only]),
+        # documents only: a page that loads scripts from elsewhere has no place here
+        render_plugins=[JsonRenderPlugin(path=["/openapi.json", "/"]), YamlRenderPlugin()],
+    )

@@ -1,0 +1,193 @@
+"""The front layer for bodies: bytes from the wire to bytes that a JSON parser may safely see.
+
+Promises: inflating is counted while it happens (threats G7), nesting is measured before any parser recurses (G2), bytes
+that are not UTF-8 never reach one (G1); each of these is a 400 or 413 of ours, never a 500, and no error holds a byte of
+the body. Own doors (everything but tracking) are stricter: `application/json`, no duplicate key, no NaN, no number
+outside int64 or finite double, no NUL, no lone surrogate (G3, G4, G5), no unknown member (G13).
+Must not know: what a message means.
+"""
+
+import json
+import math
+import re
+import zlib
+from collections.abc import AsyncIterable
+from typing import Any, Final, TypeVar
+
+import msgspec
+from litestar import Request
+
+from vault.errors import Invalid, TooLarge
+
+MAX_TRACKING_BYTES: Final = 512_000  # inflated; Segment's 500 KB for a batch
+MAX_OWN_BYTES: Final = 65_536  # a form, never a document
+MAX_FEEDBACK_BYTES: Final = 512_000  # NDJSON of reports: some 5,000 lines
+MAX_DEPTH: Final = 32  # real messages nest about 6 deep
+_INT64: Final = 2**63
+_CHUNK: Final = 65_536  # inflate step: at most this much more than the limit is ever held
+_GZIP: Final = 16 + zlib.MAX_WBITS  # gzip framing only, no raw deflate
+
+_ESCAPE: Final = re.compile(rb"\\.", re.DOTALL)
+_STRING: Final = re.compile(rb'"[^"]*"')
+_NOT_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in b'"[]{}')
+_AS_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
+_STRING_OR_NAN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|-?Infinity|NaN', re.DOTALL)
+
+_Wire = TypeVar("_Wire", bound=msgspec.Struct)
+
+
+async def read(stream: AsyncIterable[bytes], encoding: str | None, *, limit: int) -> bytes:
+    """The whole body, inflated when `encoding` is gzip. `limit` in bytes holds for what came and for what it inflates to.
+
+    Raises:
+        TooLarge: over the limit. Invalid: another encoding, or a broken or unfinished gzip stream.
+    """
+    wanted = (encoding or "identity").strip().lower()
+    if wanted not in {"gzip", "x-gzip", "identity"}:
+        raise Invalid("Send gzip or no content encoding.", code="unsupported_encoding")
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in stream:
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"The limit is {limit} bytes.")
+        parts.append(chunk)
+    raw = b"".join(parts)
+    return raw if wanted == "identity" else inflate(raw, limit=limit)
+
+
+def require_json(content_type: str | None) -> None:
+    """Own doors take `application/json` only, so that a foreign page cannot post without a preflight (threats G5)."""
+    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+        raise Invalid("Send application/json.", code="unsupported_media_type")
+
+
+async def read_own(request: Request[Any, Any, Any], kind: type[_Wire]) -> _Wire:
+    """The body of an own door as its struct. Raises Invalid, TooLarge."""
+    require_json(request.headers.get("content-type"))
+    raw = await read(request.stream(), request.headers.get("content-encoding"), limit=MAX_OWN_BYTES)
+    return decode_own(raw, kind)
+
+
+def inflate(raw: bytes, *, limit: int) -> bytes:
+    """One gzip member, whole and alone, at most `limit` bytes when inflated. Raises TooLarge, Invalid."""
+    inflater = zlib.decompressobj(_GZIP)
+    out = bytearray()
+    pending = raw
+    try:
+        while pending and not inflater.eof:
+            out += inflater.decompress(pending, _CHUNK)
+            if len(out) > limit:
+                raise TooLarge(f"The limit is {limit} bytes when inflated.")
+            pending = inflater.unconsumed_tail
+        # the input may be used up while the inflater still holds output back
+        while not inflater.eof and (more := inflater.decompress(b"", _CHUNK)):
+            out += more
+            if len(out) > limit:
+                raise TooLarge(f"The limit is {limit} bytes when inflated.")
+    except zlib.error:
+        raise Invalid("The gzip stream is broken.", code="invalid_gzip") from None
+    if not inflater.eof or inflater.unused_data:  # cut short, or a second member or rubbish behind the first
+        raise Invalid("The body must be one whole gzip member.", code="invalid_gzip")
+    return bytes(out)
+
+
+def scan(body: bytes) -> None:
+    """Refuse what no JSON parser should be handed. Raises Invalid; says nothing about validity beyond that."""
+    try:
+        body.decode("utf-8", "strict")
+    except UnicodeDecodeError:
+        # `from None`: that exception holds the whole body
+        raise Invalid("The body is not UTF-8.", code="invalid_json") from None
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return
+    if _depth_over(body, MAX_DEPTH):
+        raise Invalid(f"The body is nested deeper than {MAX_DEPTH} levels.", code="too_deep")
+
+
+def tolerate_nan(body: bytes) -> bytes:
+    """The body with bare `NaN` and `Infinity` as null: Python's tracking SDK writes them (standards section 1.4)."""
+    if b"NaN" not in body and b"Infinity" not in body:
+        return body
+    return _STRING_OR_NAN.sub(lambda found: found[0] if found[0][:1] == b'"' else b"null", body)
+
+
+def write_key(body: bytes) -> str | None:
+    """The `writeKey` member of a tracking body. None when there is none, or no object; the decoder judges the rest."""
+    try:
+        return msgspec.json.decode(body, type=_Keyed).write_key
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def decode_own(body: bytes, kind: type[_Wire]) -> _Wire:
+    """A body of an own door as its struct. Raises Invalid, naming neither members nor values."""
+    scan(body)
+    try:
+        value = json.loads(
+            # as text: given bytes, it would take a byte order mark, and UTF-16
+            body.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse,
+            parse_float=_finite,
+            parse_int=_int64,
+        )
+        _check_text(value)
+        return msgspec.convert(value, kind)
+    except (ValueError, RecursionError, msgspec.ValidationError):
+        raise Invalid("The body does not have the members and types of this call.", code="invalid_json") from None
+
+
+class _Keyed(msgspec.Struct):
+    write_key: str | None = msgspec.field(default=None, name="writeKey")
+
+
+def _depth_over(body: bytes, limit: int) -> bool:
+    """Whether brackets outside strings nest deeper than `limit`, or do not pair. Linear, in C, before any recursion."""
+    structure = _ESCAPE.sub(b"", body).translate(_AS_SQUARE, _NOT_STRUCTURE)
+    # two quotes side by side change no other byte's being inside or outside a string
+    structure = _STRING.sub(b"", structure.replace(b'""', b""))
+    for _ in range(limit):
+        if not structure:
+            return False
+        structure = structure.replace(b"[]", b"")  # every innermost pair: one level a round
+    return bool(structure)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a member twice")
+    return found
+
+
+def _refuse(_constant: str) -> Any:
+    raise ValueError("not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number out of range")
+    return number
+
+
+def _int64(text: str) -> int:
+    if len(text) > 20 or not -_INT64 <= (number := int(text)) < _INT64:
+        raise ValueError("a number out of range")
+    return number
+
+
+def _check_text(value: Any) -> None:
+    """No NUL and no lone surrogate, in keys or values. The depth is known to be small here."""
+    if isinstance(value, str):
+        value.encode("utf-8")  # UnicodeEncodeError, a ValueError, for a lone surrogate
+        if "\0" in value:
+            raise ValueError("NUL")
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            _check_text(key)
+            _check_text(member)
+    elif isinstance(value, list):
+        for member in value:
+            _check_text(member)

@@ -1,0 +1,1 @@
+"""The door of destinations: feeds, lookups, and the way back."""

@@ -1,0 +1,81 @@
+"""Feeds, the way back, and lookups by Segment's Profile API paths. Behind the wall of destinations."""
+
+from typing import Any, Final
+
+from litestar import Request, Response, Router, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery
+
+from api import body as front
+from api.destinations.wire import Acknowledged, include_of
+from api.guards import destination_only, provide_destination
+from vault.errors import NotFound
+from vault.flows import feedback, lookup
+from vault.flows.release import page as release
+from vault.flows.vault import Vault
+
+NDJSON: Final = "application/x-ndjson"
+_NO_STORE: Final = {"cache-control": "no-store"}
+
+
+@get("/v1/destinations/{name:str}/profiles", summary="Read the feed", media_type=NDJSON)
+async def profiles(
+    vault: NamedDependency[Vault],
+    destination: NamedDependency[str],
+    cursor: FromQuery[str | None] = None,
+    limit: FromQuery[int] = release.MAX_LINES,
+) -> Response[bytes]:
+    """One page of changes as NDJSON; the last line holds the cursor. Everything in it is on record before the first byte."""
+    lines = await release.page(vault, destination, cursor, limit)
+    return Response(b"".join(lines), media_type=NDJSON, headers=_NO_STORE)
+
+
+@post("/v1/destinations/{name:str}/acknowledgements", status_code=200, summary="Say what was carried out")
+async def acknowledgements(
+    request: Request[Any, Any, Any], vault: NamedDependency[Vault], destination: NamedDependency[str]
+) -> Acknowledged:
+    """NDJSON lines, each naming an id or cursor up to which removals and retractions were carried out."""
+    return Acknowledged(await feedback.acknowledge(vault, destination, await _lines(request)))
+
+
+@post("/v1/destinations/{name:str}/reports", status_code=200, summary="Report unsubscribes, complaints and bounces")
+async def reports(
+    request: Request[Any, Any, Any], vault: NamedDependency[Vault], destination: NamedDependency[str]
+) -> dict[str, Any]:
+    """NDJSON lines `{"id":…,"kind":"unsubscribed|complained|bounced","purpose"?:…,"at":…}`. A report can only lower."""
+    return await feedback.report(vault, destination, await _lines(request))
+
+
+@get(
+    "/v1/spaces/default/collections/users/profiles/{identifier:str}/traits",
+    summary="Look up one profile's traits",
+)
+async def traits(
+    identifier: FromPath[str],
+    vault: NamedDependency[Vault],
+    destination: NamedDependency[str],
+    include: FromQuery[str] = "",
+    limit: FromQuery[int] = lookup.DEFAULT_LIMIT,
+) -> Response[dict[str, Any]]:
+    """What the feed would show of the profile that `kind:value` finds, in the shape of Segment's Profile API."""
+    kind, colon, value = identifier.partition(":")
+    if not colon or not kind or not value:
+        raise NotFound(lookup.MISSING)
+    found = await lookup.traits(vault, destination, kind, value, include_of(include), limit)
+    return Response(found, headers=_NO_STORE)
+
+
+async def _lines(request: Request[Any, Any, Any]) -> bytes:
+    encoding = request.headers.get("content-encoding")
+    body = await front.read(request.stream(), encoding, limit=front.MAX_FEEDBACK_BYTES)
+    front.scan(body)
+    return body
+
+
+router = Router(
+    "/",
+    route_handlers=[profiles, acknowledgements, reports, traits],
+    guards=[destination_only],
+    dependencies={"destination": provide_destination},
+    tags=["destinations"],
+)

@@ -1,0 +1,1 @@
+"""The door of sources: tracking messages and choices come in."""

@@ -1,0 +1,32 @@
+"""Cross-origin calls of browser SDKs. Write keys travel in a header or body and cookies never do, so the answer is `*`."""
+
+from typing import Final
+
+from litestar.datastructures import MutableScopeHeaders
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+# A wildcard does not cover `authorization`, and SDKs send x-retry-count (standards section 1.4).
+PREFLIGHT_HEADERS: Final = {
+    "access-control-allow-headers": "authorization, content-type, content-encoding, x-retry-count",
+    "access-control-allow-methods": "GET, POST, OPTIONS",
+    "access-control-max-age": "86400",
+}
+
+
+class OpenToBrowsers:
+    """Middleware: every answer of these routes, errors too, may be read by the page that asked."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """`app` is the next layer."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, adding one header to the start of the answer."""
+
+        async def open_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableScopeHeaders.from_message(message)
+                headers["access-control-allow-origin"] = "*"
+            await send(message)
+
+        await self._app(scope, receive, open_send)

@@ -1,0 +1,39 @@
+"""From a request to a source and its clean bytes. Asks who it is before it reads, wherever a header says so."""
+
+from typing import Any
+
+from litestar import Request
+
+from api import body as front
+from api.auth import bearer_or_basic
+from api.guards import vault_of
+from vault.errors import Unauthenticated
+from vault.flows.admit import admit_source
+from vault.sources.store import Source
+
+
+async def header_source(request: Request[Any, Any, Any]) -> Source:
+    """The source that the `Authorization` header names. Raises Unauthenticated."""
+    return await admit_source(vault_of(request), bearer_or_basic(request.headers.get("authorization")))
+
+
+async def take_tracking(request: Request[Any, Any, Any]) -> tuple[Source, bytes]:
+    """The source and the body of a tracking call: any content type, NaN tolerated (standards section 1.4).
+
+    Raises Unauthenticated, Invalid, TooLarge.
+    """
+    if request.headers.get("authorization") is not None:
+        source = await header_source(request)
+        return source, await _tracking_body(request)
+    body = await _tracking_body(request)
+    secret = front.write_key(body)
+    if secret is None:
+        raise Unauthenticated
+    return await admit_source(vault_of(request), secret), body
+
+
+async def _tracking_body(request: Request[Any, Any, Any]) -> bytes:
+    encoding = request.headers.get("content-encoding")
+    body = await front.read(request.stream(), encoding, limit=front.MAX_TRACKING_BYTES)
+    front.scan(body)
+    return front.tolerate_nan(body)

@@ -1,0 +1,1 @@
+"""The door of staff: requests of people, audit, drops and keys."""

@@ -1,0 +1,48 @@
+"""Logs of long-running commands: one line of JSON a record on stderr, escaped, so that no value can forge a line (F5).
+
+Records of the vault hold ids, codes and figures; records of libraries pass at WARNING and above, without tracebacks, and
+the HTTP client, whose INFO lines hold whole URLs (threats H2), is lowered too.
+"""
+
+import logging
+import sys
+from typing import Any, Final
+
+import structlog
+
+_QUIET: Final = ("httpx", "httpcore", "sqlalchemy", "asyncio", "uvicorn.access")
+
+
+class _OneLine(logging.Formatter):
+    """A library's record as JSON without its traceback: frames and exception texts may hold values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._render = structlog.processors.JSONRenderer()
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {"event": record.getMessage(), "level": record.levelname.lower(), "logger": record.name}
+        if record.exc_info and record.exc_info[0] is not None:
+            entry = {"event": "library.fault", "level": "error", "logger": record.name}
+            entry["exception"] = record.exc_info[0].__name__
+        return str(self._render(None, "", entry))
+
+
+def log_as_json(level: str = "info") -> None:
+    """Set up both structlog and the standard library's logging. `level` is for the vault's own records."""
+    chosen = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(chosen),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)

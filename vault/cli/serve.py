@@ -1,0 +1,54 @@
+"""`serve`: the HTTP doors, and unless told otherwise the worker, in one process."""
+
+import rich_click as click
+import uvicorn
+
+from vault.cli.logs import log_as_json
+from vault.config import load
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
+@click.option("--no-worker", is_flag=True, help="Answer HTTP only; run `profile-vault worker` beside it.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="How much to log. No level logs a personal value.",
+)
+@click.option("--json", "_json", is_flag=True, help="Accepted for uniformity: the log is JSON in any case.")
+def serve(host: str, port: int, *, no_worker: bool, log_level: str, _json: bool) -> None:
+    """Answer HTTP: tracking calls, feeds, lookups, and the rights desk.
+
+    \b
+    Example:
+      profile-vault serve --port 8000
+      python -c "import segment.analytics as a; a.write_key='pvw_…'; a.host='http://127.0.0.1:8000'; …"
+
+    The first start makes database, keys and journal, and applies the policies folder. Logs are JSON lines on stderr
+    with route templates and ids only. Stop it with Ctrl-C: what was acknowledged is durable.
+    Put a TLS proxy before it for anything but this machine; /readyz, /metrics and /schema answer on loopback only.
+    """
+    load()  # a wrong setting is told here, in one line, before a server starts
+    log_as_json(log_level)
+    factory = "api.asgi:app" if no_worker else "api.asgi:app_with_worker"
+    config = uvicorn.Config(
+        factory,
+        factory=True,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,  # it would print paths; ours prints route templates
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,  # a forwarded address must not make anyone loopback (threats G17)
+        timeout_keep_alive=30,
+    )
+    server = uvicorn.Server(config)
+    click.echo(f"Profile Vault is starting on http://{host}:{port} (Ctrl-C stops it).", err=True)
+    server.run()
+    if not server.started:
+        raise SystemExit(1)

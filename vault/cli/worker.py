@@ -1,0 +1,36 @@
+"""`worker`: the background loops in a process of their own."""
+
+import rich_click as click
+
+from vault.cli.logs import log_as_json
+from vault.cli.opening import with_vault
+from vault.cli.output import emit, json_option
+from vault.flows.vault import Vault
+from vault.worker import run
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Do what is due now, then end.")
+@json_option
+@click.pass_context
+def worker(ctx: click.Context, *, once: bool) -> None:
+    """Number changes, extend the audit log, push webhooks, carry requests of people forward.
+
+    \b
+    Example:
+      profile-vault serve --no-worker &
+      profile-vault worker
+
+    Several may run: each loop belongs to whoever holds its lease. `serve` runs one itself unless given --no-worker.
+    """
+    log_as_json()
+
+    async def journey(vault: Vault) -> None:
+        await run(vault, once=once)
+
+    try:
+        with_vault(journey, worker=True)
+    except KeyboardInterrupt:
+        click.echo("Stopped.", err=True)
+        return
+    emit(ctx, {"done": True}, "All that was due is done.")

@@ -1,0 +1,55 @@
+"""Who is at the door? A secret becomes a source, a destination or a member of staff, or nobody.
+
+Promises: one error for a secret that is missing, unknown, revoked or of the wrong kind (threats G12, G22); a disabled
+holder is refused from the commit of the disabling on, since nothing is cached. Secrets are looked up by their SHA-256,
+so the time of an answer tells nothing about them.
+"""
+
+from typing import Final
+
+from vault.destinations import store as destinations
+from vault.errors import Unauthenticated
+from vault.flows.vault import Vault
+from vault.policy.actors import Actor
+from vault.sources import store as sources
+from vault.sources.store import Source
+from vault.staff import store as staff
+
+MAX_SECRET: Final = 200  # characters; ours have 47, and Segment's write keys 32
+
+
+async def admit_source(vault: Vault, write_key: str | None) -> Source:
+    """The source of this write key. Raises Unauthenticated."""
+    secret = _fit(write_key)
+    async with vault.database.begin() as connection:
+        found = await sources.by_write_key(connection, secret)
+    if found is None:
+        raise Unauthenticated
+    return found
+
+
+async def admit_destination(vault: Vault, token: str | None) -> str:
+    """The name of the destination that carries this token, as its contract has it today. Raises Unauthenticated."""
+    secret = _fit(token)
+    async with vault.database.begin() as connection:
+        number = await destinations.find_destination(connection, secret)
+    contract = None if number is None else vault.catalogue.contracts_by_number.get(number)
+    if contract is None:  # a contract that left the policies takes its tokens with it
+        raise Unauthenticated
+    return contract.name
+
+
+async def admit_staff(vault: Vault, token: str | None) -> Actor:
+    """The member of staff who carries this token, in their role. Raises Unauthenticated."""
+    secret = _fit(token)
+    async with vault.database.begin() as connection:
+        member = await staff.by_token(connection, secret)
+    if member is None:
+        raise Unauthenticated
+    return Actor(kind="staff", id=str(member.staff_id), role=member.role)
+
+
+def _fit(secret: str | None) -> str:
+    if not secret or len(secret) > MAX_SECRET or not secret.isascii():
+        raise Unauthenticated
+    return secret

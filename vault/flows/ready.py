@@ -1,0 +1,52 @@
+"""Can this vault serve now? Asked by load balancers and people; answers in figures, never in names of persons.
+
+Promises: quick and bounded, whatever the backlog; what it needs and does not get is told as `Unavailable`.
+"""
+
+from typing import Final
+
+import msgspec
+
+from vault.flows.vault import Vault
+
+BACKLOG_CAP: Final = 10_000  # rows; counting further would cost more than the figure is worth
+ONE_PROCESS: Final = (
+    "This process holds the keys of every purpose; separate processes per role confine each to its own."
+)
+NO_ROLLBACK: Final = (
+    "Keyring or journal lie beside the database: whoever puts an old copy of all of them back is not noticed."
+)
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """What holds now. `backlog`: rows that wait for the worker, by queue, `BACKLOG_CAP` at most."""
+
+    policy: int
+    rollback_protection: str
+    worker_seen: bool
+    backlog: dict[str, int]
+    notes: tuple[str, ...]
+
+
+async def check(vault: Vault) -> Readiness:
+    """Ask the database. Raises Unavailable when it does not answer."""
+    now = vault.clock.now()
+    async with vault.database.hot() as connection:
+        row = await connection.fetchrow(_FIGURES, now, BACKLOG_CAP)
+    protection = vault.keyring.protection
+    notes = (ONE_PROCESS, NO_ROLLBACK) if protection == "none" else (ONE_PROCESS,)
+    return Readiness(
+        policy=vault.policy.number,
+        rollback_protection=protection,
+        worker_seen=bool(row["worker_seen"]),
+        backlog={"changes": row["changes"], "audit": row["audit"]},
+        notes=notes,
+    )
+
+
+_FIGURES: Final = """
+SELECT
+  (SELECT count(*) FROM (SELECT 1 FROM change_in LIMIT $2) AS waiting) AS changes,
+  (SELECT count(*) FROM (SELECT 1 FROM audit_in LIMIT $2) AS waiting) AS audit,
+  EXISTS (SELECT 1 FROM lease WHERE expires_at > $1) AS worker_seen
+"""
