@@ -16,9 +16,19 @@ from vault.storage.session import Database, raw
 
 
 async def held(database: Database, clock: FakeClock) -> Lease:
-    lease = await sequencer.hold(database, uuid4(), clock)
+    lease = await taken(database, clock)
     assert lease is not None
     return lease
+
+
+async def taken(database: Database, clock: FakeClock) -> Lease | None:
+    async with database.hot() as connection:
+        return await take(connection, CHANGES, uuid4(), clock.now())
+
+
+async def number_all(database: Database, lease: Lease, clock: FakeClock) -> None:
+    while await sequencer.number(database, lease, clock):
+        pass
 
 
 async def marked(database: Database, *subjects: UUID) -> None:
@@ -37,10 +47,10 @@ async def test_a_writer_that_commits_late_is_not_skipped_by_a_page(database: Dat
     async with database.begin() as late:
         await mark(late, [slow])  # first in order of writing, last in order of commit
         await marked(database, fast)
-        assert await sequencer.sequence(database, lease, clock) == 1
+        assert await sequencer.number(database, lease, clock) == 1
         first = await pages(database, 0)
         assert [subject for _, subject in first] == [fast]
-    assert await sequencer.sequence(database, lease, clock) == 1
+    assert await sequencer.number(database, lease, clock) == 1
     second = await pages(database, first[-1][0])
     assert [subject for _, subject in second] == [slow]
 
@@ -60,7 +70,7 @@ async def test_no_change_is_skipped_while_many_writers_commit_in_any_order(datab
     async def follow() -> None:
         while True:
             last_round = done.is_set()
-            await sequencer.sequence(database, lease, clock, batch=7)
+            await sequencer.number(database, lease, clock, batch=7)
             seen.extend(await pages(database, seen[-1][0] if seen else 0, limit=5))
             if last_round and len(seen) >= len(people):
                 return
@@ -79,9 +89,9 @@ async def test_a_profile_that_changed_again_moves_to_its_latest_number(database:
     ada, bob = uuid4(), uuid4()
     await marked(database, ada)
     await marked(database, bob)
-    await sequencer.sequence_all(database, lease, clock)
+    await number_all(database, lease, clock)
     await marked(database, ada, ada)
-    await sequencer.sequence_all(database, lease, clock)
+    await number_all(database, lease, clock)
     assert await pages(database, 0) == [(2, bob), (3, ada)]
     async with database.snapshot() as connection:
         assert await head(connection) == 3
@@ -94,7 +104,7 @@ async def test_a_rolled_back_change_gets_no_number(database: Database, clock: Fa
         async with database.begin() as connection:
             await mark(connection, [uuid4()])
             raise RuntimeError
-    assert await sequencer.sequence(database, lease, clock) == 0
+    assert await sequencer.number(database, lease, clock) == 0
     assert await pages(database, 0) == []
 
 
@@ -107,7 +117,7 @@ async def test_h19_a_long_transaction_in_another_database_of_the_server_stalls_n
         await other.execute("BEGIN")
         await other.execute("CREATE TABLE held_open (x int)")  # has a transaction id, and keeps it
         await marked(database, ada := uuid4())
-        assert await sequencer.sequence(database, lease, clock) == 1
+        assert await sequencer.number(database, lease, clock) == 1
         assert await pages(database, 0) == [(1, ada)]
         await other.execute("ROLLBACK")
     finally:
@@ -119,14 +129,14 @@ async def test_h21_a_holder_that_slept_past_its_lease_is_refused_and_writes_noth
 ) -> None:
     sleeper = await held(database, clock)
     await marked(database, uuid4())
-    assert await sequencer.hold(database, uuid4(), clock) is None  # still his
+    assert await taken(database, clock) is None  # still his
     clock.advance(60)
     heir = await held(database, clock)
     assert heir.fencing > sleeper.fencing
     with pytest.raises(LeaseLost):
-        await sequencer.sequence(database, sleeper, clock)
+        await sequencer.number(database, sleeper, clock)
     assert await pages(database, 0) == []
-    assert await sequencer.sequence(database, heir, clock) == 1
+    assert await sequencer.number(database, heir, clock) == 1
 
 
 async def test_h21_a_statement_that_waited_for_the_heir_is_refused_when_it_goes_on(
@@ -139,7 +149,7 @@ async def test_h21_a_statement_that_waited_for_the_heir_is_refused_when_it_goes_
     async with database.begin() as connection:
         heir = await take(connection, CHANGES, uuid4(), clock.now())
         assert heir is not None
-        stopped = asyncio.create_task(sequencer.sequence(database, sleeper, clock))
+        stopped = asyncio.create_task(sequencer.number(database, sleeper, clock))
         await _waits_for_a_lock(database)
     with pytest.raises(LeaseLost):
         await stopped
@@ -150,9 +160,9 @@ async def test_two_statements_of_one_holder_give_no_number_twice(database: Datab
     lease = await held(database, clock)
     people = [uuid4() for _ in range(50)]
     await marked(database, *people)
-    taken = await asyncio.gather(*(sequencer.sequence(database, lease, clock, batch=20) for _ in range(6)))
-    await sequencer.sequence_all(database, lease, clock)
-    assert sum(taken) <= len(people)
+    moved = await asyncio.gather(*(sequencer.number(database, lease, clock, batch=20) for _ in range(6)))
+    await number_all(database, lease, clock)
+    assert sum(moved) <= len(people)
     assert [number for number, _ in await pages(database, 0)] == list(range(1, 51))
 
 
@@ -177,4 +187,32 @@ async def test_a_mark_made_on_the_asyncpg_connection_belongs_to_the_same_transac
             await mark(driver, [uuid4()])
             assert driver.is_in_transaction()
             raise RuntimeError
-    assert await sequencer.sequence(database, lease, clock) == 0
+    assert await sequencer.number(database, lease, clock) == 0
+
+
+async def test_the_worker_step_numbers_what_waits_and_writes_nothing_when_idle(database: Database, clock: FakeClock) -> None:
+    await marked(database, ada := uuid4())
+    assert await sequencer.sequence(database, clock) == 1
+    assert await pages(database, 0) == [(1, ada)]
+    async with database.hot() as connection:
+        before = await connection.fetchrow("SELECT *, xmin::text FROM lease")
+    clock.advance(1)
+    assert await sequencer.sequence(database, clock) == 0
+    async with database.hot() as connection:
+        assert await connection.fetchrow("SELECT *, xmin::text FROM lease") == before
+
+
+async def test_only_one_process_numbers_at_a_time_and_an_heir_goes_on(
+    database: Database, database_url: str, clock: FakeClock
+) -> None:
+    other = await Database.open(database_url)
+    try:
+        await marked(database, ada := uuid4())
+        assert await sequencer.sequence(database, clock) == 1
+        await marked(database, bob := uuid4())
+        assert await sequencer.sequence(other, clock) == 0  # the first one's lease lives
+        clock.advance(60)
+        assert await sequencer.sequence(other, clock) == 1
+        assert await pages(database, 0) == [(1, ada), (2, bob)]
+    finally:
+        await other.close()

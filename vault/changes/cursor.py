@@ -31,7 +31,7 @@ class Cursor(msgspec.Struct, frozen=True):
     incarnation: str  # 32 hex digits
     policy: bytes  # first 8 bytes of the policy version's digest
     number: int  # the last change number seen
-    snapshot: bool = msgspec.field(kw_only=True)  # whether a first read is under way
+    snapshot: bool  # whether a first read is under way
 
 
 def pack(cursor: Cursor, key: bytes) -> str:

@@ -15,7 +15,6 @@ import pwd
 import shutil
 import stat
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -132,7 +131,7 @@ def run(cluster: Cluster, program: str, *arguments: str, check: bool = True) -> 
     command = [str(_programs(cluster.owner) / program), *arguments]
     output = cluster.folder / f"{program}.out"  # a file: the server inherits it, and would keep a pipe open for ever
     with output.open("wb") as out:
-        done = subprocess.run(  # noqa: S603 - a fixed program with our own arguments
+        done = subprocess.run(
             command,
             check=False,
             stdin=subprocess.DEVNULL,
@@ -143,7 +142,9 @@ def run(cluster: Cluster, program: str, *arguments: str, check: bool = True) -> 
             timeout=PATIENCE * 2,
             umask=0o077,
             start_new_session=True,  # Ctrl-C ends the vault, which then stops the server in order
-            **_identity(cluster.owner),
+            user=None if cluster.owner is None else cluster.owner.uid,
+            group=None if cluster.owner is None else cluster.owner.gid,
+            extra_groups=None if cluster.owner is None else [],
         )
     if check and done.returncode != 0:
         lines = output.read_text("utf-8", "replace").strip().splitlines() or ["no output"]
@@ -155,7 +156,7 @@ def socket_folder(cluster: Cluster) -> Path:
     """A folder for the socket, closed to others, with a path that the kernel takes."""
     folder = cluster.folder / "s"
     if len(str(folder / SOCKET)) > SOCKET_LIMIT:
-        folder = Path("/tmp") / f"profile-vault-{random_bytes(6).hex()}"  # noqa: S108 - a new name, made 0700 by us
+        folder = Path("/tmp") / f"profile-vault-{random_bytes(6).hex()}"  # a new name, made closed by us
         if len(str(folder / SOCKET)) > SOCKET_LIMIT:
             raise ConfigError("the path of the data folder is too long for a unix socket")
         folder.mkdir(mode=0o700)
@@ -163,10 +164,6 @@ def socket_folder(cluster: Cluster) -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
     _give(folder, cluster.owner, 0o700)
     return folder
-
-
-def _identity(owner: Owner | None) -> dict[str, int | Sequence[int]]:
-    return {} if owner is None else {"user": owner.uid, "group": owner.gid, "extra_groups": []}
 
 
 def _own(folder: Path, owner: Owner | None) -> Cluster:
@@ -214,7 +211,7 @@ def _owner() -> Owner:
         if program:
             options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
             command = [program, *options, "--shell", "/usr/sbin/nologin", USER]
-            subprocess.run(command, check=False, capture_output=True, timeout=PATIENCE)  # noqa: S603 - fixed arguments
+            subprocess.run(command, check=False, capture_output=True, timeout=PATIENCE)
         try:
             entry = pwd.getpwnam(USER)
         except KeyError:

@@ -24,6 +24,7 @@ _TAKE: Final = """
 UPDATE lease SET holder = $2, fencing = fencing + 1, expires_at = $4
 WHERE name = $1 AND (holder IS NULL OR holder = $2 OR expires_at <= $3) RETURNING fencing, position
 """
+_MINE: Final = "SELECT fencing, position FROM lease WHERE name = $1 AND holder = $2 AND expires_at > $3"
 _RENEW: Final = "UPDATE lease SET expires_at = $3 WHERE name = $1 AND fencing = $2 RETURNING position"
 _ADVANCE: Final = "UPDATE lease SET position = $3 WHERE name = $1 AND fencing = $2 RETURNING position"
 _FENCE: Final = "SELECT position FROM lease WHERE name = $1 AND fencing = $2 FOR UPDATE"
@@ -43,6 +44,7 @@ class Lease(NamedTuple):
     name: str
     holder: UUID
     fencing: int
+    position: int
 
 
 async def take(connection: Connection, name: str, holder: UUID, now: Micros, life: Micros = LIFE) -> Lease | None:
@@ -50,7 +52,16 @@ async def take(connection: Connection, name: str, holder: UUID, now: Micros, lif
     driver = await raw(connection)
     await driver.execute(_MAKE, name)
     row = await driver.fetchrow(_TAKE, name, holder, now, now + life)
-    return None if row is None else Lease(name, holder, row["fencing"])
+    return None if row is None else Lease(name, holder, row["fencing"], row["position"])
+
+
+async def hold(connection: Connection, name: str, holder: UUID, now: Micros, life: Micros = LIFE) -> Lease | None:
+    """As `take`, but a lease that this holder has is answered as it is: nothing is written, the number stays."""
+    driver = await raw(connection)
+    row = await driver.fetchrow(_MINE, name, holder, now)
+    if row is not None:
+        return Lease(name, holder, row["fencing"], row["position"])
+    return await take(driver, name, holder, now, life)
 
 
 async def renew(connection: Connection, lease: Lease, now: Micros, life: Micros = LIFE) -> None:

@@ -16,6 +16,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol, Self, runtime_checkable
+from uuid import uuid4
 
 import asyncpg
 from sqlalchemy.engine import make_url
@@ -89,6 +90,7 @@ class Database:
     def __init__(self, engine: AsyncEngine, server: embedded.Server | None = None) -> None:
         """`server` is the embedded one that this process holds, if any. Use `connect`."""
         self.engine = engine
+        self.holder = uuid4()  # this process's name in leases
         self._server = server
 
     @classmethod

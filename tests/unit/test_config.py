@@ -1,0 +1,98 @@
+"""Settings: where they come from, which one wins, and that a mistake stops the start without being repeated."""
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from vault.config import Settings, load
+from vault.errors import ConfigError
+
+SECRET = "hunter2"
+URL = f"postgresql://vault:{SECRET}@db.example/vault"
+
+
+def settings(folder: Path, toml: str = "", **environ: str) -> Settings:
+    if toml:
+        (folder / "profile-vault.toml").write_text(toml)
+    return load(folder, {f"PROFILE_VAULT_{name}": value for name, value in environ.items()})
+
+
+def test_without_settings_the_vault_is_embedded_and_everything_lies_in_the_data_folder(tmp_path: Path) -> None:
+    found = settings(tmp_path, DATA_DIR="data")
+    assert found.embedded
+    assert found.data_dir == tmp_path / "data"
+    assert (found.keyring, found.journal) == (tmp_path / "data/keyring", tmp_path / "data/journal")
+    assert found.policies == tmp_path / "policies"
+    assert found.webhook_networks == ()
+    assert found.beside
+
+
+def test_the_key_file_lies_outside_the_data_folder(tmp_path: Path) -> None:
+    found = settings(tmp_path, DATA_DIR="data")
+    assert not found.key_file.is_relative_to(found.data_dir)
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+    found = settings(tmp_path, 'data_dir = "one"\njournal = "j"\n', DATA_DIR="two")
+    assert found.data_dir == tmp_path / "two"
+    assert found.journal == tmp_path / "j"
+
+
+def test_a_path_in_the_file_is_taken_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/vault.toml").write_text('data_dir = "../data"\n')
+    assert settings(tmp_path, CONFIG="etc/vault.toml").data_dir == tmp_path / "data"
+
+
+def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        settings(tmp_path, CONFIG="absent.toml")
+
+
+@pytest.mark.parametrize("toml", ['journel = "x"', "journal = 3", "journal = [", 'webhook_networks = ["10.0.0.0/8", 3]'])
+def test_an_unknown_or_misshapen_setting_is_an_error(tmp_path: Path, toml: str) -> None:
+    with pytest.raises(ConfigError):
+        settings(tmp_path, toml)
+
+
+def test_a_misspelt_variable_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="PROFILE_VAULT_JOURNEL"):
+        settings(tmp_path, JOURNEL="/safe")
+
+
+@pytest.mark.parametrize("missing", ["KEYRING", "JOURNAL"])
+def test_with_a_database_url_keyring_and_journal_must_be_set(tmp_path: Path, missing: str) -> None:
+    given = {"DATABASE_URL": URL, "KEYRING": "/k", "JOURNAL": "/j"}
+    del given[missing]
+    with pytest.raises(ConfigError, match="keyring and journal") as refused:
+        settings(tmp_path, **given)
+    assert SECRET not in str(refused.value)
+
+
+def test_h15_the_database_url_is_never_shown(tmp_path: Path) -> None:
+    found = settings(tmp_path, DATABASE_URL=URL, KEYRING="/k", JOURNAL="/j")
+    assert found.database_url == URL
+    assert not found.embedded
+    assert not found.beside
+    assert SECRET not in repr(found) + str(found) + f"{[found]}"
+    with pytest.raises(ConfigError) as refused:
+        settings(tmp_path, DATABASE_URL=f"mysql://{SECRET}", KEYRING="/k", JOURNAL="/j")
+    assert SECRET not in str(refused.value)
+
+
+def test_the_database_url_may_come_from_a_file_but_not_from_two_places(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text(URL + "\n")
+    assert settings(tmp_path, DATABASE_URL_FILE="url", KEYRING="/k", JOURNAL="/j").database_url == URL
+    with pytest.raises(ConfigError):
+        settings(tmp_path, DATABASE_URL_FILE="url", DATABASE_URL=URL, KEYRING="/k", JOURNAL="/j")
+    with pytest.raises(ConfigError):
+        settings(tmp_path, DATABASE_URL_FILE="absent", KEYRING="/k", JOURNAL="/j")
+
+
+def test_webhook_networks_are_networks(tmp_path: Path) -> None:
+    wanted = (ip_network("10.1.0.0/16"), ip_network("fd00::/8"))
+    assert settings(tmp_path, WEBHOOK_NETWORKS="10.1.0.0/16, fd00::/8").webhook_networks == wanted
+    assert settings(tmp_path, 'webhook_networks = ["10.1.0.0/16", "fd00::/8"]').webhook_networks == wanted
+    with pytest.raises(ConfigError):
+        settings(tmp_path, WEBHOOK_NETWORKS="10.1.0.1/16")  # a host where a network is meant

@@ -1,0 +1,158 @@
+"""The log: takes up committed entries, grows the tree, signs its head, and keeps the head outside the database too.
+
+One process at a time, by lease. The order of entries is that in which they are taken up, whatever the clocks said (threat
+F9). The head beside the journal is compared before every step: on a database that was put back, nothing is signed.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from vault.audit import store
+from vault.audit.checkpoint import USE, Checkpoint, origin_of, sign
+from vault.clock import Clock
+from vault.errors import Conflict, NotFound, Unreadable
+from vault.journal.head import AuditHead, read_head, write_head
+from vault.keys import names
+from vault.keys.keyring import Keyring
+from vault.merkle import (
+    Getter,
+    Place,
+    consistency_nodes,
+    consistency_proof,
+    frontier,
+    grow,
+    inclusion_nodes,
+    inclusion_proof,
+    leaf_hash,
+    root,
+)
+from vault.storage.lease import AUDIT, LIFE, Lease, LeaseLost, hold
+from vault.storage.session import Connection, Database, Raw
+
+BATCH: Final = 2000  # leaves a step
+
+
+class Inclusion(msgspec.Struct, frozen=True):
+    """Proof that an entry is in the log under a signed head."""
+
+    index: int
+    leaf: bytes
+    proof: tuple[bytes, ...]
+    checkpoint: str  # signed note
+
+
+async def integrate(database: Database, keyring: Keyring, journal: Path, clock: Clock, batch: int = BATCH) -> int:
+    """Takes up at most `batch` committed entries; answers how many. 0 too while another process does it.
+
+    Raises `Conflict` (code `audit_behind_head`) on a database that is older than its head, `LeaseLost` if another process
+    took over meanwhile; nothing was written then.
+    """
+    async with database.hot() as driver:
+        if not await store.waiting(driver, 1):
+            return 0
+        lease = await hold(driver, AUDIT, database.holder, clock.now())
+        entries = [] if lease is None else await store.waiting(driver, batch)
+        if lease is None or not entries:
+            return 0
+        key = keyring.key(names.JOURNAL)
+        size = lease.position
+        stored = await _getter(driver, frontier(size))
+        await asyncio.to_thread(_check_head, read_head(journal, key), size, root(size, stored))
+        made = grow(size, [leaf_hash(leaf) for _, leaf in entries], stored)
+        fresh = {(node.level, node.position): node.hash for node in made}
+        grown = size + len(entries)
+
+        def get(level: int, position: int) -> bytes:
+            return fresh.get((level, position)) or stored(level, position)
+
+        head = AuditHead(grown, root(grown, get))
+        note = sign(Checkpoint(origin_of(await store.log_id(driver)), *head), keyring.signer(USE))
+        step = store.Extension(size, entries, made, clock.now(), note)
+        await _write(driver, lease, step, clock)
+    await asyncio.to_thread(write_head, journal, key, head)
+    return len(entries)
+
+
+async def proof(connection: Connection, entry_id: UUID) -> Inclusion:
+    """Proof of inclusion under the newest head. Raises `NotFound` until the log has taken the entry up."""
+    row = await store.find(connection, entry_id)
+    head = await store.latest_checkpoint(connection)
+    if row is None or head is None:
+        raise NotFound
+    size, note = head
+    get = await _getter(connection, inclusion_nodes(row.number, size))
+    return Inclusion(row.number, row.leaf, tuple(inclusion_proof(row.number, size, get)), note)
+
+
+async def consistency(connection: Connection, first: int, second: int) -> tuple[bytes, ...]:
+    """Proof that the log of `first` leaves begins that of `second`. Raises `NotFound` for sizes that the log never had."""
+    head = await store.latest_checkpoint(connection)
+    if head is None or not 0 <= first <= second <= head[0]:
+        raise NotFound
+    return tuple(consistency_proof(first, second, await _getter(connection, consistency_nodes(first, second))))
+
+
+async def check_head(connection: Connection, keyring: Keyring, journal: Path) -> None:
+    """At start: raises `Conflict` (code `audit_behind_head`) if this database is older than its head, or another one."""
+    known = await asyncio.to_thread(read_head, journal, keyring.key(names.JOURNAL))
+    if known is None:
+        return
+    head = await store.latest_checkpoint(connection)
+    size = 0 if head is None else head[0]
+    if known.size > size:
+        raise _behind()
+    if root(known.size, await _getter(connection, frontier(known.size))) != known.root:
+        raise _behind()
+
+
+async def accept_loss(connection: Connection, keyring: Keyring, journal: Path) -> AuditHead:
+    """Puts the head back to what this database holds; answers the head that was given up. An officer's act.
+
+    The caller audits it and begins a new incarnation, in the same transaction. Raises `NotFound` if nothing was lost.
+    """
+    key = keyring.key(names.JOURNAL)
+    lost = await asyncio.to_thread(read_head, journal, key)
+    if lost is None:
+        raise NotFound
+    head = await store.latest_checkpoint(connection)
+    size = 0 if head is None else head[0]
+    left = AuditHead(size, root(size, await _getter(connection, frontier(size))))
+    if left == lost:
+        raise NotFound
+    await asyncio.to_thread(write_head, journal, key, left, accept_loss=True)
+    return lost
+
+
+async def _write(driver: Raw, lease: Lease, step: store.Extension, clock: Clock) -> None:
+    if not await store.extend(driver, lease.name, lease.fencing, step, clock.now() + LIFE):
+        raise LeaseLost
+
+
+async def _getter(connection: Connection, places: list[Place]) -> Getter:
+    """A getter over stored nodes, fetched now. Raises `Unreadable` when asked for one that is missing."""
+    found = await store.nodes(connection, places)
+
+    def get(level: int, position: int) -> bytes:
+        try:
+            return found[level, position]
+        except KeyError:
+            raise Unreadable from None
+
+    return get
+
+
+def _check_head(known: AuditHead | None, size: int, current: bytes) -> None:
+    if known is not None and (known.size > size or (known.size == size and known.root != current)):
+        raise _behind()
+
+
+def _behind() -> Conflict:
+    return Conflict(
+        "the database is older than the audit head beside the journal, or another one; find the newer database, or accept"
+        " the loss with `profile-vault audit accept-loss`",
+        code="audit_behind_head",
+    )
