@@ -14,7 +14,7 @@ from vault.clock import Micros, from_datetime
 Which = Literal["last", "first", "all"]
 
 DEFAULT_SHA256: Final = "sha256:google"  # what `sha256` alone means
-_PLAIN: Final = frozenset({"reveal", "mask", "sha256:google", "sha256:meta", "pseudonym", "year"})
+PLAIN_TRANSFORMS: Final = frozenset({"reveal", "mask", "sha256:google", "sha256:meta", "pseudonym", "year"})
 _COUNTED: Final = re.compile(r"(?:prefix|round):(?:0|[1-9][0-9]?)", re.ASCII)
 
 
@@ -22,7 +22,7 @@ def transform_named(text: str) -> str | None:
     """The full name of a transform, or None if there is none of that name: `sha256` is `sha256:google`."""
     if text == "sha256":
         return DEFAULT_SHA256
-    if text in _PLAIN or (_COUNTED.fullmatch(text) and text != "prefix:0"):
+    if text in PLAIN_TRANSFORMS or (_COUNTED.fullmatch(text) and text != "prefix:0"):
         return text
     return None
 

@@ -159,7 +159,8 @@ def _read_tables(files: Mapping[str, str], notices: set[str], problems: Problems
     computed = read_computed(tables["computed.toml"], purposes, events)
     for name in computed.keys() & traits.keys():
         problems.add("computed.toml", tables["computed.toml"].line((name,)), f"`{name}` is a trait too", "rename it")
-    readable = {one.name: one.purposes for one in (*traits.values(), *computed.values())}
+    readable = {name: trait.purposes for name, trait in traits.items()}
+    readable |= {name: one.purposes for name, one in computed.items()}
     audiences = read_audiences(tables["audiences.toml"], purposes, readable)
     contracts = read_contracts(
         tables["destinations.toml"],
