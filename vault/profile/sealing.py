@@ -6,9 +6,9 @@ fields that hold entries of many objects (computed traits, memberships) only the
 Must not know: consent, contracts, the database. Bytes: docs/formats/fields.md, docs/formats/event.md.
 """
 
-import hashlib
 import struct
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -22,11 +22,12 @@ from vault.profile.values import EVENT_KEY_BYTES, MAX_SEALED_BYTES, SEAL_BYTES, 
 
 EVENT_FORMAT: Final = 1
 
-_U64: Final = struct.Struct(">Q")
-_U32: Final = struct.Struct(">I")
-_U16: Final = struct.Struct(">H")
+_KIND: Final = struct.Struct(">I")
 _PROVENANCE: Final = struct.Struct(">H16sBQ")
-# field | type | version | digest of provenance, each behind its length: the bytes `framed` would give, in one call.
+# Associated data, each part behind its length: the bytes that `framed` would give (a test compares), in one call each.
+# format | compartment id | subject | purposes | generation
+_PLACE: Final = struct.Struct(">I2sI16sI16sIQIH")
+# field | type | version | digest of provenance
 _TAIL: Final = struct.Struct(">IHIBIII32s")
 _DIGEST_BYTES: Final = 32
 
@@ -64,13 +65,23 @@ def open_fields(
 ) -> list[tuple[FieldHead, bytes]]:
     """Those of the fields that the permit reaches, opened; the others are left out. Raises `Unreadable`, `Withheld`."""
     _check_purpose(compartment, permit)
+    objects = permit.objects
     prefix = _field_prefix(compartment)
-    decrypt = compartment.aead.decrypt
-    return [
-        (head, _limited(permit, head[0], decrypt(sealed, prefix + _field_tail(head[0], head[1], head[2:6]))))
-        for head, sealed in fields
-        if _reaches(permit, head[0])
-    ]
+    decrypt, pack = compartment.aead.decrypt, _TAIL.pack
+    digests: dict[tuple[int, bytes, int, int], bytes] = {}  # one message often said many fields
+    opened = []
+    for head, sealed in fields:
+        field, version = head[0], head[1]
+        if objects is not None and field not in objects and (field not in _SHARED or not _reaches(permit, field)):
+            continue
+        where = head[2:6]
+        digest = digests.get(where)
+        if digest is None:
+            digest = digests[where] = sha256(_PROVENANCE.pack(*where)).digest()
+        context = prefix + pack(2, field, 1, field >> _TYPE_SHIFT, 4, version, _DIGEST_BYTES, digest)
+        plaintext = decrypt(sealed, context)
+        opened.append((head, _limited(permit, field, plaintext) if field in _SHARED else plaintext))
+    return opened
 
 
 def seal_event(compartment: Compartment, event_key: bytes, kind: int, plaintext: bytes) -> bytes:
@@ -120,12 +131,17 @@ def _limited(permit: Permit, field: int, plaintext: bytes) -> bytes:
 
 
 def _place(label: bytes, compartment: Compartment) -> bytes:
-    return framed(
+    return _PLACE.pack(
+        2,
         label,
+        16,
         compartment.compartment_id,
+        16,
         compartment.subject.bytes,
-        _U64.pack(compartment.purposes),
-        _U16.pack(compartment.generation),
+        8,
+        compartment.purposes,
+        2,
+        compartment.generation,
     )
 
 
@@ -134,11 +150,11 @@ def _field_prefix(compartment: Compartment) -> bytes:
 
 
 def _field_tail(field: int, version: int, provenance: tuple[int, bytes, int, int]) -> bytes:
-    digest = hashlib.sha256(_PROVENANCE.pack(*provenance)).digest()
+    digest = sha256(_PROVENANCE.pack(*provenance)).digest()
     return _TAIL.pack(2, field, 1, field >> _TYPE_SHIFT, 4, version, _DIGEST_BYTES, digest)
 
 
 def _event_context(compartment: Compartment, event_key: bytes, kind: int) -> bytes:
     if len(event_key) != EVENT_KEY_BYTES:
         raise Unreadable
-    return _place(b"E1", compartment) + framed(event_key, _U32.pack(kind))
+    return _place(b"E1", compartment) + framed(event_key, _KIND.pack(kind))
