@@ -34,7 +34,7 @@ format: .venv/.dev  ## write the format that lint asks for
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 docs: .venv/.dev  ## write docs/reference from the code
-	@$(BIN)/python -m tests.architecture.reference
+	@$(BIN)/python -m docs.generate
 
 check: lint types floors test  ## what CI runs
 

@@ -1,0 +1,159 @@
+"""Write the reference pages that the code itself knows best: errors and commands. `make docs` runs it; a test compares.
+
+Reads declarations only: error classes, the table of statuses, calls that name a code, and the commands' own help.
+"""
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+REFERENCE: Final = ROOT / "docs" / "reference"
+MADE: Final = "<!-- made by `make docs`; change the code, not this page -->"
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page, by path."""
+    return {REFERENCE / "errors.md": errors_page(), REFERENCE / "cli.md": commands_page()}
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+def errors_page() -> str:
+    """All codes, with HTTP status and meaning; exact codes under the family that they belong to."""
+    from api import problems
+    from vault import errors
+
+    families = [
+        kind
+        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, errors.VaultError) and kind is not errors.VaultError
+    ]
+    families.sort(key=lambda kind: inspect.getsourcelines(kind)[1])
+    exact = exact_codes()
+    lines = [
+        "# Errors",
+        "",
+        MADE,
+        "",
+        "HTTP answers are `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `code` and `message`. Codes are",
+        "stable; sentences may change. No error repeats what was sent. The command line prints the sentence and ends with 1;",
+        "with `--json` it prints `code` and `message` on stderr.",
+        "",
+    ]
+    for kind in families:
+        status, title = problems.status_of(kind(()) if kind is errors.PolicyError else kind())
+        lines += [f"## `{kind.code}`: {status} {title}", "", f"{inspect.getdoc(kind)}", ""]
+        more = sorted(exact.get(kind.__name__, set()) - {kind.code})
+        if more:
+            lines += ["More exactly: " + ", ".join(_with_status(code) for code in more) + ".", ""]
+    lines += ["## `internal`: 500 Internal error", "", "Something nobody expected. The log has the kind of error, never its text.", ""]
+    return "\n".join(lines)
+
+
+def exact_codes() -> dict[str, set[str]]:
+    """Class of error -> the exact codes that calls name, as in `Invalid("...", code="no_token")`."""
+    found: dict[str, set[str]] = {}
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "id", None) or getattr(node.func, "attr", None)
+            for keyword in node.keywords:
+                if keyword.arg == "code" and isinstance(keyword.value, ast.Constant) and isinstance(name, str):
+                    found.setdefault(name, set()).add(str(keyword.value.value))
+    return found
+
+
+def _with_status(code: str) -> str:
+    from api import problems
+
+    return f"`{code}` ({problems.EXACT[code][0]})" if code in problems.EXACT else f"`{code}`"
+
+
+def sources() -> Iterator[Path]:
+    """Every module of ours."""
+    for folder in ("vault", "api"):
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def commands_page() -> str:
+    """Every command with its arguments and options, in the order of `profile-vault --help`."""
+    from vault.cli.main import main
+
+    lines = ["# Commands", "", MADE, "", _text(main.help), ""]
+    for path, command in commands(main, ("profile-vault",)):
+        usage = [*path, *_arguments(command)]
+        lines += [f"{'#' * len(path)} `{' '.join(usage)}`", "", _text(command.help), ""]
+        for option in command.params:
+            if isinstance(option, click.Option) and not option.hidden and option.help:
+                lines.append(f"- `{_flag(option)}`: {option.help}{_default(option)}")
+        lines.append("")
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
+def commands(group: click.Group, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command below a group, with the words that call it."""
+    context = click.Context(group, info_name=path[-1])
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None:
+            continue
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+def _arguments(command: click.Command) -> list[str]:
+    if isinstance(command, click.Group):
+        return ["COMMAND"]
+    return [str(one.name).upper() for one in command.params if isinstance(one, click.Argument)]
+
+
+def _flag(option: click.Option) -> str:
+    names = " / ".join([*option.opts, *option.secondary_opts])
+    if option.is_flag:
+        return names
+    kind = option.type
+    return f"{names} {'|'.join(map(str, kind.choices)) if isinstance(kind, click.Choice) else kind.name.upper()}"
+
+
+def _default(option: click.Option) -> str:
+    shown = option.show_default and option.default is not None and not option.is_flag
+    return f" Default: `{option.default}`." if shown else ""
+
+
+def _text(help_text: str | None) -> str:
+    """Help as Markdown: what follows a `\\b` keeps its lines, as a block of code."""
+    parts = []
+    for paragraph in inspect.cleandoc(help_text or "").split("\n\n"):
+        if paragraph.startswith("\b"):
+            parts.append("```\n" + inspect.cleandoc(paragraph.removeprefix("\b").strip("\n")) + "\n```")
+        else:
+            parts.append(paragraph)
+    return "\n\n".join(parts)
+
+
+def main() -> int:
+    """Write the pages; answers how many changed."""
+    changed = 0
+    for path, text in pages().items():
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+            changed += 1
+    sys.stdout.write(f"{len(pages())} pages, {changed} changed\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""The documentation is true: what it links to exists, and what exists is in it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs import generate
+from vault import config
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+CODE = sorted(path for folder in ("vault", "api", "tests") for path in (ROOT / folder).rglob("*.py"))
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+ADRS = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
+HEADINGS = ("## Context", "## Decision", "## Consequences", "## Enforced by")
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text("utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", CODE, ids=name_of)
+def test_every_page_and_decision_that_code_names_exists(path: Path) -> None:
+    text = path.read_text("utf-8")
+    for named in re.findall(r"docs/[a-z0-9/-]+\.(?:md|json)", text):
+        assert (ROOT / named).is_file(), named
+    for number in re.findall(r"\bADR (\d{4})\b", text):
+        assert list((ROOT / "docs" / "adr").glob(f"{number}-*.md")), f"ADR {number}"
+
+
+def test_every_setting_is_in_the_docs() -> None:
+    page = (ROOT / "docs" / "reference" / "settings.md").read_text("utf-8")
+    for name in config.NAMES:
+        assert f"| `{name}` | `{config.PREFIX}{name.upper()}` |" in page, name
+    assert set(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE)) == set(config.NAMES)
+
+
+def test_the_generated_pages_are_those_of_this_code() -> None:
+    for path, text in generate.pages().items():
+        assert path.is_file(), f"run `make docs`: {name_of(path)}"
+        assert path.read_text("utf-8") == text, f"run `make docs`: {name_of(path)}"
+
+
+def test_every_error_code_that_is_raised_is_in_the_docs() -> None:
+    page = generate.pages()[generate.REFERENCE / "errors.md"]
+    assert not [code for codes in generate.exact_codes().values() for code in codes if f"`{code}`" not in page]
+
+
+@pytest.mark.parametrize("path", ADRS[1:], ids=name_of)
+def test_a_decision_says_why_what_follows_and_what_enforces_it(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert re.match(rf"# {path.name[:4]}\. ", text)
+    assert [heading for heading in HEADINGS if heading in text] == list(HEADINGS)
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (ROOT / "docs" / "index.md").read_text("utf-8")
+    below = [path for path in PAGES if path.parent.name in {"adr", "formats", "tutorial", "how-to", "reference", "explanation"}]
+    missing = [name_of(path) for path in below if str(path.relative_to(ROOT / "docs")) not in index]
+    assert not [path for path in missing if not path.endswith("0000-template.md")]
+
+
+def test_the_readme_fits_a_screen_and_names_the_two_commands() -> None:
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    assert len(lines) <= 70
+    assert any(line.startswith("make demo") for line in lines)
+    assert any(line.startswith("make test") for line in lines)
