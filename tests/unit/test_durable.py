@@ -15,7 +15,7 @@ def test_a_file_is_written_private_and_replaced_whole(tmp_path: Path) -> None:
     durable.write(path, b"second")
     assert durable.read_private(path, 10) == b"second"
     assert path.stat().st_mode & 0o777 == 0o600
-    assert os.listdir(tmp_path) == ["file"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_crash_before_the_rename_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,13 +25,13 @@ def test_a_crash_before_the_rename_leaves_the_old_file(tmp_path: Path, monkeypat
     with pytest.raises(OSError, match="disk"):
         durable.write(path, b"second")
     assert path.read_bytes() == b"first"
-    assert os.listdir(tmp_path) == ["file"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_what_a_crashed_process_left_is_no_hindrance(tmp_path: Path) -> None:
     (tmp_path / f".file.{os.getpid()}.new").write_bytes(b"half")
     durable.write(tmp_path / "file", b"whole")
-    assert os.listdir(tmp_path) == ["file"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_link_is_neither_read_nor_written_through(tmp_path: Path) -> None:

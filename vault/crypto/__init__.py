@@ -1,1 +1,1 @@
-"""Instruments: keys and bytes in, bytes out. The only room that imports `cryptography`; it knows no person, no purpose and no database."""
+"""Instruments: keys and bytes in, bytes out. The only room that imports `cryptography`; it knows no person and no purpose."""

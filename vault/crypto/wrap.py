@@ -10,7 +10,7 @@ How many wraps there are is in none of the contexts: taking one away leaves the 
 
 import hmac
 import struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -25,23 +25,22 @@ WrappingKey = AESGCM
 COMMITMENT_BYTES: Final = 32
 WRAP_BYTES: Final = KEY_BYTES + TAG_BYTES
 
-_COMPARTMENT: Final = struct.Struct(">2s16s16sQH")  # 'C1' | compartment id | subject | purposes | generation
+_PLACE: Final = struct.Struct(">16s16sQH")  # compartment id | subject | purposes | generation
 _WRAP_KEY: Final = struct.Struct(">2s16sBH")  # 'K1' | subject | purpose | epoch
-_WRAP: Final = struct.Struct(">2s16s16sQH32sBH")  # 'W1' | compartment id | subject | purposes | generation | commitment | purpose | epoch
+_FOR: Final = struct.Struct(">BH")  # purpose | epoch
 
 
-class Place(NamedTuple):
-    """What a data key belongs to; every part is bound into the key itself."""
+def place_of(compartment_id: bytes, subject: bytes, purposes: int, generation: int) -> bytes:
+    """What a data key belongs to, as 42 bytes of fixed layout; all of it is bound into the key itself.
 
-    compartment_id: bytes  # 16 random bytes
-    subject: bytes  # the 16 bytes of the subject id
-    purposes: int  # mask of the purposes that the values were collected for
-    generation: int
+    Ids are 16 bytes; `purposes` is the mask of the purposes that the values were collected for.
+    """
+    return _PLACE.pack(compartment_id, subject, purposes, generation)
 
 
-def keys_of(data_key: bytes, place: Place) -> tuple[bytes, bytes]:
+def keys_of(data_key: bytes, place: bytes) -> tuple[bytes, bytes]:
     """(field key, commitment) of a data key in its place."""
-    both = expand(data_key, _COMPARTMENT.pack(b"C1", *place), KEY_BYTES + COMMITMENT_BYTES)
+    both = expand(data_key, b"C1" + place, KEY_BYTES + COMMITMENT_BYTES)
     return both[:KEY_BYTES], both[KEY_BYTES:]
 
 
@@ -50,17 +49,17 @@ def wrapping_key(epoch_key: bytes, subject: bytes, purpose: int, epoch: int) -> 
     return WrappingKey(expand(epoch_key, _WRAP_KEY.pack(b"K1", subject, purpose, epoch)))
 
 
-def wrap(cipher: WrappingKey, data_key: bytes, place: Place, commitment: bytes, purpose: int, epoch: int) -> bytes:
+def wrap(cipher: WrappingKey, data_key: bytes, place: bytes, commitment: bytes, purpose: int, epoch: int) -> bytes:
     """48 bytes: the data key sealed for `purpose`. `cipher` is `wrapping_key(...)` of the same purpose and epoch."""
-    context = _WRAP.pack(b"W1", *place, commitment, purpose, epoch)
+    context = _wrap_context(place, commitment, purpose, epoch)
     return cipher.encrypt(commitment[:NONCE_BYTES], data_key, context)
 
 
-def unwrap(cipher: WrappingKey, blob: bytes, place: Place, commitment: bytes, purpose: int, epoch: int) -> bytes:
+def unwrap(cipher: WrappingKey, blob: bytes, place: bytes, commitment: bytes, purpose: int, epoch: int) -> bytes:
     """The field key. Raises `Unreadable` if the wrap is not of this place, or the data key is not the committed one."""
     if len(blob) != WRAP_BYTES or len(commitment) != COMMITMENT_BYTES:
         raise Unreadable
-    context = _WRAP.pack(b"W1", *place, commitment, purpose, epoch)
+    context = _wrap_context(place, commitment, purpose, epoch)
     try:
         data_key = cipher.decrypt(commitment[:NONCE_BYTES], blob, context)
     except InvalidTag:
@@ -69,3 +68,8 @@ def unwrap(cipher: WrappingKey, blob: bytes, place: Place, commitment: bytes, pu
     if not hmac.compare_digest(derived, commitment):
         raise Unreadable
     return field_key
+
+
+def _wrap_context(place: bytes, commitment: bytes, purpose: int, epoch: int) -> bytes:
+    """'W1' | place 42 | commitment 32 | purpose | epoch: fixed lengths, so nothing can shift."""
+    return b"W1" + place + commitment + _FOR.pack(purpose, epoch)

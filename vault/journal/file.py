@@ -166,10 +166,11 @@ class Journal:
 
     def verify(self) -> Head:
         """Reads the whole chain and every entry; answers where it ends. Raises `Unreadable` where it breaks."""
-        last = frames.START
-        for payload, last in self._frames():
+        end = frames.START
+        for payload, head in self._frames():
             decode(payload)
-        return last
+            end = head
+        return end
 
     @property
     def head(self) -> Head:

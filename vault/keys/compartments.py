@@ -9,12 +9,14 @@ Must not know what a field is, nor a database: a row of wraps comes in as bytes 
 
 import struct
 from collections.abc import Iterable, Sequence
+from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Final, NamedTuple, NoReturn
 from uuid import UUID
 
 from vault.catalogue.numbers import RIGHTS, bits
 from vault.crypto.aead import Aead
-from vault.crypto.wrap import COMMITMENT_BYTES, WRAP_BYTES, Place, WrappingKey, keys_of, unwrap, wrap, wrapping_key
+from vault.crypto.wrap import COMMITMENT_BYTES, WRAP_BYTES, WrappingKey, keys_of, place_of, unwrap, wrap, wrapping_key
 from vault.errors import Unreadable
 from vault.ids import random_bytes
 from vault.keys.keyring import Keyring
@@ -82,6 +84,8 @@ class Compartment:
         raise TypeError("an opened compartment does not leave its process; send the wrapped one")
 
 
+_as_wrap: Final = partial(tuple.__new__, Wrap)  # `Wrap._make` without a Python call for each wrap
+
 # --- the row --------------------------------------------------------------------------------------------------------
 
 
@@ -100,7 +104,7 @@ def parse_wraps(row: bytes) -> tuple[Wrapped, ...]:
         offset = body + count * _WRAP.size
         if offset > end:
             raise Unreadable
-        wraps = tuple(map(Wrap._make, _WRAP.iter_unpack(row[body:offset])))
+        wraps = tuple(map(_as_wrap, _WRAP.iter_unpack(row[body:offset])))
         found.append(Wrapped(compartment_id, purposes, generation, commitment, wraps))
     _check(found)
     return tuple(found)
@@ -110,6 +114,8 @@ def pack_wraps(compartments: Iterable[Wrapped]) -> bytes:
     """The row of these compartments, in their order. Raises `Unreadable` for what `parse_wraps` would not take."""
     kept = list(compartments)
     _check(kept)
+    if any(not _sized(one) for one in kept):
+        raise Unreadable  # `struct` would pad or cut them without a word
     parts = [bytes((FORMAT,))]
     for one in kept:
         parts.append(_HEAD.pack(*one[:4], len(one.wraps)))
@@ -117,26 +123,38 @@ def pack_wraps(compartments: Iterable[Wrapped]) -> bytes:
     return b"".join(parts)
 
 
+def _sized(one: Wrapped) -> bool:
+    return (
+        len(one.compartment_id) == ID_BYTES
+        and len(one.commitment) == COMMITMENT_BYTES
+        and all(len(wrapped.blob) == WRAP_BYTES for wrapped in one.wraps)
+    )
+
+
 def _check(compartments: Sequence[Wrapped]) -> None:
-    """One form for one meaning: wraps ascend by purpose, are for purposes of the set, and end with `rights`."""
-    if len({one.compartment_id for one in compartments}) != len(compartments):
+    """One form for one meaning: ids and places once; wraps ascend by purpose, are of the set, and end with `rights`."""
+    count = len(compartments)
+    if count > 1 and len({one.compartment_id for one in compartments}) != count:
         raise Unreadable
-    if len({one[1:3] for one in compartments}) != len(compartments):  # (purposes, generation) is the key of its values
+    if (
+        count > 1 and len({one[1:3] for one in compartments}) != count
+    ):  # (purposes, generation) is the key of its values
         raise Unreadable
     for one in compartments:
-        allowed, previous = one.purposes, -1
-        if allowed >> RIGHTS or one.generation > MAX_GENERATION or not one.wraps or one.wraps[-1].purpose != RIGHTS:
+        purposes = next(zip(*one.wraps, strict=True), ())
+        if one.generation > MAX_GENERATION or not _one_form(one.purposes, purposes):
             raise Unreadable
-        allowed |= 1 << RIGHTS
-        for purpose, _, _ in one.wraps:
-            if purpose <= previous or not allowed >> purpose & 1:
-                raise Unreadable
-            previous = purpose
 
 
-def without(
-    compartments: Iterable[Wrapped], mask: int
-) -> tuple[tuple[Wrapped, ...], tuple[tuple[bytes, int], ...]]:
+@lru_cache(maxsize=4096)  # sets of purposes come from the policies: a few dozen serve everyone
+def _one_form(mask: int, purposes: tuple[int, ...]) -> bool:
+    if mask >> RIGHTS or not purposes or purposes[-1] != RIGHTS:
+        return False
+    ascending = all(low < high for low, high in pairwise(purposes))
+    return ascending and all(mask >> purpose & 1 for purpose in purposes[:-1])
+
+
+def without(compartments: Iterable[Wrapped], mask: int) -> tuple[tuple[Wrapped, ...], tuple[tuple[bytes, int], ...]]:
     """What is left when the wraps of the purposes in `mask` go, and (compartment id, purpose) of each wrap that went.
 
     A compartment that loses its last purpose goes whole, its `rights` wrap too. One that was made without purposes stays.
@@ -163,12 +181,13 @@ def without(
 class Opener:
     """Opens and makes compartments of one subject within one journey; derives a purpose's wrapping key once."""
 
-    __slots__ = ("_ciphers", "_keyring", "_subject")
+    __slots__ = ("_bytes", "_ciphers", "_keyring", "_subject")
 
     def __init__(self, keyring: Keyring, subject: UUID) -> None:
         """Nothing is fetched or derived until a compartment asks for it."""
         self._keyring = keyring
         self._subject = subject
+        self._bytes = subject.bytes
         self._ciphers: dict[tuple[int, int], WrappingKey] = {}
 
     def create(self, purposes: int, generation: int) -> tuple[Wrapped, Compartment]:
@@ -179,14 +198,15 @@ class Opener:
         if purposes < 0 or purposes >> RIGHTS or not 0 <= generation <= MAX_GENERATION:
             raise ValueError("not a set of purposes, or not a generation")
         data_key = random_bytes(DATA_KEY_BYTES)
-        place = Place(random_bytes(ID_BYTES), self._subject.bytes, purposes, generation)
+        compartment_id = random_bytes(ID_BYTES)
+        place = place_of(compartment_id, self._bytes, purposes, generation)
         field_key, commitment = keys_of(data_key, place)
         wraps = []
         for purpose in (*bits(purposes), RIGHTS):
             epoch, epoch_key = self._keyring.epoch(purpose)
             cipher = self._ciphers.get((purpose, epoch)) or self._derive(epoch_key, purpose, epoch)
             wraps.append(Wrap(purpose, epoch, wrap(cipher, data_key, place, commitment, purpose, epoch)))
-        wrapped = Wrapped(place.compartment_id, purposes, generation, commitment, tuple(wraps))
+        wrapped = Wrapped(compartment_id, purposes, generation, commitment, tuple(wraps))
         return wrapped, Compartment(self._subject, wrapped, field_key)
 
     def open(self, wrapped: Wrapped, purpose: int) -> Compartment:
@@ -195,21 +215,22 @@ class Opener:
         Raises `Unreadable` if it has no such wrap or the wrap is not of this place; `Unavailable` if the key of the
         purpose is not held here. No other key is ever tried (threats A14).
         """
-        for kept, epoch, blob in wrapped.wraps:
-            if kept == purpose:
-                break
-        else:
-            raise Unreadable
+        for one in wrapped.wraps:
+            if one.purpose == purpose:
+                return self._unwrap(wrapped, one)
+        raise Unreadable
+
+    def _unwrap(self, wrapped: Wrapped, kept: Wrap) -> Compartment:
+        purpose, epoch, blob = kept
         cipher = self._ciphers.get((purpose, epoch))
         if cipher is None:
             cipher = self._derive(self._keyring.epoch_key(purpose, epoch), purpose, epoch)
-        place = Place(wrapped.compartment_id, self._subject.bytes, wrapped.purposes, wrapped.generation)
-        return Compartment(
-            self._subject, wrapped, unwrap(cipher, blob, place, wrapped.commitment, purpose, epoch)
-        )
+        place = place_of(wrapped.compartment_id, self._bytes, wrapped.purposes, wrapped.generation)
+        field_key = unwrap(cipher, blob, place, wrapped.commitment, purpose, epoch)
+        return Compartment(self._subject, wrapped, field_key)
 
     def _derive(self, epoch_key: bytes, purpose: int, epoch: int) -> WrappingKey:
-        cipher = wrapping_key(epoch_key, self._subject.bytes, purpose, epoch)
+        cipher = wrapping_key(epoch_key, self._bytes, purpose, epoch)
         self._ciphers[purpose, epoch] = cipher
         return cipher
 
@@ -238,6 +259,11 @@ def purposes_with_wraps(compartments: Iterable[Wrapped]) -> int:
     return mask
 
 
+def holdings_of(compartments: Iterable[Wrapped]) -> list[tuple[bytes, int, int, int]]:
+    """What the state row vouches for: (compartment id, purposes, generation, purposes held) of each compartment."""
+    return [(one.compartment_id, one.purposes, one.generation, one.held) for one in compartments]
+
+
 def newest(compartments: Iterable[Wrapped], purposes: int) -> Wrapped | None:
     """The compartment of exactly this set that takes new values: the highest generation, if no wrap was taken away."""
     last = max((one for one in compartments if one.purposes == purposes), key=lambda one: one.generation, default=None)
@@ -248,4 +274,3 @@ def next_generation(compartments: Iterable[Wrapped], marked: Iterable[int], purp
     """The generation of a new compartment of this set: above every one that has wraps or is `marked` in the state."""
     known = [one.generation for one in compartments if one.purposes == purposes]
     return max([*known, *marked], default=0) + 1
-

@@ -125,7 +125,9 @@ def test_a9_no_module_here_could_draw_from_a_weak_source() -> None:
             for node in ast.walk(ast.parse(path.read_text())):
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
                 module = node.module if isinstance(node, ast.ImportFrom) else None
-                assert not {"random", "uuid1", "uuid4", *([module] if module == "random" else [])} & {*names, module}, path
+                assert not {"random", "uuid1", "uuid4", *([module] if module == "random" else [])} & {*names, module}, (
+                    path
+                )
 
 
 def test_a10_a_key_that_sealed_its_fill_seals_no_more() -> None:

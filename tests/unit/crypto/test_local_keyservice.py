@@ -31,8 +31,18 @@ def test_what_is_sealed_under_a_name_opens_under_that_name_only() -> None:
         LocalKeyService(b"\x01" * 32).unseal("purpose-1", sealed)
 
 
-@pytest.mark.parametrize("change", [lambda s: b"", lambda s: s[:1], lambda s: s[:-1], lambda s: s + b"\x00",
-                                    lambda s: b"\x00" + s[1:], lambda s: b"\x02" + s[1:], lambda s: s[1:]])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: b"",
+        lambda s: s[:1],
+        lambda s: s[:-1],
+        lambda s: s + b"\x00",
+        lambda s: b"\x00" + s[1:],
+        lambda s: b"\x02" + s[1:],
+        lambda s: s[1:],
+    ],
+)
 def test_a12_sealed_bytes_that_were_changed_are_unreadable(change: Callable[[bytes], bytes]) -> None:
     service = LocalKeyService(bytes(32))
     with pytest.raises(Unreadable):
@@ -57,8 +67,16 @@ def test_an_open_missing_linked_or_odd_key_file_is_refused_without_showing_it(tm
     opened.chmod(0o640)
     link = tmp_path / "link"
     link.symlink_to(private(tmp_path / "good", secret))
-    paths = [opened, link, tmp_path / "missing", tmp_path, private(tmp_path / "short", secret[:-2]),
-             private(tmp_path / "text", "x" * 64), private(tmp_path / "huge", "00" * 5000), private(tmp_path / "bytes", "é" * 32)]
+    paths = [
+        opened,
+        link,
+        tmp_path / "missing",
+        tmp_path,
+        private(tmp_path / "short", secret[:-2]),
+        private(tmp_path / "text", "x" * 64),
+        private(tmp_path / "huge", "00" * 5000),
+        private(tmp_path / "bytes", "é" * 32),
+    ]
     for path in paths:
         with pytest.raises(ConfigError) as caught:
             LocalKeyService.from_key_file(path)

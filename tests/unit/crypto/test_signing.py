@@ -1,6 +1,7 @@
 """Signatures: RFC 8032's own vectors, one use a key, documents as canonical bytes."""
 
 import pickle
+from typing import Any
 
 import cryptography_vectors
 import pytest
@@ -49,7 +50,14 @@ def test_a_document_is_signed_as_canonical_bytes() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"value": "AAAA"}, {"value": "not base64!"}, {"value": 1}, {"key_id": "0" * 16}, {"use": "receipt"}, {"algorithm": "none"}],
+    [
+        {"value": "AAAA"},
+        {"value": "not base64!"},
+        {"value": 1},
+        {"key_id": "0" * 16},
+        {"use": "receipt"},
+        {"algorithm": "none"},
+    ],
 )
 def test_a_changed_signature_is_unreadable(change: dict[str, object]) -> None:
     signer = Signer("certificate", SEED)
@@ -60,7 +68,12 @@ def test_a_changed_signature_is_unreadable(change: dict[str, object]) -> None:
 def test_a_changed_document_or_an_empty_signature_is_unreadable() -> None:
     signer = Signer("certificate", SEED)
     signature = signer.sign_document(DOCUMENT)
-    for document, attached in [({**DOCUMENT, "b": 2}, signature), (DOCUMENT, {}), ({"b": float("nan")}, signature)]:
+    attempts: list[tuple[dict[str, Any], dict[str, str]]] = [
+        ({**DOCUMENT, "b": 2}, signature),
+        (DOCUMENT, {}),
+        ({"b": float("nan")}, signature),
+    ]
+    for document, attached in attempts:
         with pytest.raises(Unreadable):
             verify_document(signer.public, document, attached, "certificate")
     with pytest.raises(Unreadable):

@@ -19,7 +19,9 @@ def test_they_are_keyed_blake2b_with_a_personal_label() -> None:
     parts = framed(b"email", b"ada@example.com")
     expected = hashlib.blake2b(parts, digest_size=16, key=KEY, person=b"identifier/1").digest()
     assert tag(KEY, "identifier/1", b"email", b"ada@example.com") == expected
-    assert mac(KEY, "state/1", b"x") == hashlib.blake2b(framed(b"x"), digest_size=32, key=KEY, person=b"state/1").digest()
+    assert (
+        mac(KEY, "state/1", b"x") == hashlib.blake2b(framed(b"x"), digest_size=32, key=KEY, person=b"state/1").digest()
+    )
 
 
 @given(PARTS, PARTS)

@@ -14,7 +14,7 @@ from vault.clock import Micros
 from vault.errors import ConfigError, Conflict, Unavailable, Unreadable
 from vault.journal.file import FILE, Journal
 from vault.journal.head import AuditHead
-from vault.journal.narrowing import Objection, Restriction
+from vault.journal.narrowing import Erasure, Objection, Restriction
 
 KEY = bytes(range(32))
 
@@ -109,7 +109,9 @@ def test_processes_that_append_at_once_make_one_chain(journal: Journal, folder: 
     entries = list(journal.read())
     assert [entry.number for entry in entries] == list(range(1, 151))
     for who in range(3):
-        mine = [e.narrowing.at for e in entries if isinstance(e.narrowing, Restriction) and e.narrowing.subject.int == who]
+        mine = [
+            e.narrowing.at for e in entries if isinstance(e.narrowing, Restriction) and e.narrowing.subject.int == who
+        ]
         assert mine == list(range(50))
 
 
@@ -202,8 +204,6 @@ async def test_a_full_disk_is_unavailable_and_the_next_process_goes_on(
 
 
 async def test_an_entry_over_the_limit_fails_its_own_group_and_no_later_one(journal: Journal) -> None:
-    from vault.journal.narrowing import Erasure
-
     huge = Erasure(Micros(1), UUID(int=1), tuple(UUID(int=n) for n in range(70_000)))
     with pytest.raises(ValueError, match="1 MiB"):
         await journal.append([huge])
@@ -212,7 +212,11 @@ async def test_an_entry_over_the_limit_fails_its_own_group_and_no_later_one(jour
 
 def test_a_missing_journal_is_unavailable_and_begun_only_where_allowed(journal: Journal, folder: Path) -> None:
     (folder / FILE).unlink()
-    for attempt in (journal.verify, lambda: journal.append_now([narrowing(1)]), lambda: Journal(folder, KEY, begin=False)):
+    for attempt in (
+        journal.verify,
+        lambda: journal.append_now([narrowing(1)]),
+        lambda: Journal(folder, KEY, begin=False),
+    ):
         with pytest.raises(Unavailable):
             attempt()
     assert Journal(folder, KEY).verify().number == 0

@@ -28,13 +28,24 @@ TIMES = st.integers(min_value=0, max_value=2**62).map(Micros)
 MASKS = st.integers(min_value=0, max_value=2**63 - 1)
 NARROWINGS: st.SearchStrategy[Narrowing] = st.one_of(
     st.builds(
-        Erasure, TIMES, st.uuids(), st.lists(st.uuids(), max_size=3).map(tuple),
-        st.lists(st.builds(Tombstone, st.binary(min_size=16, max_size=16), st.integers(1, 9), TIMES, st.booleans(), MASKS), max_size=3).map(tuple),
+        Erasure,
+        TIMES,
+        st.uuids(),
+        st.lists(st.uuids(), max_size=3).map(tuple),
+        st.lists(
+            st.builds(Tombstone, st.binary(min_size=16, max_size=16), st.integers(1, 9), TIMES, st.booleans(), MASKS),
+            max_size=3,
+        ).map(tuple),
     ),
     st.builds(Refusal, TIMES, st.uuids(), MASKS, st.sampled_from(RefusalKind)),
     st.builds(Objection, TIMES, st.uuids(), MASKS),
     st.builds(Restriction, TIMES, st.uuids()),
-    st.builds(RemovedWraps, TIMES, st.uuids(), st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.integers(0, 63)), max_size=3).map(tuple)),
+    st.builds(
+        RemovedWraps,
+        TIMES,
+        st.uuids(),
+        st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.integers(0, 63)), max_size=3).map(tuple),
+    ),
     st.builds(PolicyApplied, TIMES, st.integers(1, 99), st.binary(min_size=32, max_size=32)),
 )
 
@@ -53,8 +64,16 @@ def test_a12_other_bytes_are_unreadable(payload: bytes) -> None:
     assert decode(encode(narrowing)) == narrowing
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xc0", b"\x91\xa9unknown/1", msgspec.msgpack.encode(["refusal/1", 1, "x" * 16, 1]),
-                                     msgspec.msgpack.encode(["refusal/1", 1, bytes(16), 1, 9])])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc0",
+        b"\x91\xa9unknown/1",
+        msgspec.msgpack.encode(["refusal/1", 1, "x" * 16, 1]),
+        msgspec.msgpack.encode(["refusal/1", 1, bytes(16), 1, 9]),
+    ],
+)
 def test_a12_an_unknown_kind_or_a_wrong_type_is_unreadable(payload: bytes) -> None:
     with pytest.raises(Unreadable):
         decode(payload)

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable, Iterable
+from typing import Any
 from uuid import UUID, uuid5
 
 import pytest
@@ -78,10 +79,22 @@ def test_a13_a_wrap_of_one_person_opens_nothing_for_another(keyring: Keyring) ->
 
 @pytest.mark.parametrize(
     "change",
-    [{"purposes": MASK | 0b1000}, {"purposes": 0b1}, {"generation": 2}, {"compartment_id": bytes(16)}, {"commitment": bytes(32)}],
-    ids=["a4 purpose added", "a4 purposes taken", "a20 generation raised", "a2 other compartment", "a11 other commitment"],
+    [
+        {"purposes": MASK | 0b1000},
+        {"purposes": 0b1},
+        {"generation": 2},
+        {"compartment_id": bytes(16)},
+        {"commitment": bytes(32)},
+    ],
+    ids=[
+        "a4 purpose added",
+        "a4 purposes taken",
+        "a20 generation raised",
+        "a2 other compartment",
+        "a11 other commitment",
+    ],
 )
-def test_a_compartment_moved_to_another_place_opens_for_nobody(keyring: Keyring, change: dict[str, object]) -> None:
+def test_a_compartment_moved_to_another_place_opens_for_nobody(keyring: Keyring, change: dict[str, Any]) -> None:
     wrapped, _ = create(keyring, ADA, MASK, 1)
     moved: Wrapped = wrapped._replace(**change)
     for purpose in (0, RIGHTS):

@@ -32,9 +32,26 @@ class Ticking:
 
 def test_a_first_start_makes_every_key_that_the_vault_needs(keyring: Keyring, keystore: KeyStore) -> None:
     assert set(keystore.names()) == {
-        "rights", "purpose-0", "purpose-1", "purpose-2", "purpose-5", "purpose-62", "index-user_id", "index-email",
-        "state", "dedup", "event", "tombstone", "pseudonym", "cursor", "reference", "journal", "salt",
-        "signing-audit", "signing-certificate", "signing-receipt",
+        "rights",
+        "purpose-0",
+        "purpose-1",
+        "purpose-2",
+        "purpose-5",
+        "purpose-62",
+        "index-user_id",
+        "index-email",
+        "state",
+        "dedup",
+        "event",
+        "tombstone",
+        "pseudonym",
+        "cursor",
+        "reference",
+        "journal",
+        "salt",
+        "signing-audit",
+        "signing-certificate",
+        "signing-receipt",
     }
     held = [keyring.key(name) for name in keystore.names()]
     assert len(set(held)) == len(held)
@@ -61,9 +78,14 @@ def test_a_process_holds_the_names_it_was_opened_for_and_no_others(opened: Opene
     assert not release.holds(0)
     assert not release.holds(RIGHTS)
     for attempt in (
-        lambda: release.epoch(0), lambda: release.epoch_key(RIGHTS, 1), lambda: release.key("tombstone"),
-        lambda: release.key("state2"), lambda: release.signer("audit"), lambda: release.make("purpose-0"),
-        lambda: release.destroy("rights"), lambda: release.key(names.case(REQUEST)),
+        lambda: release.epoch(0),
+        lambda: release.epoch_key(RIGHTS, 1),
+        lambda: release.key("tombstone"),
+        lambda: release.key("state2"),
+        lambda: release.signer("audit"),
+        lambda: release.make("purpose-0"),
+        lambda: release.destroy("rights"),
+        lambda: release.key(names.case(REQUEST)),
     ):
         with pytest.raises(Unavailable):
             attempt()
@@ -108,7 +130,9 @@ def test_a_destroyed_epoch_is_gone_and_its_number_is_not_given_again(keyring: Ke
     assert keyring.make("purpose-0") == 3
 
 
-def test_d3_a_key_of_one_request_destroyed_anywhere_is_gone_everywhere_at_once(keyring: Keyring, opened: Opened) -> None:
+def test_d3_a_key_of_one_request_destroyed_anywhere_is_gone_everywhere_at_once(
+    keyring: Keyring, opened: Opened
+) -> None:
     other = opened(["*"])
     name = names.case(REQUEST)
     assert keyring.make(name) == 1
@@ -148,8 +172,17 @@ def test_protection_says_where_the_key_store_lies(keystore: KeyStore) -> None:
 
 @pytest.mark.parametrize(
     ("name", "purpose"),
-    [("purpose-0", 0), ("purpose-62", 62), ("rights", RIGHTS), ("purpose-63", None), ("purpose-01", None),
-     ("purpose-", None), ("purpose-x", None), ("state", None), ("purpose-²", None)],
+    [
+        ("purpose-0", 0),
+        ("purpose-62", 62),
+        ("rights", RIGHTS),
+        ("purpose-63", None),
+        ("purpose-01", None),
+        ("purpose-", None),
+        ("purpose-x", None),
+        ("state", None),
+        ("purpose-²", None),
+    ],
 )
 def test_only_exact_names_are_epoch_keys(name: str, purpose: int | None) -> None:
     assert names.purpose_of(name) == purpose

@@ -1,5 +1,6 @@
 """The key store on disk: private, atomic, aware of what was lost, and never giving a version number twice."""
 
+import base64
 import json
 import os
 import subprocess
@@ -35,8 +36,6 @@ def test_a_key_is_there_for_the_next_process(keystore: KeyStore) -> None:
 
 
 def test_a15_no_key_lies_in_the_folder_in_any_form(keystore: KeyStore) -> None:
-    import base64
-
     keystore.add("purpose-1", KEY)
     keystore.add("case-1", KEY)
     content = b"".join(path.read_bytes() for path in folder_of(keystore).iterdir())
@@ -117,7 +116,12 @@ def test_two_versions_cannot_trade_places(keystore: KeyStore) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"{}", b"[]", b"\xff", b"{" * 100_000, b'{"format":2,"name":"state","keys":[]}',
+        b"",
+        b"{}",
+        b"[]",
+        b"\xff",
+        b"{" * 100_000,
+        b'{"format":2,"name":"state","keys":[]}',
         b'{"format":1,"name":"state","keys":[]}',
         b'{"format":1,"name":"state","keys":[{"version":1,"made_at":0,"sealed":"not base64!"}]}',
         b'{"format":1,"name":"state","keys":[{"version":0,"made_at":0,"sealed":""}]}',
@@ -162,7 +166,7 @@ def test_a_key_destroyed_on_purpose_is_made_anew_under_a_new_number(keystore: Ke
     old = keystore.read("purpose-1")[1]
     keystore.destroy("purpose-1")
     assert keystore.ensure(["purpose-1"]) == ["purpose-1"]
-    (version, key), = keystore.read("purpose-1").items()
+    ((version, key),) = keystore.read("purpose-1").items()
     assert version == 2
     assert key != old
 

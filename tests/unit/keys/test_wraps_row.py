@@ -1,5 +1,7 @@
 """The row of wraps as bytes: one form for one meaning, and one error for everything else (threats A12)."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,8 +34,11 @@ def compartments(draw: st.DrawFn) -> Wrapped:
     epoch = draw(st.integers(min_value=1, max_value=65535))
     wraps = [Wrap(p, epoch, draw(st.binary(min_size=48, max_size=48))) for p in (*held, RIGHTS)]
     return Wrapped(
-        draw(st.binary(min_size=16, max_size=16)), purposes, draw(st.integers(min_value=0, max_value=2**15 - 1)),
-        draw(st.binary(min_size=32, max_size=32)), tuple(wraps),
+        draw(st.binary(min_size=16, max_size=16)),
+        purposes,
+        draw(st.integers(min_value=0, max_value=2**15 - 1)),
+        draw(st.binary(min_size=32, max_size=32)),
+        tuple(wraps),
     )
 
 
@@ -82,7 +87,7 @@ def test_a12_arbitrary_bytes_are_unreadable_or_the_one_form(row: bytes) -> None:
         assert pack_wraps(parsed) == candidate
 
 
-def replaced(**changes: object) -> list[Wrapped]:
+def replaced(**changes: Any) -> list[Wrapped]:
     first, *rest = sample()
     return [first._replace(**changes), *rest]
 
@@ -101,14 +106,27 @@ def replaced(**changes: object) -> list[Wrapped]:
         replaced(compartment_id=sample()[1].compartment_id),
         [*sample(), sample()[0]._replace(compartment_id=bytes(16))],
     ],
-    ids=["no wraps", "no rights", "order", "twice", "not its purpose", "purpose 64", "mask bit 63", "generation", "same id", "same place"],
+    ids=[
+        "no wraps",
+        "no rights",
+        "order",
+        "twice",
+        "not its purpose",
+        "purpose 64",
+        "mask bit 63",
+        "generation",
+        "same id",
+        "same place",
+    ],
 )
 def test_a12_a_row_with_a_second_meaning_is_unreadable(row: list[Wrapped]) -> None:
     with pytest.raises(Unreadable):
         pack_wraps(row)
     body = b"\x01"
     for one in row:
-        body += one.compartment_id + one.purposes.to_bytes(8, "big") + one.generation.to_bytes(2, "big") + one.commitment
+        body += (
+            one.compartment_id + one.purposes.to_bytes(8, "big") + one.generation.to_bytes(2, "big") + one.commitment
+        )
         body += bytes((len(one.wraps),)) + b"".join(bytes((w.purpose, 0, w.epoch)) + w.blob for w in one.wraps)
     with pytest.raises(Unreadable):
         parse_wraps(body)

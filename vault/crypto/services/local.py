@@ -18,7 +18,9 @@ from vault.ids import random_bytes
 
 FORMAT: Final = 1
 SALT_BYTES: Final = 16
-MIN_PASSPHRASE_BYTES: Final = 16  # a sentence, not a word: the file can be guessed at offline by who stole the key store
+MIN_PASSPHRASE_BYTES: Final = (
+    16  # a sentence, not a word: the file can be guessed at offline by who stole the key store
+)
 MAX_FILE_BYTES: Final = 4096
 # RFC 9106 section 4, second recommended option: 64 MiB, 3 passes, 4 lanes. About 0.2 s, once a start.
 ARGON2_KIB: Final = 64 * 1024
@@ -53,7 +55,9 @@ class LocalKeyService:
         """The service of a passphrase file; `salt` is 16 random bytes kept with the key store. Takes about 0.2 s."""
         passphrase = _read(path).rstrip(b"\r\n")
         if len(passphrase) < MIN_PASSPHRASE_BYTES:
-            raise ConfigError(f"the passphrase file holds fewer than {MIN_PASSPHRASE_BYTES} bytes; use a whole sentence")
+            raise ConfigError(
+                f"the passphrase file holds fewer than {MIN_PASSPHRASE_BYTES} bytes; use a whole sentence"
+            )
         if len(salt) != SALT_BYTES:
             raise ValueError("a salt has 16 bytes")
         kdf = Argon2id(
