@@ -1,15 +1,13 @@
 """The front layer for bodies: bytes from the wire to bytes that a JSON parser may safely see.
 
-Promises: inflating is counted while it happens (threats G7), nesting is measured before any parser recurses (G2), bytes
-that are not UTF-8 never reach one (G1); each of these is a 400 or 413 of ours, never a 500, and no error holds a byte of
-the body. Own doors (everything but tracking) are stricter: `application/json`, no duplicate key, no NaN, no number
+Promises: inflating is counted while it happens (threats G7); what fails is a 400 or 413 of ours, never a 500, and no error
+holds a byte of the body. Own doors (everything but tracking) are stricter: `application/json`, no duplicate key, no NaN, no number
 outside int64 or finite double, no NUL, no lone surrogate (G3, G4, G5), no unknown member (G13).
 Must not know: what a message means.
 """
 
 import json
 import math
-import re
 import zlib
 from collections.abc import AsyncIterable
 from typing import Any, Final, TypeVar
@@ -18,20 +16,13 @@ import msgspec
 from litestar import Request
 
 from vault.errors import Invalid, TooLarge
+from vault.events.clean import scan
 
-MAX_TRACKING_BYTES: Final = 512_000  # inflated; Segment's 500 KB for a batch
 MAX_OWN_BYTES: Final = 65_536  # a form, never a document
 MAX_FEEDBACK_BYTES: Final = 512_000  # NDJSON of reports: some 5,000 lines
-MAX_DEPTH: Final = 32  # real messages nest about 6 deep
 _INT64: Final = 2**63
 _CHUNK: Final = 65_536  # inflate step: at most this much more than the limit is ever held
 _GZIP: Final = 16 + zlib.MAX_WBITS  # gzip framing only, no raw deflate
-
-_ESCAPE: Final = re.compile(rb"\\.", re.DOTALL)
-_STRING: Final = re.compile(rb'"[^"]*"')
-_NOT_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in b'"[]{}')
-_AS_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
-_STRING_OR_NAN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|-?Infinity|NaN', re.DOTALL)
 
 _Wire = TypeVar("_Wire", bound=msgspec.Struct)
 
@@ -92,34 +83,6 @@ def inflate(raw: bytes, *, limit: int) -> bytes:
     return bytes(out)
 
 
-def scan(body: bytes) -> None:
-    """Refuse what no JSON parser should be handed. Raises Invalid; says nothing about validity beyond that."""
-    try:
-        body.decode("utf-8", "strict")
-    except UnicodeDecodeError:
-        # `from None`: that exception holds the whole body
-        raise Invalid("The body is not UTF-8.", code="invalid_json") from None
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
-        return
-    if _depth_over(body, MAX_DEPTH):
-        raise Invalid(f"The body is nested deeper than {MAX_DEPTH} levels.", code="too_deep")
-
-
-def tolerate_nan(body: bytes) -> bytes:
-    """The body with bare `NaN` and `Infinity` as null: Python's tracking SDK writes them (standards section 1.4)."""
-    if b"NaN" not in body and b"Infinity" not in body:
-        return body
-    return _STRING_OR_NAN.sub(lambda found: found[0] if found[0][:1] == b'"' else b"null", body)
-
-
-def write_key(body: bytes) -> str | None:
-    """The `writeKey` member of a tracking body. None when there is none, or no object; the decoder judges the rest."""
-    try:
-        return msgspec.json.decode(body, type=_Keyed).write_key
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
 def decode_own(body: bytes, kind: type[_Wire]) -> _Wire:
     """A body of an own door as its struct. Raises Invalid, naming neither members nor values."""
     scan(body)
@@ -136,22 +99,6 @@ def decode_own(body: bytes, kind: type[_Wire]) -> _Wire:
         return msgspec.convert(value, kind)
     except (ValueError, RecursionError, msgspec.ValidationError):
         raise Invalid("The body does not have the members and types of this call.", code="invalid_json") from None
-
-
-class _Keyed(msgspec.Struct):
-    write_key: str | None = msgspec.field(default=None, name="writeKey")
-
-
-def _depth_over(body: bytes, limit: int) -> bool:
-    """Whether brackets outside strings nest deeper than `limit`, or do not pair. Linear, in C, before any recursion."""
-    structure = _ESCAPE.sub(b"", body).translate(_AS_SQUARE, _NOT_STRUCTURE)
-    # two quotes side by side change no other byte's being inside or outside a string
-    structure = _STRING.sub(b"", structure.replace(b'""', b""))
-    for _ in range(limit):
-        if not structure:
-            return False
-        structure = structure.replace(b"[]", b"")  # every innermost pair: one level a round
-    return bool(structure)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

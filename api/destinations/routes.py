@@ -10,6 +10,7 @@ from api import body as front
 from api.destinations.wire import Acknowledged, include_of
 from api.guards import destination_only, provide_destination
 from vault.errors import NotFound
+from vault.events.clean import scan
 from vault.flows import feedback, lookup
 from vault.flows.release import page as release
 from vault.flows.vault import Vault
@@ -68,7 +69,7 @@ async def traits(
 async def _lines(request: Request[Any, Any, Any]) -> bytes:
     encoding = request.headers.get("content-encoding")
     body = await front.read(request.stream(), encoding, limit=front.MAX_FEEDBACK_BYTES)
-    front.scan(body)
+    scan(body)
     return body
 
 

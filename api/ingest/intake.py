@@ -8,6 +8,8 @@ from api import body as front
 from api.auth import bearer_or_basic
 from api.guards import vault_of
 from vault.errors import Unauthenticated
+from vault.events.clean import scan, tolerate_nan
+from vault.events.decode import MAX_BODY, write_key_of
 from vault.flows.admit import admit_source
 from vault.sources.store import Source
 
@@ -26,7 +28,7 @@ async def take_tracking(request: Request[Any, Any, Any]) -> tuple[Source, bytes]
         source = await header_source(request)
         return source, await _tracking_body(request)
     body = await _tracking_body(request)
-    secret = front.write_key(body)
+    secret = write_key_of(body)
     if secret is None:
         raise Unauthenticated
     return await admit_source(vault_of(request), secret), body
@@ -34,6 +36,6 @@ async def take_tracking(request: Request[Any, Any, Any]) -> tuple[Source, bytes]
 
 async def _tracking_body(request: Request[Any, Any, Any]) -> bytes:
     encoding = request.headers.get("content-encoding")
-    body = await front.read(request.stream(), encoding, limit=front.MAX_TRACKING_BYTES)
-    front.scan(body)
-    return front.tolerate_nan(body)
+    body = await front.read(request.stream(), encoding, limit=MAX_BODY)
+    scan(body)
+    return tolerate_nan(body)

@@ -27,7 +27,19 @@ def test_the_user_name_of_basic_is_the_secret_with_or_without_colon(text: str) -
 
 @pytest.mark.parametrize(
     "header",
-    [None, "", "Bearer", "Bearer ", "Basic", "Basic !!!", _basic(""), _basic(":secret"), _basic("kä:"), "abc", "Token abc"],
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic",
+        "Basic !!!",
+        _basic(""),
+        _basic(":secret"),
+        _basic("kä:"),
+        "abc",
+        "Token abc",
+    ],
 )
 def test_anything_else_is_no_credential(header: str | None) -> None:
     assert bearer_or_basic(header) is None

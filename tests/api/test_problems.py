@@ -145,5 +145,3 @@ def test_every_family_of_errors_is_in_the_table() -> None:
     assert {family.code for family in families} <= set(STATUSES)
     for family in families:
         assert 400 <= status_of(family(["x"]) if family is PolicyError else family())[0] <= 599
-
-

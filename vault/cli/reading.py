@@ -16,6 +16,7 @@ from typing import IO, BinaryIO, Final, cast
 import msgspec
 
 from vault.errors import Invalid
+from vault.events.clean import scan, tolerate_nan
 
 BATCH_MESSAGES: Final = 500
 BATCH_BYTES: Final = 480_000  # under the 500 KB that a batch may have, with room for its frame
@@ -57,11 +58,13 @@ class Lines:
             if not stripped:
                 continue
             try:
-                msgspec.json.decode(stripped, type=dict[str, msgspec.Raw])
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                scan(stripped)
+                clean = tolerate_nan(stripped)
+                msgspec.json.decode(clean, type=dict[str, msgspec.Raw])
+            except (Invalid, msgspec.MsgspecError):
                 self.unreadable += 1
                 continue
-            yield stripped
+            yield clean
 
     def _lines(self) -> Iterator[bytes]:
         stream = self._inflated()
