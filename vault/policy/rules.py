@@ -141,9 +141,7 @@ def read_staff(
 def check_model(file: str, text: str, accepted: str, problems: Problems) -> None:
     """Only one model is accepted: another matcher or effect may fail open (threats E1, E4 to E9)."""
     if _bare(text) != _bare(accepted):
-        problems.add(
-            file, 1, "not the model that the vault accepts", "docs/reference/policies.md shows it"
-        )
+        problems.add(file, 1, "not the model that the vault accepts", "docs/reference/policies.md shows it")
 
 
 class _GateReader:

@@ -1,0 +1,113 @@
+"""Policy versions: check a folder, run its examples, apply it as one immutable version, read the live one back.
+
+Promises: only what checks as a whole and whose examples hold is applied; numbers go up by one and never back (threats
+E17); a version read from the database is the one that was applied, byte for byte, or it is `Unreadable`.
+Must not know: keys, the journal, persons. Whoever applies also journals and audits it, in the same transaction.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault.canonical import canonical_json
+from vault.catalogue.load import Catalogue, digest_of, load
+from vault.catalogue.toml import Problems
+from vault.clock import Micros
+from vault.errors import Conflict, PolicyError, Unreadable
+from vault.policy import history, store
+from vault.policy.examples import Result, run_examples
+from vault.policy.gate import Gate
+from vault.policy.staff import StaffGate
+
+
+class Version(msgspec.Struct, frozen=True):
+    """One applied policy version."""
+
+    number: int  # from 1
+    digest: bytes  # SHA-256 over the files: vault.catalogue.load.digest_of
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """A policies folder that holds together, compiled."""
+
+    catalogue: Catalogue
+    gate: Gate
+    staff_gate: StaffGate
+
+
+def check(files: Mapping[str, str]) -> Checked:
+    """The folder as a whole. Raises `PolicyError` with every problem of the first layer that has any."""
+    catalogue = load(files)
+    problems: list[str] = []
+    try:
+        gate = Gate.compile(catalogue)
+    except PolicyError as error:
+        problems.extend(error.problems)
+    try:
+        staff_gate = StaffGate.compile(catalogue)
+    except PolicyError as error:
+        problems.extend(error.problems)
+    if problems:
+        raise PolicyError(problems)
+    return Checked(catalogue, gate, staff_gate)
+
+
+def run_tests(checked: Checked) -> tuple[Result, ...]:
+    """Every example of `tests/` with its outcome. Raises `PolicyError` for one that cannot be understood."""
+    return run_examples(checked.catalogue, checked.gate, checked.staff_gate)
+
+
+async def apply(connection: AsyncConnection, files: Mapping[str, str], applied_by: str, now: Micros) -> Version:
+    """Make `files` the live version, in the caller's transaction; the live one again changes nothing.
+
+    Raises `PolicyError` (it does not hold together, an example fails, or it changes what no version may), or `Conflict`
+    (an older version again, or someone else applied one meanwhile).
+    """
+    checked = check(files)
+    failed = [
+        f"{r.place}: {r.claim}: {r.fault}; correct the example or the policy" for r in run_tests(checked) if r.fault
+    ]
+    if failed:
+        raise PolicyError(failed)
+    rows = await store.newest_first(connection)
+    digest = checked.catalogue.digest
+    if rows and rows[0][1] == digest:
+        return Version(rows[0][0], digest)
+    if any(row[1] == digest for row in rows):
+        raise Conflict(
+            "These files were an earlier version; change a comment to make them a new one.", code="old_policy"
+        )
+    problems = Problems()
+    history.compare(files, [_files(row) for row in rows], problems)
+    if problems:
+        raise PolicyError(problems.lines)
+    number = rows[0][0] + 1 if rows else 1
+    await store.add(connection, number, digest, canonical_json(dict(files)), applied_by, now)
+    return Version(number, digest)
+
+
+async def live(connection: AsyncConnection, at_least: Version | None = None) -> tuple[Version, dict[str, str]] | None:
+    """The live version and its files; None before the first.
+
+    `at_least` is the last version that the journal knows. Raises `Unreadable` if the stored files are not those that were
+    applied, or the database has fallen back behind `at_least` or holds another version under its number.
+    """
+    rows = await store.newest_first(connection)
+    known = {row[0]: row[1] for row in rows}
+    if at_least is not None and known.get(at_least.number) != at_least.digest:
+        raise Unreadable("The policy versions are not those of the journal.")
+    if not rows:
+        return None
+    return Version(rows[0][0], rows[0][1]), _files(rows[0])
+
+
+def _files(row: store.Row) -> dict[str, str]:
+    """The files of a stored version, checked against its digest."""
+    try:
+        files = msgspec.json.decode(row[2], type=dict[str, str])
+    except msgspec.MsgspecError:
+        raise Unreadable("A stored policy version cannot be read.") from None
+    if digest_of(files) != row[1]:
+        raise Unreadable("A stored policy version is not the one that was applied.")
+    return files
