@@ -1,0 +1,132 @@
+"""`erasures`: check a certificate. Needs no vault, no database, no network and no settings."""
+
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import rich_click as click
+
+from vault.cli.output import EXIT_FAILED, emit, json_option
+from vault.errors import Invalid, Unreadable
+from vault.rights import certificate
+
+MAX_BYTES: Final = 4 << 20  # a certificate of a thousand recipients has some hundred kilobytes
+_Kind = TypeVar("_Kind", bound=msgspec.Struct)
+_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class Certificate(msgspec.Struct, frozen=True):
+    """A certificate as `GET /v1/requests/{id}/certificate` hands it out; members that it does not need may stand by."""
+
+    document: dict[str, Any]
+    signature: dict[str, str]
+    salt: str | None = None
+
+
+class PublicKey(msgspec.Struct, frozen=True):
+    """One line of `/.well-known/profile-vault-keys.json`. `public` is hex."""
+
+    use: str
+    key_id: str
+    public: str
+
+
+class PublicKeys(msgspec.Struct, frozen=True):
+    """The whole page."""
+
+    keys: list[PublicKey]
+
+
+@click.group()
+def erasures() -> None:
+    """Check an erasure certificate without the vault."""
+
+
+@erasures.command()
+@click.argument("file", type=_FILE)
+@click.option("--keys", "keys_file", type=_FILE, required=True, help="The saved /.well-known/profile-vault-keys.json.")
+@click.option("--about", help="Also check whom it is about: an identifier kind, as `email`; asks for the value.")
+@click.option("--salt", help="The salt that the person was given, if it is not in FILE.")
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, file: Path, keys_file: Path, about: str | None, salt: str | None) -> None:
+    """Check the signature of an erasure certificate, offline, and say what it states.
+
+    \b
+    Example:
+      curl -s http://127.0.0.1:8000/.well-known/profile-vault-keys.json > keys.json
+      profile-vault erasures verify certificate.json --keys keys.json --about email
+
+    Ends with 1 if the signature does not hold, or if it is not about that person. What recipients state, and what is
+    still due, the signature cannot make true: it says that the vault said so.
+    """
+    found = _read(file, Certificate)
+    _check(found, _read(keys_file, PublicKeys))
+    answer = _summary(found.document)
+    if about is not None:
+        value = click.prompt(f"Value of {about}", hide_input=True, err=True)
+        answer["about"] = _is_about(found, salt, about, value)
+    emit(ctx, answer, _sentences(answer))
+    if answer.get("about") is False:
+        ctx.exit(EXIT_FAILED)
+
+
+def _read(path: Path, kind: type[_Kind]) -> _Kind:
+    with path.open("rb") as opened:
+        content = opened.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise Invalid("The file is over 4 MB: it is no certificate and no page of keys.")
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise Invalid("A file is not what the vault hands out; save the whole answer, as JSON.") from None
+
+
+def _check(found: Certificate, published: PublicKeys) -> None:
+    wanted = found.signature.get("key_id")
+    for key in published.keys:
+        if key.use == certificate.USE and key.key_id == wanted:
+            try:
+                certificate.verify(found.document, found.signature, bytes.fromhex(key.public))
+            except (Unreadable, ValueError):
+                raise Invalid(
+                    "The signature does not hold: this is not what the vault signed.", code="bad_signature"
+                ) from None
+            return
+    raise Invalid("The page of keys does not hold the key that signed this.", code="unknown_key")
+
+
+def _is_about(found: Certificate, salt: str | None, kind: str, value: str) -> bool:
+    try:
+        known = bytes.fromhex(salt or found.salt or "")
+    except ValueError:
+        raise Invalid("A salt is hex digits.", code="bad_salt") from None
+    if not known:
+        raise Invalid("Give the salt that the person was given, with --salt.", code="no_salt")
+    # the vault's normal form of an address is lower-case; other kinds are taken as they are
+    forms = {value.strip(), value.strip().lower()}
+    return any(certificate.names(found.document, known, kind, form.encode()) == "about" for form in forms)
+
+
+def _summary(document: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "signature": "holds",
+        **{
+            name: document.get(name)
+            for name in ("request", "revision", "destroyed_at", "stores", "stated", "due", "kept")
+        },
+    }
+
+
+def _sentences(answer: dict[str, Any]) -> str:
+    lines = [
+        f"The signature holds: request {answer['request']}, revision {answer['revision']}.",
+        f"Keys destroyed at {answer['destroyed_at']}; from then on nothing of this person opened.",
+    ]
+    lines += [f"  {one['store']}: {one['rows']} rows destroyed (scan: {one['scan']})" for one in answer["stores"]]
+    lines += [f"  {one['recipient']} states that it deleted, on {one['at']}" for one in answer["stated"]]
+    lines += [f"  {one['recipient']} has not answered; due on {one['due_on']}" for one in answer["due"]]
+    lines += [f"  kept for {one['purpose']} until {one['until']}: {one['ground']}" for one in answer["kept"]]
+    if "about" in answer:
+        lines.append("It is about this person." if answer["about"] else "It is NOT about this person.")
+    return "\n".join(lines)
