@@ -8,9 +8,9 @@ Bytes: docs/formats/state.md. Times are microseconds since 1970 UTC; masks hold 
 """
 
 import hashlib
-import hmac
 import struct
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -24,17 +24,41 @@ LABEL: Final = "state/1"
 DIGEST_BYTES: Final = 16  # second preimages are what matters, and the MAC covers the digest
 HEAD_BYTES: Final = 32
 NO_HEAD: Final = bytes(HEAD_BYTES)  # of a ledger without entries
+NO_HOLDINGS: Final = bytes(16)  # of a subject without a row of wraps
 PURPOSES: Final = 63  # numbers 0 to 62; the highest bit of a mask is never set
 
-# format | key version | subject version | granted refused blocked objected | flags | root | claimed |
-# members | ledger count | ledger head | keys version | event count | expiries | marks
-_HEAD: Final = struct.Struct(">BHQQQQQB16s16sII32sIQBH")
+_HEAD: Final = struct.Struct(">BHQQQQQB16s16sII32sI16sQBH")  # the fields of `_Head`
 _EXPIRY: Final = struct.Struct(">BQ")  # purpose | at
 _MARK: Final = struct.Struct(f">QHI{DIGEST_BYTES}s")  # purposes | generation | version | digest
 _RESTRICTED, _FENCED, _MINOR, _IDENTIFIED, _CLAIMED = 1, 2, 4, 8, 16
 _FLAGS: Final = 31
 _NOBODY: Final = bytes(16)
+_HOLDING: Final = struct.Struct(">16sQHQ")  # compartment id | purposes | generation | held
+Holding = tuple[bytes, int, int, int]
 _KEY_VERSION: Final = struct.Struct(">BH")
+
+
+class _Head(NamedTuple):
+    """The fixed part of the bytes, in their order."""
+
+    form: int
+    key_version: int
+    version: int
+    granted: int
+    refused: int
+    blocked: int
+    objected: int
+    flags: int
+    root: bytes
+    claimed: bytes
+    members: int
+    ledger_count: int
+    ledger_head: bytes
+    keys_version: int
+    holdings: bytes
+    event_count: int
+    expiries: int
+    marks: int
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
@@ -66,6 +90,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     ledger_count: int = 0
     ledger_head: bytes = NO_HEAD
     keys_version: int = 0  # of keys.subject_key
+    holdings: bytes = NO_HOLDINGS  # which wraps that row has: `holdings`
     event_count: int = 0
     compartments: tuple[Mark, ...] = ()  # ascending by (purposes, generation)
 
@@ -89,7 +114,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     def check_row(self, purposes: int, generation: int, version: int, fields: bytes) -> None:
         """Raises `Unreadable` unless these are the newest bytes of that compartment."""
         mark = self.mark_of(purposes, generation)
-        if mark is None or mark.version != version or not hmac.compare_digest(mark.digest, digest(fields)):
+        if mark is None or mark.version != version or mark.digest != digest(fields):
             raise Unreadable
 
     def marked(self, changed: "tuple[Mark, ...]", gone: "frozenset[tuple[int, int]]" = frozenset()) -> tuple[Mark, ...]:
@@ -108,25 +133,27 @@ def digest(fields: bytes) -> bytes:
     return hashlib.sha256(fields).digest()[:DIGEST_BYTES]
 
 
+def holdings(compartments: "Iterable[Holding]") -> bytes:
+    """16 bytes over which wraps a subject's row of wraps has: a row put back from before a withdrawal shows (threats A20).
+
+    Each item is (compartment id, purposes, generation, mask of purposes held). Epochs are not in it, so that a rotation of
+    wrapping keys changes no state row.
+    """
+    parts = [_HOLDING.pack(*one) for one in sorted(compartments)]
+    return hashlib.sha256(b"".join(parts)).digest()[:DIGEST_BYTES] if parts else NO_HOLDINGS
+
+
 def pack(state: State, key: bytes, key_version: int = 1) -> bytes:
     """The bytes of a state under the MAC key `key`. Raises ValueError for a state that cannot be meant."""
     if not _sound(state):
         raise ValueError("not a state")
-    flags = state.restricted * _RESTRICTED | state.fenced * _FENCED | state.minor * _MINOR
-    flags |= state.identified * _IDENTIFIED | (state.claimed is not None) * _CLAIMED
     try:
-        body = b"".join((
-            _HEAD.pack(
-                FORMAT, key_version, state.version, state.granted, state.refused, state.blocked, state.objected, flags,
-                state.root.bytes, state.claimed.bytes if state.claimed else _NOBODY, state.members,
-                state.ledger_count, state.ledger_head, state.keys_version, state.event_count,
-                len(state.expiries), len(state.compartments),
-            ),
-            *[_EXPIRY.pack(purpose, at) for purpose, at in state.expiries],
-            *[_MARK.pack(m.purposes, m.generation, m.version, m.digest) for m in state.compartments],
-        ))
+        parts = [_HEAD.pack(*_head_of(state, key_version))]
+        parts += [_EXPIRY.pack(purpose, at) for purpose, at in state.expiries]
+        parts += [_MARK.pack(m.purposes, m.generation, m.version, m.digest) for m in state.compartments]
     except struct.error:
         raise ValueError("a number of the state is out of range") from None
+    body = b"".join(parts)
     return body + mac(key, LABEL, state.subject.bytes, body)
 
 
@@ -137,23 +164,15 @@ def unpack(subject: UUID, row: bytes, key: bytes, key_version: int = 1) -> State
         raise Unreadable
     body = row[:end]
     verify_mac(row[end:], key, LABEL, subject.bytes, body)
-    (form, version_of_key, version, granted, refused, blocked, objected, flags, root, claimed, members,
-     count, head, keys_version, events, expiries, marks) = _HEAD.unpack_from(body)
-    middle = _HEAD.size + expiries * _EXPIRY.size
-    if form != FORMAT or version_of_key != key_version or flags & ~_FLAGS or end != middle + marks * _MARK.size:
+    head = _Head._make(_HEAD.unpack_from(body))
+    marks_from = _HEAD.size + head.expiries * _EXPIRY.size
+    if head.form != FORMAT or head.key_version != key_version or end != marks_from + head.marks * _MARK.size:
         raise Unreadable
-    if (flags & _CLAIMED == 0) != (claimed == _NOBODY):
+    if head.flags & ~_FLAGS or (head.flags & _CLAIMED == 0) != (head.claimed == _NOBODY):
         raise Unreadable
-    state = State(
-        subject=subject, version=version, granted=granted, refused=refused, blocked=blocked, objected=objected,
-        expiries=tuple(_EXPIRY.iter_unpack(body[_HEAD.size : middle])),
-        restricted=bool(flags & _RESTRICTED), fenced=bool(flags & _FENCED), minor=bool(flags & _MINOR),
-        identified=bool(flags & _IDENTIFIED),
-        root=subject if root == subject.bytes else UUID(bytes=root),
-        claimed=UUID(bytes=claimed) if flags & _CLAIMED else None,
-        members=members, ledger_count=count, ledger_head=head, keys_version=keys_version, event_count=events,
-        compartments=tuple([Mark(*parts) for parts in _MARK.iter_unpack(body[middle:])]),
-    )
+    expiries = tuple(_EXPIRY.iter_unpack(body[_HEAD.size : marks_from]))
+    marks = tuple([Mark(*parts) for parts in _MARK.iter_unpack(body[marks_from:])])
+    state = _state_of(subject, head, expiries, marks)
     if not _sound(state):
         raise Unreadable
     return state
@@ -172,6 +191,10 @@ def _sound(state: State) -> bool:
         return False
     if state.claimed is not None and state.claimed.bytes == _NOBODY:
         return False
+    if len(state.ledger_head) != HEAD_BYTES or len(state.holdings) != DIGEST_BYTES:
+        return False  # `struct` would pad or cut them without a word
+    if any(len(mark.digest) != DIGEST_BYTES for mark in state.compartments):
+        return False
     previous = -1
     for purpose, _ in state.expiries:
         if purpose <= previous or not state.granted >> purpose & 1:
@@ -184,3 +207,53 @@ def _sound(state: State) -> bool:
             return False
         before = place
     return True
+
+
+def _head_of(state: State, key_version: int) -> _Head:
+    flags = state.restricted * _RESTRICTED | state.fenced * _FENCED | state.minor * _MINOR
+    flags |= state.identified * _IDENTIFIED | (state.claimed is not None) * _CLAIMED
+    return _Head(
+        form=FORMAT,
+        key_version=key_version,
+        version=state.version,
+        granted=state.granted,
+        refused=state.refused,
+        blocked=state.blocked,
+        objected=state.objected,
+        flags=flags,
+        root=state.root.bytes,
+        claimed=state.claimed.bytes if state.claimed else _NOBODY,
+        members=state.members,
+        ledger_count=state.ledger_count,
+        ledger_head=state.ledger_head,
+        keys_version=state.keys_version,
+        holdings=state.holdings,
+        event_count=state.event_count,
+        expiries=len(state.expiries),
+        marks=len(state.compartments),
+    )
+
+
+def _state_of(subject: UUID, head: _Head, expiries: tuple[tuple[int, Micros], ...], marks: tuple[Mark, ...]) -> State:
+    return State(
+        subject=subject,
+        version=head.version,
+        granted=head.granted,
+        refused=head.refused,
+        blocked=head.blocked,
+        objected=head.objected,
+        expiries=expiries,
+        restricted=bool(head.flags & _RESTRICTED),
+        fenced=bool(head.flags & _FENCED),
+        minor=bool(head.flags & _MINOR),
+        identified=bool(head.flags & _IDENTIFIED),
+        root=subject if head.root == subject.bytes else UUID(bytes=head.root),
+        claimed=UUID(bytes=head.claimed) if head.flags & _CLAIMED else None,
+        members=head.members,
+        ledger_count=head.ledger_count,
+        ledger_head=head.ledger_head,
+        keys_version=head.keys_version,
+        holdings=head.holdings,
+        event_count=head.event_count,
+        compartments=marks,
+    )

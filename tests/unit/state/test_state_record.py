@@ -20,9 +20,7 @@ BOB = UUID(int=0xB0B)
 MASKS = st.integers(min_value=0, max_value=2**63 - 1)
 U32 = st.integers(min_value=0, max_value=2**32 - 1)
 U64 = st.integers(min_value=0, max_value=2**64 - 1)
-MARKS = st.builds(
-    Mark, MASKS, st.integers(min_value=0, max_value=65535), U32, st.binary(min_size=16, max_size=16)
-)
+MARKS = st.builds(Mark, MASKS, st.integers(min_value=0, max_value=65535), U32, st.binary(min_size=16, max_size=16))
 
 
 @st.composite
@@ -32,20 +30,46 @@ def states(draw: st.DrawFn) -> State:
     ends = [p for p in range(63) if granted >> p & 1 and draw(st.booleans())][:5]
     marks = draw(st.lists(MARKS, max_size=4, unique_by=lambda m: (m.purposes, m.generation)))
     return State(
-        subject=ADA, version=draw(U64), granted=granted, refused=refused, blocked=draw(MASKS), objected=draw(MASKS),
-        expiries=tuple((p, Micros(draw(U64))) for p in ends), restricted=draw(st.booleans()),
-        fenced=draw(st.booleans()), minor=draw(st.booleans()), identified=draw(st.booleans()), root=draw(st.uuids()),
-        claimed=draw(st.one_of(st.none(), st.uuids())), members=draw(U32), ledger_count=draw(U32),
-        ledger_head=draw(st.binary(min_size=32, max_size=32)), keys_version=draw(U32), event_count=draw(U64),
+        subject=ADA,
+        version=draw(U64),
+        granted=granted,
+        refused=refused,
+        blocked=draw(MASKS),
+        objected=draw(MASKS),
+        expiries=tuple((p, Micros(draw(U64))) for p in ends),
+        restricted=draw(st.booleans()),
+        fenced=draw(st.booleans()),
+        minor=draw(st.booleans()),
+        identified=draw(st.booleans()),
+        root=draw(st.uuids()),
+        claimed=draw(st.one_of(st.none(), st.uuids())),
+        members=draw(U32),
+        ledger_count=draw(U32),
+        ledger_head=draw(st.binary(min_size=32, max_size=32)),
+        keys_version=draw(U32),
+        holdings=draw(st.binary(min_size=16, max_size=16)),
+        event_count=draw(U64),
         compartments=tuple(sorted(marks, key=lambda m: (m.purposes, m.generation))),
     )
 
 
 def sample() -> State:
     return State(
-        subject=ADA, version=4, granted=0b1100, refused=0b0010, expiries=((2, Micros(500)), (3, Micros(300))), root=BOB,
-        claimed=BOB, ledger_count=2, keys_version=1, event_count=9,
-        compartments=(Mark(0b0100, 1, 3, digest(b"a")), Mark(0b0100, 2, 1, digest(b"b")), Mark(0b1000, 1, 2, digest(b"c"))),
+        subject=ADA,
+        version=4,
+        granted=0b1100,
+        refused=0b0010,
+        expiries=((2, Micros(500)), (3, Micros(300))),
+        root=BOB,
+        claimed=BOB,
+        ledger_count=2,
+        keys_version=1,
+        event_count=9,
+        compartments=(
+            Mark(0b0100, 1, 3, digest(b"a")),
+            Mark(0b0100, 2, 1, digest(b"b")),
+            Mark(0b1000, 1, 2, digest(b"c")),
+        ),
     )
 
 
@@ -129,11 +153,23 @@ def test_marks_are_written_anew_and_erased_in_order() -> None:
 
 
 NONSENSE: list[dict[str, object]] = [
-    {"granted": 1 << 63}, {"granted": -1}, {"refused": 0b0100}, {"objected": 1 << 64}, {"version": 1 << 64},
-    {"version": -1}, {"expiries": ((1, Micros(5)),)}, {"expiries": ((3, Micros(5)), (2, Micros(5)))},
-    {"expiries": ((2, Micros(5)), (2, Micros(5)))}, {"expiries": ((2, Micros(-5)),)}, {"claimed": UUID(int=0)},
-    {"compartments": (Mark(1 << 63, 1, 1, bytes(16)),)}, {"members": 1 << 32},
-    {"compartments": sample().compartments[::-1]}, {"compartments": sample().compartments[:1] * 2},
+    {"granted": 1 << 63},
+    {"granted": -1},
+    {"refused": 0b0100},
+    {"objected": 1 << 64},
+    {"version": 1 << 64},
+    {"version": -1},
+    {"expiries": ((1, Micros(5)),)},
+    {"expiries": ((3, Micros(5)), (2, Micros(5)))},
+    {"expiries": ((2, Micros(5)), (2, Micros(5)))},
+    {"expiries": ((2, Micros(-5)),)},
+    {"claimed": UUID(int=0)},
+    {"compartments": (Mark(1 << 63, 1, 1, bytes(16)),)},
+    {"members": 1 << 32},
+    {"ledger_head": bytes(31)},
+    {"compartments": (Mark(1, 1, 1, bytes(17)),)},
+    {"compartments": sample().compartments[::-1]},
+    {"compartments": sample().compartments[:1] * 2},
 ]
 
 
@@ -185,5 +221,13 @@ def test_the_key_of_a_row_that_is_none_cannot_be_named(row: bytes) -> None:
 
 
 def test_the_head_has_the_size_that_the_page_states() -> None:
-    assert record._HEAD.size == struct.calcsize(">BHQQQQQB16s16sII32sIQBH") == 131
-    assert len(pack(fresh(ADA), KEY)) == 163
+    assert record._HEAD.size == struct.calcsize(">BHQQQQQB16s16sII32sI16sQBH") == 147
+    assert len(pack(fresh(ADA), KEY)) == 179
+
+
+def test_a20_a_row_of_wraps_from_before_a_withdrawal_is_not_the_one_that_the_state_vouches_for() -> None:
+    held = [(b"\x01" * 16, 0b11, 1, 0b11), (b"\x02" * 16, 0b100, 1, 0b100)]
+    withdrawn = [(b"\x01" * 16, 0b11, 1, 0b01), held[1]]
+    assert record.holdings(held) == record.holdings(held[::-1]) != record.holdings(withdrawn)
+    assert record.holdings(held[:1]) != record.holdings(held)
+    assert record.holdings([]) == bytes(16)

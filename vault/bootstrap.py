@@ -1,0 +1,139 @@
+"""The one place that builds things, in the order in which each needs the last: database, keys, journal, policies.
+
+What is not fit stops the start with an error that says what to change; nothing is served meanwhile (promise 12). Tests
+build their worlds with it, too.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import vault as package
+from vault.audit.entry import Entry, Tag
+from vault.audit.log import check_head
+from vault.audit.store import append
+from vault.catalogue.load import load, read_folder
+from vault.changes.incarnation import incarnation
+from vault.clock import Clock, SystemClock
+from vault.config import Settings
+from vault.crypto.services.local import LocalKeyService, make_key_file
+from vault.errors import ConfigError
+from vault.flows.vault import Vault
+from vault.ids import uuid7
+from vault.journal.file import Journal
+from vault.journal.narrowing import PolicyApplied
+from vault.keys import names
+from vault.keys.keyring import Keyring
+from vault.keys.keystore import KeyStore
+from vault.policy import version
+from vault.policy.gate import Gate
+from vault.policy.staff import StaffGate
+from vault.policy.version import Version
+from vault.storage.migrate import migrate
+from vault.storage.session import Database
+from vault.worker import run
+
+__all__ = ["Vault", "open_vault"]
+
+FIRST_START = "first start"
+
+
+@asynccontextmanager
+async def open_vault(settings: Settings, *, clock: Clock | None = None, worker: bool = False) -> AsyncIterator[Vault]:
+    """A vault that is ready to serve. The first start makes keys, migrates and applies the policies folder.
+
+    With `worker` its loops run beside, in this process. Raises `ConfigError`, `PolicyError`, `Unavailable` or `Conflict`
+    (a database older than its audit head) and then serves nothing.
+    """
+    clock = clock or SystemClock()
+    database = await Database.connect(settings)
+    try:
+        await migrate(database)
+        keystore = KeyStore(settings.keyring, _service(settings))
+        keyring = Keyring(keystore, beside_database=settings.beside, clock=clock)
+        keyring.open()
+        keyring.ensure((), ())
+        journal = Journal(settings.journal, keyring.key(names.JOURNAL))
+        await asyncio.to_thread(journal.verify)
+        async with database.hot() as connection:
+            await check_head(connection, keyring, settings.journal)
+        live, files = await _policies(settings, database, journal, clock)
+        catalogue = load(files)
+        keyring.ensure(catalogue.purpose_by_number, [kind.name for kind in catalogue.identifiers.values()])
+        async with database.begin() as connection:
+            origin = await incarnation(connection)
+        vault = Vault(
+            settings=settings,
+            clock=clock,
+            database=database,
+            keystore=keystore,
+            keyring=keyring,
+            journal=journal,
+            catalogue=catalogue,
+            gate=Gate.compile(catalogue, policy=live.number),
+            staff_gate=StaffGate.compile(catalogue),
+            policy=live,
+            incarnation=origin,
+        )
+        async with _beside(vault, worker=worker):
+            yield vault
+    finally:
+        await database.close()
+
+
+def policies_folder(settings: Settings) -> Path:
+    """The folder of policies: the one that is set; else the example shop's, which comes with the package."""
+    if settings.policies.is_dir():
+        return settings.policies
+    home = Path(package.__file__).parent
+    for candidate in (home / "policies", home.parent / "policies"):
+        if candidate.is_dir():
+            return candidate
+    raise ConfigError(f"there is no folder {settings.policies}; `policies` names the folder of policies")
+
+
+def _service(settings: Settings) -> LocalKeyService:
+    """The local key service. Its key file is made at the very first start only: never beside keys that it cannot open."""
+    if not settings.key_file.exists():
+        if settings.keyring.is_dir() and any(settings.keyring.iterdir()):
+            raise ConfigError(f"the key file {settings.key_file} is missing, and there are keys that need it")
+        make_key_file(settings.key_file)
+    return LocalKeyService.from_key_file(settings.key_file)
+
+
+async def _policies(
+    settings: Settings, database: Database, journal: Journal, clock: Clock
+) -> tuple[Version, dict[str, str]]:
+    """The live policy version and its files; the first start applies the folder."""
+    async with database.begin() as connection:
+        found = await version.live(connection)
+    if found is not None:
+        return found
+    files = read_folder(policies_folder(settings))
+    now = clock.now()
+    async with database.begin() as connection:
+        applied = await version.apply(connection, files, FIRST_START, now)
+        await journal.append([PolicyApplied(now, applied.number, applied.digest)])
+        detail = {"number": applied.number, "digest": applied.digest.hex()}
+        entry = Entry(
+            entry_id=uuid7(now), at=now, tag=Tag.POLICY_VERSION_APPLIED, actor="operator", policy=applied.number, detail=detail
+        )
+        await append(connection, entry)
+    return applied, files
+
+
+@asynccontextmanager
+async def _beside(vault: Vault, *, worker: bool) -> AsyncIterator[None]:
+    """The worker's loops, for as long as the block runs."""
+    if not worker:
+        yield
+        return
+    task = asyncio.create_task(run(vault), name="worker")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

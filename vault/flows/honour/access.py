@@ -1,0 +1,102 @@
+"""Answers access and portability: reads and opens the whole profile for the rights desk, and seals the archive.
+
+The archive lies under a key of its own and is gone, key first, after seven days or the first download.
+"""
+
+from typing import Any
+
+from vault.audit.entry import Tag
+from vault.clock import Micros
+from vault.disclosures.store import held_everywhere, history
+from vault.errors import NotFound
+from vault.flows.honour.answer import Gathered, access_answer, portable_answer
+from vault.flows.honour.opened import Desk, profile_of
+from vault.flows.honour.steps import key_of, officer_of, take
+from vault.flows.trail import leave
+from vault.flows.vault import Vault
+from vault.keys import names
+from vault.rights import store
+from vault.rights.archive import KEPT, pack, seal_archive
+from vault.rights.request import State, Step
+from vault.rights.store import Request
+from vault.storage.session import Raw
+
+TITLES = {"access": "Your data", "portability": "Your data, to take with you"}
+
+
+async def gather(vault: Vault, request: Request) -> None:
+    """Makes the archive. A person who is erased meanwhile has none: the request ends as cancelled."""
+    gathered = await _gathered(vault, request) if request.subject_id is not None else None
+    if gathered is None:
+        await _cancel(vault, request)
+        return
+    content, counts = _packed(vault, request, gathered)
+    now = vault.clock.now()
+    async with take(vault, request) as taking:
+        subjects = [state.subject for state in gathered.states]
+        if taking.request.subject_id is None or await store.erasure_of(taking.connection, subjects) is not None:
+            await taking.move(Step.DONE, state=State.CANCELLED, finished_at=now)
+            return
+        key = key_of(vault, names.archive(request.request_id))
+        sealed = seal_archive(key, request.request_id, content)
+        await store.put_archive(taking.connection, request.request_id, sealed, Micros(now + KEPT))
+        await leave(
+            vault, taking.connection, Tag.RIGHTS_ARCHIVE_MADE, officer_of(request),
+            {"request": str(request.request_id), "type": request.type, **counts}, subjects[0],
+        )
+        await taking.move(Step.OFFER, state=State.COMPLETED, detail=counts, finished_at=now)
+
+
+async def expire(vault: Vault, request: Request) -> bool:
+    """Ends the offer of an archive that was fetched or whose time is over. True if it ended."""
+    async with take(vault, request) as taking:
+        ends = await store.archive_ends(taking.connection, request.request_id)
+        if ends is not None and vault.clock.now() < ends:
+            return False
+        vault.keyring.destroy(names.archive(request.request_id))
+        await store.drop_archives(taking.connection, [request.request_id])
+        await taking.move(Step.DONE)
+    return True
+
+
+async def _cancel(vault: Vault, request: Request) -> None:
+    async with take(vault, request) as taking:
+        await taking.move(Step.DONE, state=State.CANCELLED, finished_at=vault.clock.now())
+
+
+async def _gathered(vault: Vault, request: Request) -> Gathered | None:
+    """Everything of the person, at one moment; None if the person is gone or being erased."""
+    assert request.subject_id is not None  # noqa: S101
+    async with vault.database.snapshot() as connection:
+        try:
+            members = await profile_of(vault, connection, request.subject_id)
+        except NotFound:
+            return None
+        if any(member.state.fenced for member in members):
+            return None
+        desk = Desk(vault, members, vault.gate.rights(officer_of(request), request.request_id))
+        values = list(desk.values())
+        parts = [part async for part in desk.parts(connection)]
+        choices = await desk.choices(connection)
+        sources = await source_names(connection)
+    async with vault.database.begin() as transaction:
+        disclosures = await history(transaction, desk.subjects)
+        held = await held_everywhere(transaction, desk.subjects)
+    states = [member.state for member in members]
+    return Gathered(request, vault.clock.now(), states, values, parts, choices, disclosures, held, sources)
+
+
+async def source_names(connection: Raw) -> dict[int, str]:
+    """Source id to name."""
+    return {row[0]: row[1] for row in await connection.fetch("SELECT source_id, name FROM source")}
+
+
+def _packed(vault: Vault, request: Request, gathered: Gathered) -> tuple[bytes, dict[str, int]]:
+    """The zip, and how much is in it."""
+    counts = {"values": len(gathered.values), "event_parts": len(gathered.parts)}
+    title = TITLES[request.type]
+    if request.type == "portability":
+        portable, tables = portable_answer(vault.catalogue, gathered)
+        return pack(title, portable, tables), counts
+    answer: dict[str, Any] = access_answer(vault.catalogue, gathered)
+    return pack(title, answer), counts

@@ -1,0 +1,79 @@
+"""Takes requests on, step by step, for the door that opened them and for the worker. Each step is taken once."""
+
+from typing import Final
+from uuid import UUID
+
+from vault.errors import Conflict, NotFound, Unavailable, VaultError
+from vault.flows.honour import access, case, certify, erase, fence, keep
+from vault.flows.honour.steps import Taken, read
+from vault.flows.vault import Vault
+from vault.rights import store
+from vault.rights.request import Step
+
+BATCH: Final = 100  # requests a query
+STEPS: Final = {
+    Step.GATHER: access.gather,
+    Step.FENCE: fence.fence,
+    Step.CASE: case.open_case,
+    Step.KEEP: keep.keep,
+    Step.DESTROY: erase.destroy,
+    Step.ROWS: erase.delete_rows,
+    Step.CERTIFY: certify.certify,
+}
+UNTIL_DESTROYED: Final = frozenset({Step.FENCE, Step.CASE, Step.KEEP, Step.DESTROY})
+ATTEMPTS: Final = 20  # a step that others keep taking from us is theirs
+
+
+async def destroy_now(vault: Vault, request_id: UUID) -> None:
+    """Takes an erasure up to and including the destruction of its keys: the door answers after that."""
+    for _ in range(ATTEMPTS):
+        request = await read(vault, request_id)
+        if request.step not in UNTIL_DESTROYED:
+            return
+        try:
+            await STEPS[request.step](vault, request)
+        except (Taken, NotFound, Conflict):
+            # Somebody else took the step, and perhaps the person, meanwhile: see where the request stands now.
+            if (await read(vault, request_id)).step == request.step:
+                raise
+    raise Unavailable("The erasure is being carried out; ask for its state.", code="retry")
+
+
+async def advance(vault: Vault, request_id: UUID) -> bool:
+    """Takes a request as far as it goes now. True if anything moved."""
+    moved = False
+    for _ in range(ATTEMPTS):
+        request = await read(vault, request_id)
+        try:
+            if request.step in STEPS:
+                await STEPS[request.step](vault, request)
+            elif request.step == Step.OFFER:
+                return await access.expire(vault, request) or moved
+            elif request.step == Step.ANSWERS:
+                return await certify.gather_answers(vault, request) or moved
+            else:
+                return moved
+        except Taken:
+            return moved
+        moved = True
+    return moved
+
+
+async def advance_all(vault: Vault) -> int:
+    """Every request that has steps left, and whatever was kept at an erasure and is over; answers how many moved.
+
+    One that fails does not hold up the others: it is logged by its code and tried again at the next round.
+    """
+    moved = 0
+    after: UUID | None = None
+    while True:
+        async with vault.database.begin() as connection:
+            batch = await store.unfinished(connection, after, BATCH)
+        if not batch:
+            return moved + await keep.end_kept(vault)
+        for request_id in batch:
+            try:
+                moved += await advance(vault, request_id)
+            except VaultError as error:
+                vault.log.warning("request.failed", request=str(request_id), code=error.reason)
+        after = batch[-1]

@@ -1,0 +1,201 @@
+"""The end of an erasure: the first certificate, a new revision with each answer, and the end of the case file.
+
+A revision is issued only after every store was counted empty; it is signed, stored and a leaf of the audit log in one
+transaction. A recipient that stays silent until its deadline stands as overdue and the request stays partly completed.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from vault.audit.entry import Tag
+from vault.clock import Micros
+from vault.disclosures.store import held_everywhere
+from vault.flows.honour.erase import count, sweep
+from vault.flows.honour.steps import Taking, officer_of, take
+from vault.flows.trail import leave
+from vault.flows.vault import Vault
+from vault.ids import uuid7
+from vault.keys import names
+from vault.rights import certificate, store
+from vault.rights.certificate import Answer, Facts, Kept, Store
+from vault.rights.request import State, Step
+from vault.rights.store import Notice, Request, Revision, Transaction
+from vault.storage.session import raw
+
+_FORGET: Final = (
+    "DELETE FROM disclosure_state WHERE subject_id = ANY ($1::uuid[])",
+    "DELETE FROM change WHERE subject_id = ANY ($1::uuid[])",
+    "DELETE FROM change_in WHERE subject_id = ANY ($1::uuid[])",
+)
+
+
+async def certify(vault: Vault, request: Request) -> None:
+    """The first revision, once nothing is left here. Finds a row: the deletion is taken up again."""
+    async with take(vault, request) as taking:
+        members = await store.members_of(taking.connection, request.request_id)
+        left = await count(await raw(taking.connection), members)
+        if any(left.values()):
+            await taking.move(Step.ROWS)
+            return
+        notices = await store.notices(taking.connection, request.request_id)
+        await _issue(vault, taking, members, answers_of(vault, notices), None)
+        state = State.PARTLY_COMPLETED if _open(notices) else State.COMPLETED
+        await taking.move(Step.ANSWERS, state=state, finished_at=None if _open(notices) else vault.clock.now())
+
+
+async def gather_answers(vault: Vault, request: Request) -> bool:
+    """Takes up what recipients said since; closes the case when nobody is waited for. True if anything moved."""
+    async with vault.database.begin() as connection:
+        members = await store.members_of(connection, request.request_id)
+    await sweep(vault, request, members)  # what a page decided before the fence may have written after the rows went
+    async with take(vault, request) as taking:
+        now = vault.clock.now()
+        notices = await _heard(taking.connection, request, members, now)
+        revisions = await store.certificates(taking.connection, request.request_id)
+        answers = answers_of(vault, notices)
+        last = certificate.parse(revisions[-1].document)
+        moved = _standing(last.document) != _standing_of(answers, now)
+        if moved:
+            await _issue(vault, taking, members, answers, revisions[-1])
+        closed = await _close_case(vault, taking, notices, now)
+        if not _open(notices) and closed:
+            await _finish(vault, taking, members, now)
+            return True
+        if moved and not _open(notices):
+            await taking.move(Step.ANSWERS, state=State.COMPLETED, finished_at=now)
+        return moved
+
+
+# --- who has said what ----------------------------------------------------------------------------------------------
+
+
+def answers_of(vault: Vault, notices: Sequence[Notice]) -> tuple[Answer, ...]:
+    """One answer a recipient: it has acknowledged when it did so for every root that it knew."""
+    by_destination: dict[int, list[Notice]] = {}
+    for notice in notices:
+        by_destination.setdefault(notice.destination, []).append(notice)
+    answers = []
+    for number, rows in sorted(by_destination.items()):
+        contract = vault.catalogue.contracts_by_number.get(number)
+        said = [row.acknowledged_at for row in rows if row.acknowledged_at is not None]
+        told = [row.told_at for row in rows if row.told_at is not None]
+        answers.append(
+            Answer(
+                name=contract.name if contract is not None else f"destination {number}",
+                recipient=contract.recipient if contract is not None else "no longer in the policies",
+                country=contract.country if contract is not None else "",
+                deadline=max(row.deadline for row in rows),
+                told_at=max(told) if len(told) == len(rows) else None,
+                acknowledged_at=max(said) if len(said) == len(rows) else None,
+            )
+        )
+    return tuple(answers)
+
+
+async def _heard(
+    connection: Transaction, request: Request, members: Sequence[UUID], now: Micros
+) -> list[Notice]:
+    """The notices, brought up to date from what the feed told and the recipients acknowledged."""
+    held = {(one.subject_id, one.destination): one for one in await held_everywhere(connection, members)}
+    found = []
+    for notice in await store.notices(connection, request.request_id):
+        state = held.get((notice.subject_id, notice.destination))
+        then = notice
+        if state is not None:
+            told = notice.told_at or (now if state.removed_number is not None else None)
+            said = state.acknowledged_at if state.removed_number is not None else None
+            then = msgspec.structs.replace(notice, told_at=told, acknowledged_at=notice.acknowledged_at or said)
+        elif notice.acknowledged_at is None:
+            # `sweep` deletes a row only once it is told and acknowledged.
+            then = msgspec.structs.replace(notice, told_at=notice.told_at or now, acknowledged_at=now)
+        if then != notice:
+            await store.answered(connection, then)
+        found.append(then)
+    return found
+
+
+def _open(notices: Sequence[Notice]) -> bool:
+    return any(notice.acknowledged_at is None for notice in notices)
+
+
+def _standing(document: dict[str, Any]) -> tuple[frozenset[str], frozenset[tuple[str, bool]]]:
+    """What a revision says of recipients: who has answered, and who is overdue."""
+    stated = frozenset(one["destination"] for one in document["stated"])
+    return stated, frozenset((one["destination"], one["overdue"]) for one in document["due"])
+
+
+def _standing_of(answers: Sequence[Answer], now: Micros) -> tuple[frozenset[str], frozenset[tuple[str, bool]]]:
+    stated = frozenset(one.name for one in answers if one.acknowledged_at is not None)
+    return stated, frozenset((one.name, now >= one.deadline) for one in answers if one.acknowledged_at is None)
+
+
+# --- issuing and closing --------------------------------------------------------------------------------------------
+
+
+async def _issue(
+    vault: Vault, taking: Taking, members: Sequence[UUID], answers: Sequence[Answer], before: Revision | None
+) -> None:
+    """Signs and stores the next revision, with its leaf."""
+    request, now = taking.request, vault.clock.now()
+    detail = request.detail
+    entry_id = uuid7(now)
+    facts = Facts(
+        request_id=request.request_id,
+        revision=1 if before is None else before.revision + 1,
+        issued_at=now,
+        received_at=request.received_at,
+        destroyed_at=Micros(detail["destroyed_at"]),
+        entry_id=entry_id,
+        previous=None if before is None else certificate.digest_of(certificate.parse(before.document).document),
+        persons=tuple(detail["persons"]),
+        members=len(members),
+        stores=tuple(Store(name, rows) for name, rows in detail["stores"].items()),
+        answers=tuple(answers),
+        kept=tuple(msgspec.convert(detail["kept"], tuple[Kept, ...])),
+        tombstones=detail["tombstones"],
+        late_until=Micros(detail["late_until"]),
+        rollback_protection=vault.keyring.protection,
+    )
+    document = certificate.document_of(facts)
+    stored = certificate.sign(vault.keyring.signer(certificate.USE), document)
+    await store.put_certificate(taking.connection, request.request_id, Revision(facts.revision, stored, entry_id))
+    await leave(
+        vault, taking.connection, Tag.RIGHTS_CERTIFICATE_ISSUED, officer_of(request),
+        {
+            "request": str(request.request_id),
+            "revision": facts.revision,
+            "document": certificate.digest_of(document).hex(),
+            "signed": hashlib.sha256(stored).hexdigest(),
+            "due": sum(one.acknowledged_at is None for one in answers),
+        },
+        entry_id=entry_id,
+    )
+
+
+async def _close_case(vault: Vault, taking: Taking, notices: Sequence[Notice], now: Micros) -> bool:
+    """Destroys the case file when nobody needs it any more, its key first. True once it is gone."""
+    ends = await store.case_ends(taking.connection, taking.request.request_id)
+    if ends is None:
+        return True
+    answered = not _open(notices) and bool(taking.request.detail.get("salt_given"))
+    if now < ends and not answered:
+        return False
+    vault.keyring.destroy(names.case(taking.request.request_id))
+    await store.drop_case(taking.connection, taking.request.request_id)
+    return True
+
+
+async def _finish(vault: Vault, taking: Taking, members: Sequence[UUID], now: Micros) -> None:
+    """Everybody has answered: the last rows that named the erased subjects go."""
+    driver = await raw(taking.connection)
+    for statement in _FORGET:
+        await driver.execute(statement, list(members))
+    await store.drop_notices(taking.connection, taking.request.request_id)
+    await leave(
+        vault, taking.connection, Tag.RIGHTS_REQUEST_COMPLETED, "vault", {"request": str(taking.request.request_id)}
+    )
+    await taking.move(Step.DONE, state=State.COMPLETED, finished_at=taking.request.finished_at or now)

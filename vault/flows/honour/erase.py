@@ -1,0 +1,210 @@
+"""Steps 4 and 5 of an erasure: the keys of every member are destroyed, then everything else that was stored.
+
+Before the keys go, the journal outside the database holds all member ids and tombstones, so that no restore brings the
+person back. Keys, tombstones, the record of the erased subjects and the marks for the feed change in one transaction:
+from its commit nothing opens. Rows follow in small batches; each may be taken again after a crash.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from vault.audit.entry import Tag
+from vault.changes.store import mark
+from vault.clock import DAY, Micros, day_of
+from vault.errors import Conflict
+from vault.flows.honour.case import desk_of, identifiers_of, normal_forms
+from vault.flows.honour.opened import Desk
+from vault.flows.honour.steps import officer_of, take
+from vault.flows.tags import tombstone_tag
+from vault.flows.trail import leave
+from vault.flows.vault import Vault
+from vault.journal.narrowing import Erasure, Tombstone
+from vault.keys import names
+from vault.rights import store
+from vault.rights.request import Step
+from vault.rights.store import Request, Transaction
+from vault.storage.session import Raw, raw
+
+BATCH: Final = 1000  # rows a statement; 10,000 events at once were measured to hold up the log (performance 8.6)
+
+STORES: Final[dict[str, str]] = {
+    "keys": "SELECT count(*) FROM keys.subject_key WHERE subject_id = ANY ($1::uuid[])",
+    "values": "SELECT count(*) FROM compartment WHERE subject_id = ANY ($1::uuid[])",
+    "events": "SELECT count(*) FROM event WHERE subject_id = ANY ($1::uuid[])",
+    "consents": "SELECT count(*) FROM ledger WHERE subject_id = ANY ($1::uuid[])",
+    "identifiers": "SELECT count(*) FROM identifier WHERE subject_id = ANY ($1::uuid[])",
+    "links": "SELECT count(*) FROM link WHERE subject_id = ANY ($1::uuid[]) OR root = ANY ($1::uuid[])",
+    "disclosures": "SELECT count(*) FROM disclosure WHERE subject_id = ANY ($1::uuid[])",
+    "audit salts": "SELECT count(*) FROM audit_salt WHERE subject_id = ANY ($1::uuid[])",
+    "states": "SELECT count(*) FROM subject WHERE subject_id = ANY ($1::uuid[])",
+}
+"""What is looked at, by the name that the certificate gives it."""
+
+
+# --- the keys -------------------------------------------------------------------------------------------------------
+
+_LOCK: Final = "SELECT subject_id FROM subject WHERE subject_id = ANY ($1::uuid[]) ORDER BY subject_id FOR UPDATE"
+_KEYS: Final = "DELETE FROM keys.subject_key WHERE subject_id = ANY ($1::uuid[])"
+_ERASED: Final = """
+INSERT INTO erased (subject_id, at, request_id) SELECT s, $2, $3 FROM unnest($1::uuid[]) AS n(s) ON CONFLICT DO NOTHING
+"""
+_TOMBSTONES: Final = """
+INSERT INTO tombstone AS t (tag, key_version, until, suppress, objected)
+SELECT tag, key_version, until, suppress, objected
+FROM unnest($1::bytea[], $2::smallint[], $3::bigint[], $4::bool[], $5::bigint[])
+    AS n(tag, key_version, until, suppress, objected) ORDER BY tag
+ON CONFLICT (tag) DO UPDATE SET key_version = excluded.key_version, until = greatest(t.until, excluded.until),
+    suppress = t.suppress OR excluded.suppress, objected = t.objected | excluded.objected
+"""
+
+
+async def destroy(vault: Vault, request: Request) -> None:
+    """Destroys the keys of every member. From here nothing of the person opens."""
+    desk = await desk_of(vault, request)
+    now = vault.clock.now()
+    tombstones = tombstones_of(vault, desk, now)
+    await vault.journal.append([Erasure(now, request.request_id, tuple(desk.subjects), tombstones)])
+    async with take(vault, request) as taking:
+        driver = await raw(taking.connection)
+        held = await driver.fetch(_LOCK, desk.subjects)
+        if len(held) != len(desk.subjects):
+            raise Conflict(code="retry")
+        counts = await count(driver, desk.subjects)
+        await driver.execute(_KEYS, desk.subjects)
+        await _write_tombstones(driver, tombstones)
+        await driver.execute(_ERASED, desk.subjects, now, request.request_id)
+        await mark(driver, desk.subjects)
+        await leave(
+            vault, taking.connection, Tag.RIGHTS_KEYS_DESTROYED, officer_of(request),
+            {"request": str(request.request_id), "subjects": len(desk.subjects), "tombstones": len(tombstones)},
+        )
+        await _forget(vault, taking.connection, desk.subjects)
+        await taking.move(
+            Step.ROWS,
+            detail={
+                "destroyed_at": now,
+                "stores": counts,
+                "tombstones": len(tombstones),
+                "late_until": end_of_day(now),
+            },
+        )
+
+
+def end_of_day(at: Micros) -> Micros:
+    """The first moment of the next day, UTC: no tombstone tells the hour of an erasure (threats D4)."""
+    return Micros((day_of(at) + 1) * DAY)
+
+
+def tombstones_of(vault: Vault, desk: Desk, now: Micros) -> tuple[Tombstone, ...]:
+    """One a known identifier, in order of its tag. Objections to direct marketing outlive the erasure (threats D15)."""
+    marketing = sum(p.mask for p in vault.catalogue.purposes.values() if "direct_marketing" in p.kinds)
+    objected = 0
+    for member in desk.members:
+        objected |= member.state.objected & marketing
+    version = vault.keyring.newest_version(names.TOMBSTONE)
+    until = end_of_day(now)
+    forms = normal_forms(vault.catalogue, identifiers_of(vault.catalogue, desk))
+    tags = sorted(tombstone_tag(vault.keyring, kind, normal) for kind, normal in forms)
+    return tuple(Tombstone(tag, version, until, suppress=False, objected=objected) for tag in tags)
+
+
+async def count(driver: Raw, subjects: Sequence[UUID]) -> dict[str, int]:
+    """How many rows each store holds of these subjects."""
+    return {name: int(await driver.fetchval(query, list(subjects))) for name, query in STORES.items()}
+
+
+async def _write_tombstones(driver: Raw, tombstones: Sequence[Tombstone]) -> None:
+    await driver.execute(
+        _TOMBSTONES,
+        [one.tag for one in tombstones],
+        [one.key_version for one in tombstones],
+        [one.until for one in tombstones],
+        [one.suppress for one in tombstones],
+        [one.objected for one in tombstones],
+    )
+
+
+async def _forget(vault: Vault, connection: Transaction, subjects: Sequence[UUID]) -> None:
+    """Takes the person out of their requests, and destroys the archives made for them, keys first.
+
+    Writing the requests waits for whoever is making an archive just now; what they made is found then.
+    """
+    about = await store.requests_about(connection, subjects)
+    await store.forget_subject(connection, subjects)
+    for request_id in about:
+        vault.keyring.destroy(names.archive(request_id))
+    await store.drop_archives(connection, about)
+
+
+# --- the rows -------------------------------------------------------------------------------------------------------
+
+_EVENTS: Final = """
+DELETE FROM event WHERE (subject_id, event_key, purposes) IN (
+    SELECT subject_id, event_key, purposes FROM event WHERE subject_id = ANY ($1::uuid[]) LIMIT $2)
+"""
+_IDENTITY: Final = """
+DELETE FROM identity WHERE subject_id = ANY ($1::uuid[])
+    AND tag IN (SELECT tag FROM identifier WHERE subject_id = ANY ($1::uuid[]))
+"""
+_ROWS: Final = (
+    "DELETE FROM compartment WHERE subject_id = ANY ($1::uuid[])",
+    "DELETE FROM ledger WHERE subject_id = ANY ($1::uuid[])",
+    _IDENTITY,
+    "DELETE FROM identifier WHERE subject_id = ANY ($1::uuid[])",
+    "DELETE FROM link WHERE subject_id = ANY ($1::uuid[]) OR root = ANY ($1::uuid[])",
+    "DELETE FROM disclosure WHERE subject_id = ANY ($1::uuid[])",
+    "DELETE FROM audit_salt WHERE subject_id = ANY ($1::uuid[])",
+    "DELETE FROM due WHERE subject_id = ANY ($1::uuid[])",
+    "DELETE FROM subject WHERE subject_id = ANY ($1::uuid[])",
+)
+# What a recipient has to be told stays as a bare row: it is what the feed derives its `remove` line from.
+_BARE: Final = """
+UPDATE disclosure_state SET fields = ''::bytea, gone = ''::bytea, gone_number = NULL
+WHERE subject_id = ANY ($1::uuid[]) AND (removed_number IS NULL OR acknowledged_at IS NULL)
+"""
+_SETTLED: Final = """
+DELETE FROM disclosure_state
+WHERE subject_id = ANY ($1::uuid[]) AND removed_number IS NOT NULL AND acknowledged_at IS NOT NULL
+"""
+# A page that was decided before the fence may have been recorded after the case file was written: it owes an answer too.
+_LATE: Final = """
+INSERT INTO recipient_notice (request_id, destination, subject_id, deadline)
+SELECT $2, destination, subject_id, $3 FROM disclosure_state
+WHERE subject_id = ANY ($1::uuid[]) AND (removed_number IS NULL OR acknowledged_at IS NULL)
+ON CONFLICT DO NOTHING
+"""
+
+
+async def delete_rows(vault: Vault, request: Request) -> None:
+    """Deletes everything that is keyed by an erased member, except what a recipient must still be told."""
+    async with vault.database.begin() as connection:
+        members = await store.members_of(connection, request.request_id)
+    await sweep(vault, request, members)
+    async with take(vault, request) as taking:
+        await leave(
+            vault, taking.connection, Tag.RIGHTS_ROWS_DELETED, officer_of(request),
+            {"request": str(request.request_id), "events": int(request.detail["stores"]["events"])},
+        )
+        await taking.move(Step.CERTIFY)
+
+
+async def sweep(vault: Vault, request: Request, members: Sequence[UUID]) -> None:
+    """One pass over every store; harmless however often it is made."""
+    subjects = list(members)
+    async with vault.database.hot() as connection:
+        while await connection.execute(_EVENTS, subjects, BATCH) != "DELETE 0":
+            pass
+    async with vault.database.begin() as transaction:
+        driver = await raw(transaction)
+        for statement in _ROWS:
+            await driver.execute(statement, subjects)
+        await driver.execute(_SETTLED, subjects)
+        await driver.execute(_BARE, subjects)
+        await driver.execute(_LATE, subjects, request.request_id, await _deadline(transaction, request))
+
+
+async def _deadline(connection: Transaction, request: Request) -> Micros:
+    """Until when recipients of this erasure may answer: the same for all of them."""
+    ends = await store.case_ends(connection, request.request_id)
+    return ends if ends is not None else request.due_at

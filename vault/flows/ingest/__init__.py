@@ -1,0 +1,1 @@
+"""From bytes to one committed statement: decode, read, resolve, decide, seal, write."""

@@ -1,0 +1,149 @@
+"""What a decided message leaves: parts of an event, traits, identifiers, computed traits; each sealed for its purposes.
+
+Everything is given the mask of purposes that is left for it after catalogue, stamp and choices. A property or trait of
+which no purpose is left is not stored. Audiences are judged once a profile at the end of the batch: `judge`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from vault.audiences.expression import judge as holds
+from vault.audiences.expression import read_value, traits_of
+from vault.catalogue.computed import Computed
+from vault.catalogue.fields import Event, Trait
+from vault.catalogue.identifiers import IdentifierKind
+from vault.catalogue.load import Catalogue
+from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, bit, identifier_object
+from vault.clock import Micros
+from vault.events.message import Message
+from vault.flows.people.draft import SubjectDraft
+from vault.profile.computed import fold, read_states, write_states
+from vault.profile.sightings import Sighting, join, read_sightings, write_sightings
+from vault.profile.values import Provenance
+from vault.profile.view import computed_of, view, write_memberships
+
+CLIENT: Final = 0  # authority of a value: a later one wins only among equals
+SERVER: Final = 1
+_NULL: Final = b"null"
+_CONTACT: Final = "user.contact"
+
+
+def store_event(
+    draft: SubjectDraft, message: Message, event: Event, event_key: bytes, mask: int, catalogue: Catalogue
+) -> None:
+    """Seal an event for the purposes in `mask`: one part per set of purposes among its properties; fold computed traits."""
+    raw = message.traits if event.type == "group" else message.properties
+    parts: dict[int, dict[str, msgspec.Raw]] = {mask: {}}
+    kept: dict[str, tuple[int, bytes]] = {}
+    for name, value in raw.items():
+        declared = event.properties.get(name)
+        left = declared.purposes & mask if declared is not None else 0
+        if left:
+            parts.setdefault(left, {})[name] = msgspec.Raw(value)
+            kept[name] = (left, value)
+    sealed_name = event.sensitivity == "special"
+    for purposes, properties in parts.items():
+        body = {"messageId": message.message_id, "type": message.type, "properties": properties}
+        if message.name is not None:
+            body["name"] = message.name
+        draft.add_event(purposes, event_key, message.said_at, 0 if sealed_name else event.number, msgspec.json.encode(body))
+    for computed in catalogue.computed_by_event.get(event.number, ()):
+        if computed.purposes & mask == computed.purposes:
+            _fold(draft, computed, kept, message.said_at, event_key)
+
+
+def _fold(
+    draft: SubjectDraft, computed: Computed, kept: Mapping[str, tuple[int, bytes]], said_at: Micros, event_key: bytes
+) -> None:
+    """Take one event into a computed trait; a property counts only if it was collected for every purpose of the trait."""
+    usable = {name: value for name, (left, value) in kept.items() if computed.purposes & left == computed.purposes}
+    before = draft.get(computed.purposes, ACCUMULATORS)
+    states = read_states(before) if before is not None else {}
+    after = fold(computed, states.get(computed.number), usable, said_at, event_key)
+    if after is None or after == states.get(computed.number):
+        return
+    # Provenance of a joint field is its latest event: it never loses to an older one, since it holds them all.
+    draft.put_joint(computed.purposes, ACCUMULATORS, Provenance(0, event_key, SERVER, draft.tools.now), write_states({**states, computed.number: after}))
+
+
+def store_trait(
+    members: Iterable[SubjectDraft], draft: SubjectDraft, trait: Trait, value: bytes, provenance: Provenance, mask: int
+) -> bool:
+    """Seal one trait of an identify for the purposes in `mask`. An explicit null removes every copy. True if stored."""
+    if value.strip() == _NULL:
+        for member in members:
+            member.forget(trait.number)
+        return True
+    if not mask:
+        return False
+    if trait.category.startswith(_CONTACT):
+        for member in members:
+            _outdate(member, trait.number, value, provenance)
+    draft.put(mask, trait.number, provenance, value)
+    return True
+
+
+def _outdate(draft: SubjectDraft, field: int, value: bytes, provenance: Provenance) -> None:
+    """Take out older contact values that a purpose left out now would go on using though they are known to be outdated."""
+    for compartment in draft.compartments.values():
+        entry = compartment.fields.get(field)
+        if entry is None or (entry[0].authority, entry[0].said_at) > (provenance.authority, provenance.said_at):
+            continue
+        if draft.read(compartment, field) != value:
+            compartment.drop(field)
+            draft.touched = draft.changed = True
+
+
+def store_identifier(
+    draft: SubjectDraft, kind: IdentifierKind, value: str, tag: bytes, source_id: int, said_at: Micros, event_key: bytes, mask: int
+) -> None:
+    """Seal an identifier's value beside its kind's others, unless this compartment surely holds it already."""
+    field = identifier_object(kind.number)
+    place = draft.holding(mask, field)
+    if place is not None and draft.tags.get(tag) is not None and list(draft.tags.values()).count(kind.number) == 1:
+        return  # the only value of its kind, and this compartment has one
+    before = draft.get(mask, field)
+    known = read_sightings(before) if before is not None else []
+    if any(one.value == value for one in known):
+        return
+    after = join([*known, Sighting(value, said_at, said_at, source_id)])
+    draft.put_joint(mask, field, Provenance(source_id, event_key, SERVER, draft.tools.now), write_sightings(after))
+
+
+def judge(catalogue: Catalogue, root: SubjectDraft, members: list[SubjectDraft], allowed: int) -> None:
+    """Judge every audience anew for a joined profile, each on what its purpose may see; membership is sealed on the root."""
+    by_purpose: dict[int, set[int]] = {}
+    for audience in catalogue.audiences.values():
+        by_purpose.setdefault(audience.purpose, set())
+        if not allowed & bit(audience.purpose) or not (audience.anonymous or any(m.state.identified for m in members)):
+            continue
+        known = _known(catalogue, members, audience.purpose, traits_of(audience.condition))
+        if holds(audience.condition, known):
+            by_purpose[audience.purpose].add(audience.number)
+    for purpose, numbers in by_purpose.items():
+        if not allowed & bit(purpose):
+            continue
+        mask = bit(purpose)
+        after = write_memberships(numbers)
+        before = root.get(mask, MEMBERSHIPS)
+        if after != (before or write_memberships(())):
+            root.put_joint(mask, MEMBERSHIPS, Provenance(0, bytes(16), SERVER, root.tools.now), after)
+
+
+def _known(
+    catalogue: Catalogue, members: list[SubjectDraft], purpose: int, wanted: frozenset[str]
+) -> dict[str, object]:
+    """The values of these traits that the purpose may see, over all members."""
+    numbers = {catalogue.traits[name].number: name for name in wanted if name in catalogue.traits}
+    computed = [catalogue.computed[name] for name in wanted if name in catalogue.computed]
+    opened = []
+    for member in members:
+        opened.extend(member.seen_by(purpose, (*numbers, *((ACCUMULATORS,) if computed else ()))))
+    seen = view(opened)
+    known: dict[str, object] = {numbers[n]: read_value(raw) for n, raw in seen.traits.items() if n in numbers}
+    values = computed_of(seen, computed)
+    known.update({one.name: read_value(values[one.number]) for one in computed if one.number in values})
+    return known
+

@@ -1,0 +1,107 @@
+"""Change whole profiles: read them, let a journey alter the drafts, commit, and do it again for those that lost a race."""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+from uuid import UUID
+
+from vault.consent.standing import fold
+from vault.errors import Conflict, NotFound, Unreadable
+from vault.flows.people.commit import commit
+from vault.flows.people.draft import SubjectDraft, Tools
+from vault.flows.people.read import Stored, ledgers, profiles
+from vault.flows.people.write import Raced, Rows
+from vault.flows.vault import Vault
+from vault.keys import names
+
+ATTEMPTS: Final = 20  # each loses only to somebody who wrote; twenty in a row mean a livelock worth an error
+
+
+class ProfileDraft:
+    """The subjects known to be one person, in work. The root stands first."""
+
+    def __init__(self, members: list[SubjectDraft]) -> None:
+        """`members` in any order; exactly one is the root."""
+        self.members = sorted(members, key=lambda one: (not one.state.is_root, one.subject))
+
+    @property
+    def root(self) -> SubjectDraft:
+        """The subject by which the profile is found."""
+        return self.members[0]
+
+    def member(self, subject: UUID) -> SubjectDraft:
+        """The member with this id. Raises KeyError."""
+        for one in self.members:
+            if one.subject == subject:
+                return one
+        raise KeyError(subject)
+
+    @property
+    def fenced(self) -> bool:
+        """True while an erasure runs: closed to every writer."""
+        return any(member.state.fenced for member in self.members)
+
+    def __repr__(self) -> str:
+        return f"ProfileDraft(members={len(self.members)})"
+
+
+def tools_of(vault: Vault) -> Tools:
+    """What drafts need, for one batch."""
+    return Tools(vault.keyring, vault.gate, vault.keyring.key(names.STATE), vault.clock.now())
+
+
+def assemble(tools: Tools, stored: dict[UUID, Stored]) -> tuple[dict[UUID, ProfileDraft], set[UUID]]:
+    """Drafts of every profile, by each member's subject id; and the subjects whose rows do not agree."""
+    drafts: dict[UUID, list[SubjectDraft]] = {}
+    broken: set[UUID] = set()
+    for subject, one in stored.items():
+        try:
+            drafts.setdefault(one.state.root, []).append(SubjectDraft(tools, subject, one))
+        except Unreadable:
+            broken.add(one.state.root)
+    found: dict[UUID, ProfileDraft] = {}
+    for root, members in drafts.items():
+        if root not in broken:
+            profile = ProfileDraft(members)
+            found.update((member.subject, profile) for member in profile.members)
+    return found, {subject for subject, one in stored.items() if one.state.root in broken}
+
+
+async def change_profiles(
+    vault: Vault, subjects: Iterable[UUID], act: Callable[[ProfileDraft], None], actor: str
+) -> dict[UUID, ProfileDraft]:
+    """Let `act` alter the profile of each subject, once, and commit; answers the profiles as written, by root.
+
+    Raises `NotFound` for a subject that is not there, `Unreadable` for one whose rows do not agree, `Conflict` when others
+    kept winning. A profile that is being erased is left alone.
+    """
+    pending = set(subjects)
+    done: dict[UUID, ProfileDraft] = {}
+    for _ in range(ATTEMPTS):
+        tools = tools_of(vault)
+        async with vault.database.hot() as connection:
+            stored, broken = await profiles(connection, pending, tools.state_key)
+            choices = await ledgers(connection, stored)
+        found, unfit = assemble(tools, stored)
+        if broken or unfit:
+            raise Unreadable
+        if not pending <= found.keys():
+            raise NotFound
+        for subject, said in choices.items():
+            found[subject].member(subject).standing = fold(said)
+        distinct = {id(found[subject]): found[subject] for subject in pending}
+        for group, profile in enumerate(distinct.values()):
+            for member in profile.members:
+                member.group = group
+            if not profile.fenced:
+                act(profile)
+        try:
+            lost = await commit(vault, [m for p in distinct.values() for m in p.members], Rows.none(), actor)
+        except Raced:
+            continue
+        for group, profile in enumerate(distinct.values()):
+            if group not in lost:
+                done[profile.root.subject] = profile
+        pending = {subject for subject in pending if found[subject].root.group in lost}
+        if not pending:
+            return done
+    raise Conflict("Others kept changing this profile; try again.", code="retry")

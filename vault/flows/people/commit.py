@@ -1,0 +1,85 @@
+"""Writes drafts: the journal first, then the one statement. What narrows is on disk before the commit it belongs to.
+
+What is journalled is derived by comparing each state with the one that was read, so no flow can forget to say it. A
+journal entry whose commit never came is harmless: replaying it only lowers (design section 5).
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from vault.audit.entry import Entry, Tag, salted
+from vault.flows.people.draft import SubjectDraft
+from vault.flows.people.write import Rows, write
+from vault.flows.vault import Vault
+from vault.ids import random_bytes, uuid7
+from vault.journal.narrowing import Narrowing, Objection, Refusal, RefusalKind, RemovedWraps, Restriction
+
+SALT_BYTES: Final = 16
+
+
+async def commit(vault: Vault, drafts: Iterable[SubjectDraft], rows: Rows, actor: str) -> set[int]:
+    """Write every draft and the extra `rows`; answers the groups that lost and wrote nothing.
+
+    Durable when it returns. Raises `Raced` (nothing was written: read again) or `Unavailable`.
+    """
+    everyone = list(drafts)
+    expected = [one for draft in everyone if (one := draft.expected()) is not None]
+    subjects = []
+    narrowings: list[Narrowing] = []
+    changed = set()
+    for draft in everyone:
+        row = draft.finish(rows)
+        if row is None:
+            continue
+        subjects.append(row)
+        narrowings.extend(_narrowed(draft))
+        if draft.new_choices:
+            _audit_choices(vault, draft, rows, actor)
+        if draft.changed:
+            changed |= {(draft.group, draft.state.root), (draft.group, draft.before.root)}
+    rows.changes.extend(sorted(changed))
+    if not (subjects or any(rows)):
+        return set()
+    if narrowings:
+        await vault.journal.append(narrowings)
+    async with vault.database.hot() as connection:
+        return await write(connection, expected, subjects, rows)
+
+
+def _narrowed(draft: SubjectDraft) -> list[Narrowing]:
+    """What this draft takes away from its subject."""
+    before, after = draft.before, draft.state
+    at, subject = draft.tools.now, draft.subject
+    refused = after.refused & ~before.refused
+    blocked = after.blocked & ~before.blocked
+    objected = after.objected & ~before.objected
+    ended = before.granted & ~after.granted & ~after.refused
+    found: list[Narrowing] = []
+    if refused:
+        found.append(Refusal(at, subject, refused))
+    if blocked:
+        found.append(Refusal(at, subject, blocked, RefusalKind.BLOCKED))
+    if ended:
+        found.append(Refusal(at, subject, ended, RefusalKind.EXPIRED))
+    if objected:
+        found.append(Objection(at, subject, objected))
+    if after.restricted and not before.restricted:
+        found.append(Restriction(at, subject))
+    if draft.removed_wraps:
+        found.append(RemovedWraps(at, subject, tuple(draft.removed_wraps)))
+    return found
+
+
+def _audit_choices(vault: Vault, draft: SubjectDraft, rows: Rows, actor: str) -> None:
+    """One leaf for what a subject's ledger gained: its new head, salted, so that the leaf tells nobody's choices."""
+    salt = random_bytes(SALT_BYTES)
+    entry = Entry(
+        entry_id=uuid7(draft.tools.now),
+        at=draft.tools.now,
+        tag=Tag.CONSENT_CHOICE_RECORDED,
+        actor=actor,
+        policy=vault.policy.number,
+        subject=salted(salt, draft.subject.bytes),
+        detail={"entries": len(draft.new_choices), "head": salted(salt, draft.state.ledger_head)},
+    )
+    rows.audit.append((draft.group, entry.entry_id, entry.leaf(), draft.subject, salt))

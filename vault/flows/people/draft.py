@@ -1,0 +1,331 @@
+"""People in work: what one journey wants to change of a subject, kept in memory until the one statement writes it.
+
+A draft opens compartments only as a writer or for computation, each with a permit of the gate. It knows no policy and
+decides nothing: `decide` and `resolve` tell it what to do. Dull face: a draft never prints what it holds.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, RIGHTS, bits
+from vault.clock import Micros
+from vault.consent.ledger import Choice, chain, pack_choice
+from vault.consent.standing import Standing
+from vault.errors import Unreadable
+from vault.flows.people.read import Stored, StoredCompartment
+from vault.flows.people.write import Expected, Rows, SubjectRow
+from vault.keys.compartments import Compartment, Opener, Wrapped, holdings_of, newest, next_generation, pack_wraps, without
+from vault.keys.keyring import Keyring
+from vault.policy.gate import Gate
+from vault.policy.permit import Permit
+from vault.profile.sealing import open_field, open_fields, seal_event, seal_field
+from vault.profile.values import FieldHead, Provenance, pack_fields, parse_fields
+from vault.state.record import Mark, State, digest, fresh, holdings, pack
+
+JOINT_FIELDS: Final = (ACCUMULATORS, MEMBERSHIPS)  # hold only while every purpose of their compartment does
+EXPIRY: Final = 1  # due: a granted choice ends
+SWEEP: Final = 2  # due: events whose keys are gone wait for removal
+
+
+class LedgerNeeded(Exception):  # noqa: N818 - a signal to read more, not an error
+    """A decision needs the ledger of this subject, which was not read."""
+
+    def __init__(self, subject: UUID) -> None:
+        self.subject = subject
+        super().__init__()
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """What a draft needs of the vault. One per batch, so that permits are asked for once a purpose."""
+
+    keyring: Keyring
+    gate: Gate
+    state_key: bytes
+    now: Micros
+    permits: dict[int, Permit] = msgspec.field(default_factory=dict)
+
+    def permit(self, purpose: int) -> Permit:
+        """The computing permit of a purpose."""
+        found = self.permits.get(purpose)
+        if found is None:
+            found = self.permits[purpose] = self.gate.compute(purpose)
+        return found
+
+    def __repr__(self) -> str:
+        return "Tools(...)"
+
+
+class CompartmentDraft:
+    """One compartment in work: its wraps, and its fields once they are asked for."""
+
+    __slots__ = ("_blob", "_fields", "_mark", "dirty", "opened", "version", "wrapped")
+
+    def __init__(self, wrapped: Wrapped, stored: StoredCompartment | None, mark: Mark | None) -> None:
+        self.wrapped = wrapped
+        self.version = stored.version if stored else 0
+        self.opened: Compartment | None = None
+        self.dirty = False
+        self._blob = stored.blob if stored else None
+        self._mark = mark
+        self._fields: dict[int, tuple[FieldHead, bytes]] | None = None
+
+    def __repr__(self) -> str:
+        return f"CompartmentDraft({self.wrapped.purposes:#x}, {self.wrapped.generation})"
+
+    @property
+    def stored(self) -> bool:
+        """True if the database has a row of fields for it."""
+        return self._blob is not None
+
+    @property
+    def mark(self) -> Mark | None:
+        """Its mark in the state as read; None while it has no row of fields."""
+        return self._mark
+
+    @property
+    def fields(self) -> dict[int, tuple[FieldHead, bytes]]:
+        """Head and sealed value by object number. Raises `Unreadable` unless the state vouches for these bytes."""
+        if self._fields is None:
+            self._fields = {}
+            if self._blob is not None:
+                if self._mark is None or self._mark.version != self.version or self._mark.digest != digest(self._blob):
+                    raise Unreadable
+                heads, values = parse_fields(self._blob)
+                self._fields = {head.field: (head, value) for head, value in zip(heads, values, strict=True)}
+        return self._fields
+
+    def drop(self, field: int) -> bool:
+        """Take a field out. True if it was there."""
+        if self.fields.pop(field, None) is None:
+            return False
+        self.dirty = True
+        return True
+
+
+class SubjectDraft:
+    """One subject in work."""
+
+    def __init__(self, tools: Tools, subject: UUID, stored: Stored | None) -> None:
+        """`stored` None makes a new subject, the root of a profile of its own."""
+        self.tools = tools
+        self.subject = subject
+        self.fresh = stored is None
+        self.before: State = stored.state if stored else fresh(subject)
+        self.state: State = self.before
+        self.group = 0
+        self.touched = stored is None
+        self.changed = stored is None  # something that destinations may see
+        self.tags: dict[bytes, int] = {tag: kind for kind, tag in stored.tags} if stored else {}
+        self.wraps_dirty = stored is None
+        self.destroyed: list[tuple[int, int]] = []
+        self.rows = Rows.none()
+        self.new_choices: list[Choice] = []
+        self.removed_wraps: list[tuple[bytes, int]] = []
+        self.events_added = 0
+        self._standing: Standing | None = Standing() if stored is None or not stored.state.ledger_count else None
+        self._opener = Opener(tools.keyring, subject)
+        marks = {(mark.purposes, mark.generation): mark for mark in self.state.compartments}
+        rows = {(row.purposes, row.generation): row for row in stored.compartments} if stored else {}
+        self.compartments: dict[tuple[int, int], CompartmentDraft] = {}
+        for wrapped in stored.wrapped if stored else ():
+            place = (wrapped.purposes, wrapped.generation)
+            row = rows.pop(place, None)
+            if row is not None and row.compartment_id != wrapped.compartment_id:
+                raise Unreadable
+            self.compartments[place] = CompartmentDraft(wrapped, row, marks.get(place))
+        if rows:  # values whose keys are gone: no writer leaves such
+            raise Unreadable
+
+    def __repr__(self) -> str:
+        return f"SubjectDraft(fresh={self.fresh}, group={self.group})"
+
+    # --- compartments and values ------------------------------------------------------------------------------------
+
+    def alter(self, **changes: object) -> None:
+        """Change masks, link or flags of the state; written with the rest."""
+        self.state = msgspec.structs.replace(self.state, **changes)
+        self.touched = True
+
+    def writable(self, purposes: int) -> CompartmentDraft:
+        """The compartment of exactly these purposes that takes new values, opened; a new generation if none does."""
+        wrapped = newest((one.wrapped for one in self.compartments.values()), purposes)
+        if wrapped is None:
+            known = (mark.generation for mark in self.state.compartments if mark.purposes == purposes)
+            wrapped, opened = self._opener.create(purposes, next_generation((c.wrapped for c in self.compartments.values()), known, purposes))
+            draft = CompartmentDraft(wrapped, None, None)
+            draft.opened = opened
+            self.compartments[wrapped.purposes, wrapped.generation] = draft
+            self.wraps_dirty = self.touched = True
+            return draft
+        draft = self.compartments[wrapped.purposes, wrapped.generation]
+        self._open(draft)
+        return draft
+
+    def _open(self, draft: CompartmentDraft) -> Compartment:
+        if draft.opened is None:
+            for purpose in (*bits(draft.wrapped.held), RIGHTS):
+                if self.tools.keyring.holds(purpose):
+                    draft.opened = self._opener.open(draft.wrapped, purpose)
+                    break
+            else:
+                raise Unreadable
+        return draft.opened
+
+    def put(self, purposes: int, field: int, provenance: Provenance, plaintext: bytes) -> None:
+        """Seal a value into the compartment of exactly these purposes. Keeps an older value out of the way of a newer."""
+        draft = self.writable(purposes)
+        before = draft.fields.get(field)
+        if before is not None and (before[0].authority, before[0].said_at) > (provenance.authority, provenance.said_at):
+            return
+        draft.fields[field] = seal_field(self._open(draft), field, draft.version + 1, provenance, plaintext)
+        draft.dirty = self.touched = self.changed = True
+
+    def put_joint(self, purposes: int, field: int, provenance: Provenance, plaintext: bytes) -> None:
+        """Seal a value that was made from the one before it: it replaces that one whatever its time."""
+        draft = self.writable(purposes)
+        draft.fields[field] = seal_field(self._open(draft), field, draft.version + 1, provenance, plaintext)
+        draft.dirty = self.touched = self.changed = True
+
+    def holding(self, purposes: int, field: int) -> CompartmentDraft | None:
+        """The writable compartment of exactly these purposes, if it has the field already."""
+        wrapped = newest((one.wrapped for one in self.compartments.values()), purposes)
+        if wrapped is None:
+            return None
+        draft = self.compartments[wrapped.purposes, wrapped.generation]
+        return draft if field in draft.fields else None
+
+    def get(self, purposes: int, field: int) -> bytes | None:
+        """The value in the writable compartment of exactly these purposes, opened for computation; None if none."""
+        wrapped = newest((one.wrapped for one in self.compartments.values()), purposes)
+        if wrapped is None:
+            return None
+        return self.read(self.compartments[wrapped.purposes, wrapped.generation], field)
+
+    def read(self, draft: CompartmentDraft, field: int) -> bytes | None:
+        """One value opened for computation under a purpose that the compartment still holds."""
+        entry = draft.fields.get(field)
+        if entry is None or not draft.wrapped.held:
+            return None
+        purpose = next(bits(draft.wrapped.held))
+        return open_field(self._open(draft), entry[0], entry[1], self.tools.permit(purpose))
+
+    def forget(self, field: int) -> bool:
+        """Take a field out of every compartment: an explicit null, a rectification. True if any held it."""
+        found = [draft.drop(field) for draft in self.compartments.values()]
+        if any(found):
+            self.touched = self.changed = True
+            return True
+        return False
+
+    def add_event(self, purposes: int, event_key: bytes, at: Micros, kind: int, plaintext: bytes) -> None:
+        """Seal one part of an event into the compartment of exactly these purposes."""
+        draft = self.writable(purposes)
+        sealed = seal_event(self._open(draft), event_key, kind, plaintext)
+        generation = draft.wrapped.generation
+        self.rows.events.append((self.group, self.subject, event_key, purposes, generation, at, self.tools.now, kind, sealed))
+        self.events_added += 1
+        self.touched = True
+
+    def seen_by(self, purpose: int, fields: Iterable[int]) -> list[tuple[FieldHead, bytes]]:
+        """These fields wherever the purpose still opens them, opened for computation."""
+        wanted = set(fields)
+        opened: list[tuple[FieldHead, bytes]] = []
+        for draft in self.compartments.values():
+            if draft.wrapped.held >> purpose & 1 and not wanted.isdisjoint(draft.fields):
+                chosen = [entry for field, entry in draft.fields.items() if field in wanted]
+                opened.extend(open_fields(self._open(draft), chosen, self.tools.permit(purpose)))
+        return opened
+
+    # --- consent ----------------------------------------------------------------------------------------------------
+
+    @property
+    def standing(self) -> Standing:
+        """What the ledger comes to. Raises `LedgerNeeded` while it was not read."""
+        if self._standing is None:
+            raise LedgerNeeded(self.subject)
+        return self._standing
+
+    @standing.setter
+    def standing(self, standing: Standing) -> None:
+        self._standing = standing
+
+    @property
+    def knows_ledger(self) -> bool:
+        """True if `standing` can be asked for."""
+        return self._standing is not None
+
+    def add_choice(self, choice: Choice, evidence: bytes | None = None) -> int:
+        """Append to the ledger; answers its sequence. The masks are the caller's to change."""
+        sequence = self.state.ledger_count + 1
+        entry = pack_choice(choice)
+        self.rows.ledger.append((self.group, self.subject, sequence, entry, evidence))
+        self.new_choices.append(choice)
+        self.alter(ledger_count=sequence, ledger_head=chain(self.state.ledger_head, entry))
+        self.changed = True
+        return sequence
+
+    def remove_wraps(self, mask: int) -> None:
+        """Destroy the wraps of these purposes, and every computed value that needed one of them."""
+        left, removed = without([draft.wrapped for draft in self.compartments.values()], mask)
+        if not removed:
+            return
+        kept = {(wrapped.purposes, wrapped.generation): wrapped for wrapped in left}
+        for place, draft in list(self.compartments.items()):
+            wrapped = kept.get(place)
+            if wrapped is None:
+                del self.compartments[place]
+                if draft.stored:
+                    self.destroyed.append(place)
+                self.rows.due.append((self.group, self.tools.now, self.subject, SWEEP))
+            elif wrapped != draft.wrapped:
+                draft.wrapped = wrapped
+                for field in JOINT_FIELDS:
+                    draft.drop(field)
+        self.removed_wraps.extend(removed)
+        self.wraps_dirty = self.touched = self.changed = True
+
+    def end_at(self, at: Micros) -> None:
+        """Have the worker look at this subject at `at`, when a grant ends."""
+        self.rows.due.append((self.group, at, self.subject, EXPIRY))
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def expected(self) -> Expected | None:
+        """The state row that this draft rests on; None for a new subject."""
+        return None if self.fresh else Expected(self.subject, self.group, self.before.version)
+
+    def finish(self, rows: Rows) -> SubjectRow | None:
+        """Add this subject's rows to the batch; answers its state row, or None when nothing changed."""
+        if not self.touched:
+            return None
+        subject, group = self.subject, self.group
+        marks: list[Mark] = []
+        for (purposes, generation), draft in sorted(self.compartments.items()):
+            if not draft.dirty:
+                if draft.mark is not None:
+                    marks.append(draft.mark)
+                continue
+            blob = pack_fields(draft.fields.values())
+            version = draft.version + 1
+            rows.compartments.append((group, subject, purposes, generation, draft.wrapped.compartment_id, version, blob))
+            marks.append(Mark(purposes, generation, version, digest(blob)))
+        wrapped = tuple(draft.wrapped for _, draft in sorted(self.compartments.items()))
+        keys_version = self.state.keys_version + self.wraps_dirty
+        if self.wraps_dirty:
+            rows.keys.append((group, subject, keys_version, pack_wraps(wrapped)))
+        rows.destroyed.extend((group, subject, purposes, generation) for purposes, generation in self.destroyed)
+        for mine, whole in zip(self.rows, rows, strict=True):
+            whole.extend((group, *row[1:]) for row in mine)  # type: ignore[misc]  # groups may have joined since
+        state = msgspec.structs.replace(
+            self.state,
+            version=self.state.version + 1,
+            keys_version=keys_version,
+            holdings=holdings(holdings_of(wrapped)),
+            event_count=self.state.event_count + self.events_added,
+            compartments=tuple(marks),
+        )
+        packed = pack(state, self.tools.state_key)
+        return SubjectRow(subject, group, state.root, state.version, packed, self.fresh)

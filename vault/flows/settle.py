@@ -1,0 +1,79 @@
+"""What falls due: a granted choice ends, or events wait whose keys were destroyed. The worker looks; nobody waits for it.
+
+The end of a choice binds at its moment, since every reader compares it; settling writes it to the ledger and lets the
+destinations hear of it. Swept events could not be opened by anyone: their keys went with the wraps.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+from uuid import UUID
+
+from vault.errors import NotFound, Unreadable
+from vault.flows.choose import expire
+from vault.flows.people.change import change_profiles
+from vault.flows.people.draft import EXPIRY, SWEEP
+from vault.flows.people.read import profiles
+from vault.flows.vault import Vault
+from vault.keys import names
+from vault.storage.session import raw
+
+ENTRIES: Final = 200  # a step
+EVENTS: Final = 1000  # deleted at a time, so that no lock is held for long
+ACTOR: Final = "vault"
+
+_SWEEP: Final = """
+DELETE FROM event e USING (
+    SELECT event_key, purposes FROM event
+    WHERE subject_id = $1 AND NOT EXISTS (
+        SELECT 1 FROM unnest($2::bigint[], $3::smallint[]) AS k(purposes, generation)
+        WHERE k.purposes = event.purposes AND k.generation = event.generation
+    ) LIMIT $4
+) gone
+WHERE e.subject_id = $1 AND e.event_key = gone.event_key AND e.purposes = gone.purposes
+"""
+
+
+async def settle_due(vault: Vault) -> int:
+    """Settle what fell due; answers how many entries were done."""
+    async with vault.database.hot() as connection:
+        rows = await connection.fetch(
+            "SELECT at, subject_id, what FROM due WHERE at <= $1 ORDER BY at, subject_id LIMIT $2",
+            vault.clock.now(),
+            ENTRIES,
+        )
+    for subject in _subjects(rows, EXPIRY):
+        try:
+            await change_profiles(vault, [subject], lambda profile: expire(vault, profile), ACTOR)
+        except (NotFound, Unreadable):  # erased meanwhile, or withheld from every reader anyway
+            continue
+    for subject in _subjects(rows, SWEEP):
+        await _sweep(vault, subject)
+    async with vault.database.hot() as connection:
+        await connection.execute(
+            "DELETE FROM due d USING unnest($1::bigint[], $2::uuid[], $3::smallint[]) AS n(at, subject_id, what) "
+            "WHERE d.at = n.at AND d.subject_id = n.subject_id AND d.what = n.what",
+            *([list(column) for column in zip(*rows, strict=True)] or [[], [], []]),
+        )
+    return len(rows)
+
+
+def _subjects(rows: Iterable[tuple[int, UUID, int]], what: int) -> set[UUID]:
+    return {UUID(bytes=row[1].bytes) for row in rows if row[2] == what}
+
+
+async def _sweep(vault: Vault, subject: UUID) -> None:
+    """Delete the events of compartments that have no key any more. What cannot be believed is left for an officer."""
+    more = True
+    while more:
+        async with vault.database.begin() as connection:
+            driver = await raw(connection)
+            # The lock keeps writers from opening a new compartment between the reading of the keys and the deletion.
+            await driver.execute("SELECT 1 FROM subject WHERE subject_id = $1 FOR NO KEY UPDATE", subject)
+            stored, _ = await profiles(driver, [subject], vault.keyring.key(names.STATE))
+            if subject not in stored:
+                return
+            kept = [(wrapped.purposes, wrapped.generation) for wrapped in stored[subject].wrapped]
+            status = await driver.execute(
+                _SWEEP, subject, [purposes for purposes, _ in kept], [generation for _, generation in kept], EVENTS
+            )
+        more = status != "DELETE 0"

@@ -1,0 +1,24 @@
+"""The keyed tags of an identifier: the one that finds a person, and the one that stays when the person is erased.
+
+Two keys, so that neither tells of the other: a tombstone cannot be looked up in `identity`, nor an old copy of `identity`
+in the tombstones. Holds no identifier; `normal` is the normal form that `identity.identifiers.normalise` made.
+"""
+
+from typing import Final
+
+from vault.crypto.blind import tag
+from vault.keys import names
+from vault.keys.keyring import Keyring
+
+_FINDS: Final = "identity/1"
+_TOMBSTONE: Final = "tombstone/1"
+
+
+def identity_tag(keyring: Keyring, kind_name: str, normal: bytes) -> bytes:
+    """16 bytes under the index key of the kind: the key of `identity` and `identifier` rows."""
+    return tag(keyring.key(names.index(kind_name)), _FINDS, kind_name.encode(), normal)
+
+
+def tombstone_tag(keyring: Keyring, kind_name: str, normal: bytes) -> bytes:
+    """16 bytes under the tombstone key: the key of a `tombstone` row."""
+    return tag(keyring.key(names.TOMBSTONE), _TOMBSTONE, kind_name.encode(), normal)

@@ -1,0 +1,67 @@
+"""The vault as its journeys see it: one clock, one keyring, one database, one policy version. Built by `vault.bootstrap`."""
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from vault.catalogue.load import Catalogue
+from vault.clock import Clock
+from vault.config import Settings
+from vault.flows.release.plan import Plan, compile_plan
+from vault.journal.file import Journal
+from vault.keys import names
+from vault.keys.keyring import Keyring
+from vault.keys.keystore import KeyStore
+from vault.policy.gate import Gate
+from vault.policy.staff import StaffGate
+from vault.policy.version import Version
+from vault.storage.session import Database
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+
+class Vault:
+    """Everything a journey may use. Holds no person and no request."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        clock: Clock,
+        database: Database,
+        keystore: KeyStore,
+        keyring: Keyring,
+        journal: Journal,
+        catalogue: Catalogue,
+        gate: Gate,
+        staff_gate: StaffGate,
+        policy: Version,
+        incarnation: str,
+    ) -> None:
+        """`policy` is the live version whose files made `catalogue`, `gate` and `staff_gate`."""
+        self.settings = settings
+        self.clock = clock
+        self.database = database
+        self.keystore = keystore
+        self.keyring = keyring
+        self.journal = journal
+        self.catalogue = catalogue
+        self.gate = gate
+        self.staff_gate = staff_gate
+        self.policy = policy
+        self.incarnation = incarnation
+        self.log: FilteringBoundLogger = structlog.get_logger("vault")
+        self._plans: dict[str, Plan] = {}
+
+    def plan(self, destination: str) -> Plan | None:
+        """What a destination may ever get; None for an unknown one."""
+        plan = self._plans.get(destination)
+        contract = self.catalogue.contracts.get(destination)
+        if plan is None and contract is not None:
+            key = self.keyring.key(names.PSEUDONYM)
+            plan = self._plans[destination] = compile_plan(self.catalogue, self.gate, contract, key)
+        return plan
+
+    def __repr__(self) -> str:
+        return f"Vault(policy={self.policy.number})"

@@ -1,0 +1,58 @@
+"""The leased loops: change numbers, audit leaves, webhooks, requests, what falls due. Each is a step that may run anywhere.
+
+A step that finds nothing sleeps; one that fails is logged by its code and tried again, slower each time. Nothing is kept
+in memory between steps, so a worker may die at any line.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from vault.audit.log import integrate
+from vault.changes.sequencer import sequence
+from vault.destinations.transport import Transport
+from vault.errors import VaultError
+from vault.flows.deliver import deliver_due
+from vault.flows.honour.intake import advance_all
+from vault.flows.settle import settle_due
+from vault.flows.vault import Vault
+
+IDLE: Final = 0.05  # seconds between looks at an empty queue: a change reaches a waiting feed in less than a tenth
+SLOW: Final = 1.0  # for what is not awaited by anyone
+MAX_WAIT: Final = 30.0
+
+Step = Callable[[], Awaitable[int]]
+
+
+async def run(vault: Vault, *, once: bool = False) -> None:
+    """Run every loop until cancelled; with `once`, until no loop finds anything more to do."""
+    async with Transport(vault.settings.webhook_networks) as transport:
+        steps: list[tuple[str, Step, float]] = [
+            ("changes", lambda: sequence(vault.database, vault.clock), IDLE),
+            ("requests", lambda: advance_all(vault), IDLE),
+            ("audit", lambda: integrate(vault.database, vault.keyring, vault.settings.journal, vault.clock), IDLE),
+            ("webhooks", lambda: deliver_due(vault, transport), IDLE),
+            ("due", lambda: settle_due(vault), SLOW),
+        ]
+        if once:
+            while sum([await step() for _, step, _ in steps]):
+                pass
+            return
+        async with asyncio.TaskGroup() as group:
+            for name, step, pause in steps:
+                group.create_task(_loop(vault, name, step, pause), name=f"worker:{name}")
+
+
+async def _loop(vault: Vault, name: str, step: Step, pause: float) -> None:
+    wait = pause
+    while True:
+        try:
+            done = await step()
+        except VaultError as error:
+            vault.log.warning("worker.failed", loop=name, code=error.reason)
+            wait = min(wait * 2, MAX_WAIT)
+            await asyncio.sleep(wait)
+            continue
+        wait = pause
+        if not done:
+            await asyncio.sleep(pause)
