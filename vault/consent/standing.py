@@ -222,6 +222,7 @@ def _refused(facts: Facts, known: Facts, choice: Choice, place: int) -> Facts:
 
 
 def mask_of(numbers: Iterable[int]) -> int:
+    """The mask of some purpose numbers."""
     mask = 0
     for number in numbers:
         mask |= bit(number)
