@@ -13,12 +13,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.fakes import FakeClock
 from vault.changes.incarnation import renew
 from vault.ids import random_bytes
 from vault.storage import embedded
+from vault.storage.cluster import SUPERUSER
 from vault.storage.migrate import migrate
 from vault.storage.session import Database
 
@@ -73,12 +75,11 @@ async def _make_template(held: embedded.Server) -> None:
 
 
 async def _administer(held: embedded.Server, statement: str) -> None:
-    database = await Database.open(held.url("postgres"))
+    connection = await asyncpg.connect(host=str(held.socket_folder), user=SUPERUSER, database="postgres")
     try:
-        async with database.hot() as connection:
-            await connection.execute(statement)
+        await connection.execute(statement)
     finally:
-        await database.close()
+        await connection.close()
 
 
 @pytest.fixture

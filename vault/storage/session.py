@@ -42,7 +42,13 @@ SESSION: Final = {
     "jit": "off",  # compiling costs more than any statement here takes
     "timezone": "UTC",
 }
-_DATABASE_ERRORS: Final = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+_DATABASE_ERRORS: Final = (
+    SQLAlchemyError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    ConnectionError,  # the server went away in the middle
+)
 
 # At DEBUG the engine's logger prints result rows; no level of the application's log may turn that on (threat H16).
 logging.getLogger("sqlalchemy.engine").setLevel(logging.WARNING)
@@ -151,7 +157,7 @@ class Database:
     async def _checkout(self) -> AsyncIterator[tuple[AsyncConnection, Raw]]:
         failure: VaultError
         try:
-            async with self.engine.connect() as connection:
+            async with self._connected() as connection:
                 driver = await raw(connection)
                 try:
                     yield connection, driver
@@ -161,11 +167,18 @@ class Database:
             return
         except _DATABASE_ERRORS as error:
             failure = scrubbed(error)
-        except (OSError, TimeoutError) as error:
-            if isinstance(error, VaultError):
-                raise
-            failure = Unavailable("The database does not answer.", code="database_unavailable")
         raise failure from None
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            connection = await self.engine.connect()
+        except (OSError, TimeoutError):  # refused, unreachable, too slow: asyncpg lets these through as they are
+            raise Unavailable("The database does not answer.", code="database_unavailable") from None
+        try:
+            yield connection
+        finally:
+            await asyncio.shield(connection.close())
 
     def __repr__(self) -> str:
         return "Database()"
@@ -217,10 +230,9 @@ def _chain(error: BaseException) -> list[BaseException]:
 def _blank(error: BaseException) -> None:
     state = getattr(error, "sqlstate", None)
     error.args = (f"SQLSTATE {state}" if state else "database error",)
-    for name in ("statement", "params", "detail", "message", "hint", "context", "where", "internal_query", "query"):
-        if name in error.__dict__:
-            with contextlib.suppress(AttributeError):
-                setattr(error, name, None)
+    for name, value in vars(error).items():
+        if name != "sqlstate" and isinstance(value, str | bytes | list | tuple | dict):
+            setattr(error, name, type(value)())  # of the same kind, so that the error can still print itself
 
 
 @asynccontextmanager
