@@ -133,7 +133,7 @@ def digest(fields: bytes) -> bytes:
     return hashlib.sha256(fields).digest()[:DIGEST_BYTES]
 
 
-def holdings(compartments: "Iterable[Holding]") -> bytes:
+def holdings(compartments: Iterable[Holding]) -> bytes:
     """16 bytes over which wraps a subject's row of wraps has: a row put back from before a withdrawal shows (threats A20).
 
     Each item is (compartment id, purposes, generation, mask of purposes held). Epochs are not in it, so that a rotation of
