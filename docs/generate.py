@@ -1,6 +1,6 @@
-"""Write the reference pages that the code itself knows best: errors and commands. `make docs` runs it; a test compares.
+"""Write the reference pages that the code itself knows best: errors, commands, the example shop.
 
-Reads declarations only: error classes, the table of statuses, calls that name a code, and the commands' own help.
+`make docs` runs it; a test compares. Reads declarations only: error classes, the table of statuses, calls that name a code, the commands' own help, `policies/`.
 """
 
 import ast
@@ -13,6 +13,12 @@ from typing import Final
 
 import click
 
+from api import problems
+from vault import errors
+from vault.catalogue.load import load, read_folder
+from vault.cli import main as cli
+from vault.clock import DAY
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 REFERENCE: Final = ROOT / "docs" / "reference"
 MADE: Final = "<!-- made by `make docs`; change the code, not this page -->"
@@ -20,7 +26,12 @@ MADE: Final = "<!-- made by `make docs`; change the code, not this page -->"
 
 def pages() -> dict[Path, str]:
     """Every generated page, by path."""
-    return {REFERENCE / "errors.md": errors_page(), REFERENCE / "cli.md": commands_page()}
+    return {
+        REFERENCE / "errors.md": errors_page(),
+        REFERENCE / "cli.md": commands_page(),
+        REFERENCE / "example-shop.md": shop_page(),
+        ROOT / "docs" / "index.md": index_page(),
+    }
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
@@ -28,9 +39,6 @@ def pages() -> dict[Path, str]:
 
 def errors_page() -> str:
     """All codes, with HTTP status and meaning; exact codes under the family that they belong to."""
-    from api import problems
-    from vault import errors
-
     families = [
         kind
         for _, kind in inspect.getmembers(errors, inspect.isclass)
@@ -43,8 +51,8 @@ def errors_page() -> str:
         "",
         MADE,
         "",
-        "HTTP answers are `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `code` and `message`. Codes are",
-        "stable; sentences may change. No error repeats what was sent. The command line prints the sentence and ends with 1;",
+        "HTTP answers are `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `code` and",
+        "`message`. Codes are stable; sentences may change. No error repeats what was sent. The command line prints the sentence and ends with 1;",
         "with `--json` it prints `code` and `message` on stderr.",
         "",
     ]
@@ -54,7 +62,12 @@ def errors_page() -> str:
         more = sorted(exact.get(kind.__name__, set()) - {kind.code})
         if more:
             lines += ["More exactly: " + ", ".join(_with_status(code) for code in more) + ".", ""]
-    lines += ["## `internal`: 500 Internal error", "", "Something nobody expected. The log has the kind of error, never its text.", ""]
+    lines += [
+        "## `internal`: 500 Internal error",
+        "",
+        "Something nobody expected. The log has the kind of error, never its text.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -73,8 +86,6 @@ def exact_codes() -> dict[str, set[str]]:
 
 
 def _with_status(code: str) -> str:
-    from api import problems
-
     return f"`{code}` ({problems.EXACT[code][0]})" if code in problems.EXACT else f"`{code}`"
 
 
@@ -89,10 +100,8 @@ def sources() -> Iterator[Path]:
 
 def commands_page() -> str:
     """Every command with its arguments and options, in the order of `profile-vault --help`."""
-    from vault.cli.main import main
-
-    lines = ["# Commands", "", MADE, "", _text(main.help), ""]
-    for path, command in commands(main, ("profile-vault",)):
+    lines = ["# Commands", "", MADE, "", _text(cli.main.help), ""]
+    for path, command in commands(cli.main, ("profile-vault",)):
         usage = [*path, *_arguments(command)]
         lines += [f"{'#' * len(path)} `{' '.join(usage)}`", "", _text(command.help), ""]
         for option in command.params:
@@ -134,7 +143,7 @@ def _default(option: click.Option) -> str:
 
 
 def _text(help_text: str | None) -> str:
-    """Help as Markdown: what follows a `\\b` keeps its lines, as a block of code."""
+    """Help as Markdown: what click keeps as it is (after its mark, a backspace) becomes a block of code."""
     parts = []
     for paragraph in inspect.cleandoc(help_text or "").split("\n\n"):
         if paragraph.startswith("\b"):
@@ -142,6 +151,94 @@ def _text(help_text: str | None) -> str:
         else:
             parts.append(paragraph)
     return "\n\n".join(parts)
+
+
+# --- the example shop -----------------------------------------------------------------------------------------------
+
+
+def shop_page() -> str:
+    """What `policies/` says: purposes, and who may receive what."""
+    catalogue = load(read_folder(ROOT / "policies"))
+    lines = [
+        "# The policies of the example shop",
+        "",
+        MADE,
+        "",
+        "What the folder `policies/` says. It decides everything; this page only reads it out. A purpose on the",
+        "basis of consent needs a grant that has not expired.",
+        "",
+        "## Purposes",
+        "",
+        "| Purpose | For | Basis | Consent category | Kept | At erasure |",
+        "|---|---|---|---|---|---|",
+    ]
+    for purpose in catalogue.purposes.values():
+        kept = "while its basis holds" if purpose.retention is None else f"{purpose.retention // DAY} days"
+        end = f"kept (Art. {purpose.keep_ground})" if purpose.on_erasure == "keep" else "erased"
+        basis = purpose.legal_basis.replace("_", " ")
+        lines.append(
+            f"| `{purpose.name}` | {purpose.title} | {basis} | {', '.join(purpose.categories) or 'none'} | {kept} | {end} |"
+        )
+    lines += ["", "## Destinations", ""]
+    for contract in catalogue.contracts.values():
+        where = contract.country + (f"; {contract.transfer}" if contract.transfer else "")
+        purposes = ", ".join(f"`{name}`" for name in catalogue.names(contract.purposes))
+        lines += [f"### {contract.name}", "", f"{contract.recipient} ({contract.role}, {where}), for {purposes}.", ""]
+        for name, transforms in contract.traits.items():
+            lines.append(f"- trait `{name}`: {' or '.join(transforms)}")
+        for name, terms in contract.identifiers.items():
+            lines.append(f"- identifier `{name}` ({terms.which}): {' or '.join(terms.transforms)}")
+        lines += [f"- audience `{name}`" for name in contract.audiences]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+# --- the index ------------------------------------------------------------------------------------------------------
+
+FOLDERS: Final = (
+    ("tutorial", "Learn"),
+    ("how-to", "Do"),
+    ("reference", "Look up"),
+    ("explanation", "Understand"),
+    ("formats", "Check: every byte form that is stored or signed"),
+    ("adr", "Decisions"),
+)
+
+
+def index_page() -> str:
+    """Every page under the need that it serves, by its own title."""
+    docs = ROOT / "docs"
+    lines = [
+        "# Documentation",
+        "",
+        MADE,
+        "",
+        "What it protects, and what it does not: [the threat model](threat-model.md).",
+        "",
+    ]
+    for folder, need in FOLDERS:
+        lines += [f"## {need}", ""]
+        found = {*(docs / folder).glob("[!_]*.md"), *(path for path in pages_made() if path.parent.name == folder)}
+        lines += [f"- [{title(path)}]({path.relative_to(docs)})" for path in sorted(found)]
+        lines += ["- the HTTP interface as OpenAPI: `/schema` of a running vault"] if folder == "reference" else []
+        lines.append("")
+    return "\n".join(lines)
+
+
+def pages_made() -> dict[Path, str]:
+    """Titles of the pages that this module writes, which may not be there yet."""
+    return {
+        REFERENCE / "errors.md": "Errors",
+        REFERENCE / "cli.md": "Commands",
+        REFERENCE / "example-shop.md": "The policies of the example shop",
+    }
+
+
+def title(path: Path) -> str:
+    """The first heading of a page."""
+    if path in pages_made():
+        return pages_made()[path]
+    return path.read_text("utf-8").split("\n", 1)[0].removeprefix("# ")
 
 
 def main() -> int:

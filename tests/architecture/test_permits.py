@@ -47,9 +47,7 @@ def test_only_the_gate_reaches_for_the_maker() -> None:
 
 def test_a_permit_cannot_be_constructed_by_a_plain_call() -> None:
     with pytest.raises(TypeError):
-        Permit(
-            permit_id=b"0" * 16, actor="me", purpose=0, objects=None, policy=0, reason="because", proof=object()
-        )
+        Permit(permit_id=b"0" * 16, actor="me", purpose=0, objects=None, policy=0, reason="because", proof=object())
 
 
 def test_every_opener_demands_a_permit() -> None:

@@ -39,7 +39,9 @@ def test_requirements_are_pins_and_hashes_and_name_no_index(path: Path) -> None:
         assert hashed, "a pin without a hash"
         hashed = False
     assert hashed
-    assert not re.search(r"https?:|file:|--index|--extra-index|--find-links|--trusted-host|-r |-e ", path.read_text("utf-8"))
+    assert not re.search(
+        r"https?:|file:|--index|--extra-index|--find-links|--trusted-host|-r |-e ", path.read_text("utf-8")
+    )
 
 
 def test_the_sets_agree_on_every_version() -> None:
