@@ -37,7 +37,14 @@ async def find(vault: Vault, actor: Actor, kind: str, value: str) -> str:
     """
     subject = await _by_identifier(vault, kind, value)
     async with vault.database.begin() as connection:
-        await leave(vault, connection, Tag.SUBJECT_PROFILE_FOUND, actor.label, {"kind": kind, "found": subject is not None}, subject)
+        await leave(
+            vault,
+            connection,
+            Tag.SUBJECT_PROFILE_FOUND,
+            actor.label,
+            {"kind": kind, "found": subject is not None},
+            subject,
+        )
     if subject is None:
         raise NotFound
     return _make(vault, actor, subject)

@@ -3,14 +3,15 @@
 The archive lies under a key of its own and is gone, key first, after seven days or the first download.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from vault.audit.entry import Tag
 from vault.clock import Micros
 from vault.disclosures.store import held_everywhere, history
 from vault.errors import NotFound
 from vault.flows.honour.answer import Gathered, access_answer, portable_answer
-from vault.flows.honour.opened import Desk, profile_of
+from vault.flows.honour.opened import Desk, ledgers_of, profile_of
+from vault.flows.honour.recipients import source_names
 from vault.flows.honour.steps import key_of, officer_of, take
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
@@ -19,9 +20,8 @@ from vault.rights import store
 from vault.rights.archive import KEPT, pack, seal_archive
 from vault.rights.request import State, Step
 from vault.rights.store import Request
-from vault.storage.session import Raw
 
-TITLES = {"access": "Your data", "portability": "Your data, to take with you"}
+TITLES: Final = {"access": "Your data", "portability": "Your data, to take with you"}
 
 
 async def gather(vault: Vault, request: Request) -> None:
@@ -41,8 +41,12 @@ async def gather(vault: Vault, request: Request) -> None:
         sealed = seal_archive(key, request.request_id, content)
         await store.put_archive(taking.connection, request.request_id, sealed, Micros(now + KEPT))
         await leave(
-            vault, taking.connection, Tag.RIGHTS_ARCHIVE_MADE, officer_of(request),
-            {"request": str(request.request_id), "type": request.type, **counts}, subjects[0],
+            vault,
+            taking.connection,
+            Tag.RIGHTS_ARCHIVE_MADE,
+            officer_of(request),
+            {"request": str(request.request_id), "type": request.type, **counts},
+            subjects[0],
         )
         await taking.move(Step.OFFER, state=State.COMPLETED, detail=counts, finished_at=now)
 
@@ -66,7 +70,7 @@ async def _cancel(vault: Vault, request: Request) -> None:
 
 async def _gathered(vault: Vault, request: Request) -> Gathered | None:
     """Everything of the person, at one moment; None if the person is gone or being erased."""
-    assert request.subject_id is not None  # noqa: S101
+    assert request.subject_id is not None  # noqa: S101 - the caller looked
     async with vault.database.snapshot() as connection:
         try:
             members = await profile_of(vault, connection, request.subject_id)
@@ -77,18 +81,13 @@ async def _gathered(vault: Vault, request: Request) -> Gathered | None:
         desk = Desk(vault, members, vault.gate.rights(officer_of(request), request.request_id))
         values = list(desk.values())
         parts = [part async for part in desk.parts(connection)]
-        choices = await desk.choices(connection)
-        sources = await source_names(connection)
+        choices = await ledgers_of(connection, members)
     async with vault.database.begin() as transaction:
+        sources = await source_names(transaction)
         disclosures = await history(transaction, desk.subjects)
         held = await held_everywhere(transaction, desk.subjects)
     states = [member.state for member in members]
     return Gathered(request, vault.clock.now(), states, values, parts, choices, disclosures, held, sources)
-
-
-async def source_names(connection: Raw) -> dict[int, str]:
-    """Source id to name."""
-    return {row[0]: row[1] for row in await connection.fetch("SELECT source_id, name FROM source")}
 
 
 def _packed(vault: Vault, request: Request, gathered: Gathered) -> tuple[bytes, dict[str, int]]:

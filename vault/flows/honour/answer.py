@@ -4,7 +4,7 @@ Access is GDPR Art. 15 in full; portability is what the person provided and what
 contract, without anything that was worked out (Art. 20). Numbers keep the decimals that they were sent with.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
@@ -16,13 +16,12 @@ from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, identifier_object
 from vault.clock import Micros, isoformat
 from vault.consent.decision import meet
 from vault.consent.ledger import Choice
-from vault.destinations.transform import numbered
 from vault.disclosures.held import Held
-from vault.disclosures.record import Basis
 from vault.disclosures.store import Disclosure
 from vault.errors import Unreadable
 from vault.flows.honour import words
 from vault.flows.honour.opened import Part, Value
+from vault.flows.honour.recipients import consents, recipients
 from vault.profile.computed import Accumulator, join, read_states, visible
 from vault.profile.sightings import read_sightings
 from vault.profile.view import read_memberships
@@ -69,7 +68,7 @@ def access_answer(catalogue: Catalogue, all_: Gathered) -> Json:
         "audiences": audiences(catalogue, all_),
         "events": events(catalogue, all_),
         "purposes": _purposes(catalogue, all_, used),
-        "recipients": recipients(catalogue, all_),
+        "recipients": recipients(catalogue, all_.disclosures, all_.held),
         "consents": consents(catalogue, all_.choices, all_.sources),
         "sources": sorted({all_.sources.get(value.head.source, "the vault") for value in all_.values}),
         "automated_decisions": words.AUTOMATED,
@@ -109,14 +108,16 @@ def traits(catalogue: Catalogue, all_: Gathered) -> list[Json]:
         if value.head.field >= identifier_object(0):
             continue
         trait = known.get(value.head.field)
-        rows.append({
-            "trait": trait.name if trait else f"trait {value.head.field} (no longer collected)",
-            "value": _json(value.plaintext),
-            "category": trait.category if trait else "",
-            "purposes": list(catalogue.names(value.purposes)),
-            "source": all_.sources.get(value.head.source, "the vault"),
-            "said_at": isoformat(Micros(value.head.said_at)),
-        })
+        rows.append(
+            {
+                "trait": trait.name if trait else f"trait {value.head.field} (no longer collected)",
+                "value": _json(value.plaintext),
+                "category": trait.category if trait else "",
+                "purposes": list(catalogue.names(value.purposes)),
+                "source": all_.sources.get(value.head.source, "the vault"),
+                "said_at": isoformat(Micros(value.head.said_at)),
+            }
+        )
     return rows
 
 
@@ -130,15 +131,17 @@ def identifiers(catalogue: Catalogue, all_: Gathered) -> list[Json]:
             continue
         kind = known.get(field)
         for sighting in read_sightings(value.plaintext):
-            rows.append({
-                "kind": kind.name if kind else f"identifier {field - identifier_object(0)} (no longer collected)",
-                "value": sighting.value,
-                "category": kind.category if kind else "",
-                "purposes": list(catalogue.names(value.purposes)),
-                "source": all_.sources.get(sighting.source, "the vault"),
-                "first_said_at": isoformat(Micros(sighting.first_said_at)),
-                "last_said_at": isoformat(Micros(sighting.last_said_at)),
-            })
+            rows.append(
+                {
+                    "kind": kind.name if kind else f"identifier {field - identifier_object(0)} (no longer collected)",
+                    "value": sighting.value,
+                    "category": kind.category if kind else "",
+                    "purposes": list(catalogue.names(value.purposes)),
+                    "source": all_.sources.get(sighting.source, "the vault"),
+                    "first_said_at": isoformat(Micros(sighting.first_said_at)),
+                    "last_said_at": isoformat(Micros(sighting.last_said_at)),
+                }
+            )
     return sorted(rows, key=lambda row: (row["kind"], row["value"], row["purposes"]))
 
 
@@ -147,18 +150,20 @@ def computed(catalogue: Catalogue, all_: Gathered) -> list[Json]:
     states: list[dict[int, Accumulator]] = [
         read_states(value.plaintext) for value in all_.values if value.head.field == ACCUMULATORS and value.purposes
     ]
-    rows = []
+    rows: list[Json] = []
     for one in catalogue.computed.values():
         raw = visible(one, join(one, [part.get(one.number) for part in states]))
         if raw is not None:
-            rows.append({
-                "trait": one.name,
-                "title": one.title,
-                "value": _json(raw),
-                "category": one.category,
-                "purposes": list(catalogue.names(one.purposes)),
-                "logic": words.logic_of(catalogue, one),
-            })
+            rows.append(
+                {
+                    "trait": one.name,
+                    "title": one.title,
+                    "value": _json(raw),
+                    "category": one.category,
+                    "purposes": list(catalogue.names(one.purposes)),
+                    "logic": words.logic_of(catalogue, one),
+                }
+            )
     return rows
 
 
@@ -183,89 +188,21 @@ def events(catalogue: Catalogue, all_: Gathered) -> list[Json]:
         body = _json(part.plaintext)
         if not isinstance(body, dict):
             raise Unreadable
-        event = found.setdefault((part.subject, part.event_key), {
-            "type": body.get("type"),
-            "event": body.get("name"),
-            "said_at": isoformat(part.at),
-            "received_at": isoformat(part.received_at),
-            "message_id": body.get("messageId"),
-            "parts": [],
-        })
-        event["parts"].append({
-            "purposes": list(catalogue.names(part.purposes)), "properties": body.get("properties", {})
-        })
+        event = found.setdefault(
+            (part.subject, part.event_key),
+            {
+                "type": body.get("type"),
+                "event": body.get("name"),
+                "said_at": isoformat(part.at),
+                "received_at": isoformat(part.received_at),
+                "message_id": body.get("messageId"),
+                "parts": [],
+            },
+        )
+        event["parts"].append(
+            {"purposes": list(catalogue.names(part.purposes)), "properties": body.get("properties", {})}
+        )
     return list(found.values())
-
-
-# --- what was done --------------------------------------------------------------------------------------------------
-
-
-def recipients(catalogue: Catalogue, all_: Gathered) -> list[Json]:
-    """Who really got what, when, for what, in which form; and what they hold now."""
-    by_destination: dict[int, list[Json]] = {}
-    for one in all_.disclosures:
-        by_destination.setdefault(one.destination, []).extend(disclosure_rows(catalogue, one))
-    holds: dict[int, set[int]] = {}
-    for held in all_.held:
-        holds.setdefault(held.destination, set()).update(held.fields)
-    rows = []
-    for number in sorted(by_destination.keys() | holds.keys()):
-        contract = catalogue.contracts_by_number.get(number)
-        rows.append({
-            "recipient": contract.recipient if contract else f"destination {number} (contract ended)",
-            "destination": contract.name if contract else None,
-            "role": contract.role if contract else None,
-            "country": contract.country if contract else None,
-            "safeguard": contract.transfer if contract else None,
-            "contact": contract.contact if contract else None,
-            "may_keep": words.period(contract.keep) if contract and contract.keep is not None else None,
-            "holds_now": object_names(catalogue, holds.get(number, ())),
-            "disclosures": by_destination.get(number, []),
-        })
-    return rows
-
-
-def disclosure_rows(catalogue: Catalogue, one: Disclosure) -> list[Json]:
-    """One record of a disclosure, a row a purpose."""
-    return [
-        {
-            "at": isoformat(one.at),
-            "purpose": ", ".join(catalogue.names(1 << released.purpose)) or f"purpose {released.purpose}",
-            "legal_basis": Basis(released.basis).title,
-            "fields": object_names(catalogue, (number for number, _ in released.items)),
-            "forms": sorted({numbered(transform).name for _, transform in released.items}),
-        }
-        for released in one.released
-    ]
-
-
-def object_names(catalogue: Catalogue, numbers: Iterable[int]) -> list[str]:
-    """Names of objects, also of those that left the policies."""
-    return sorted(catalogue.objects.get(number, f"field {number}") for number in numbers)
-
-
-def consents(
-    catalogue: Catalogue, choices: Mapping[UUID, Sequence[Choice]], sources: Mapping[int, str]
-) -> list[Json]:
-    """Every entry of the ledger, in the order in which it was received."""
-    everything = [(subject, n, choice) for subject, some in choices.items() for n, choice in enumerate(some, start=1)]
-    rows = []
-    for _, sequence, choice in sorted(everything, key=lambda row: (row[2].received_at, row[0], row[1])):
-        purpose = catalogue.purpose_by_number.get(choice.purpose)
-        rows.append({
-            "purpose": purpose.name if purpose else f"purpose {choice.purpose}",
-            "decision": choice.decision.name.lower(),
-            "how": choice.how.name.lower(),
-            "authority": choice.authority.name.lower(),
-            "source": sources.get(choice.source),
-            "said_at": isoformat(choice.said_at),
-            "received_at": isoformat(choice.received_at),
-            "notice": choice.notice,
-            "language": choice.language,
-            "claimed": choice.claimed,
-            "sequence": sequence,
-        })
-    return rows
 
 
 def _purposes(catalogue: Catalogue, all_: Gathered, used: int) -> list[Json]:

@@ -13,7 +13,7 @@ import msgspec
 from vault.catalogue.load import Catalogue
 from vault.catalogue.numbers import identifier_object
 from vault.clock import Micros
-from vault.destinations.pseudonym import pseudonym
+from vault.destinations.pseudonym import person_key, pseudonym
 from vault.disclosures.held import Held
 from vault.disclosures.store import held_everywhere
 from vault.flows.honour.opened import Desk, profile_of
@@ -59,7 +59,7 @@ async def open_case(vault: Vault, request: Request) -> None:
 
 async def desk_of(vault: Vault, request: Request) -> Desk:
     """The rights desk over the profile of a request that still has one."""
-    assert request.subject_id is not None  # noqa: S101
+    assert request.subject_id is not None  # noqa: S101 - a request loses its subject when the keys go
     async with vault.database.snapshot() as connection:
         members = await profile_of(vault, connection, request.subject_id)
     return Desk(vault, members, vault.gate.rights(officer_of(request), request.request_id))
@@ -109,7 +109,7 @@ def recipients(vault: Vault, owing: Sequence[Held], known: Known, deadline: Micr
     found = []
     for number, rows in sorted(by_destination.items()):
         contract = vault.catalogue.contracts_by_number.get(number)
-        ids = tuple(sorted(pseudonym(key, number, row.subject_id) for row in rows))
+        ids = tuple(sorted(pseudonym(person_key(key, number), row.subject_id) for row in rows))
         objects = frozenset().union(*(row.fields | row.gone for row in rows))
         name = contract.name if contract is not None else f"destination {number}"  # gone from the policies
         found.append(Recipient(number, name, ids, _given(vault, name, objects, known), deadline))

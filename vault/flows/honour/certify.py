@@ -96,9 +96,7 @@ def answers_of(vault: Vault, notices: Sequence[Notice]) -> tuple[Answer, ...]:
     return tuple(answers)
 
 
-async def _heard(
-    connection: Transaction, request: Request, members: Sequence[UUID], now: Micros
-) -> list[Notice]:
+async def _heard(connection: Transaction, request: Request, members: Sequence[UUID], now: Micros) -> list[Notice]:
     """The notices, brought up to date from what the feed told and the recipients acknowledged."""
     held = {(one.subject_id, one.destination): one for one in await held_everywhere(connection, members)}
     found = []
@@ -164,7 +162,10 @@ async def _issue(
     stored = certificate.sign(vault.keyring.signer(certificate.USE), document)
     await store.put_certificate(taking.connection, request.request_id, Revision(facts.revision, stored, entry_id))
     await leave(
-        vault, taking.connection, Tag.RIGHTS_CERTIFICATE_ISSUED, officer_of(request),
+        vault,
+        taking.connection,
+        Tag.RIGHTS_CERTIFICATE_ISSUED,
+        officer_of(request),
         {
             "request": str(request.request_id),
             "revision": facts.revision,

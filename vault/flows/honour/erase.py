@@ -76,7 +76,10 @@ async def destroy(vault: Vault, request: Request) -> None:
         await driver.execute(_ERASED, desk.subjects, now, request.request_id)
         await mark(driver, desk.subjects)
         await leave(
-            vault, taking.connection, Tag.RIGHTS_KEYS_DESTROYED, officer_of(request),
+            vault,
+            taking.connection,
+            Tag.RIGHTS_KEYS_DESTROYED,
+            officer_of(request),
             {"request": str(request.request_id), "subjects": len(desk.subjects), "tombstones": len(tombstones)},
         )
         await _forget(vault, taking.connection, desk.subjects)
@@ -183,7 +186,10 @@ async def delete_rows(vault: Vault, request: Request) -> None:
     await sweep(vault, request, members)
     async with take(vault, request) as taking:
         await leave(
-            vault, taking.connection, Tag.RIGHTS_ROWS_DELETED, officer_of(request),
+            vault,
+            taking.connection,
+            Tag.RIGHTS_ROWS_DELETED,
+            officer_of(request),
             {"request": str(request.request_id), "events": int(request.detail["stores"]["events"])},
         )
         await taking.move(Step.CERTIFY)

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from vault.audit.entry import Tag
 from vault.errors import Unavailable
 from vault.flows.honour.opened import profile_of
 from vault.flows.honour.steps import officer_of, take
@@ -15,7 +16,6 @@ from vault.flows.people.read import Stored
 from vault.flows.people.write import Expected, Raced, Rows, SubjectRow, write
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
-from vault.audit.entry import Tag
 from vault.keys import names
 from vault.rights.request import Step
 from vault.rights.store import Request
@@ -37,8 +37,12 @@ async def fence(vault: Vault, request: Request) -> None:
         raise Unavailable("The profile is being written to; try again.", code="retry")
     async with take(vault, request) as taking:
         await leave(
-            vault, taking.connection, Tag.RIGHTS_PROFILE_FENCED, officer_of(request),
-            {"request": str(request.request_id), "subjects": len(members)}, members[0].state.subject,
+            vault,
+            taking.connection,
+            Tag.RIGHTS_PROFILE_FENCED,
+            officer_of(request),
+            {"request": str(request.request_id), "subjects": len(members)},
+            members[0].state.subject,
         )
         await taking.move(Step.CASE)
 

@@ -4,7 +4,7 @@ An erasure is carried out up to the destruction of keys before it is answered; a
 same time or later, is the same request (threats D8). An archive is handed out once.
 """
 
-from typing import Any, get_args
+from typing import Any
 from uuid import UUID
 
 from vault.audit.entry import Tag
@@ -22,21 +22,23 @@ from vault.policy.actors import Actor
 from vault.rights import certificate, store
 from vault.rights.archive import open_archive
 from vault.rights.casefile import open_case
-from vault.rights.request import FIRST, State, Step, Type, due
+from vault.rights.request import FIRST, TYPES, RequestType, State, Step, due
 from vault.rights.store import Request
 from vault.storage.session import raw
 
+__all__ = ["RequestType", "fetch_archive", "fetch_certificate", "open_request", "read_request"]
 
-async def open_request(vault: Vault, actor: Actor, ref: str, type: Type) -> UUID:  # noqa: A002 - the word of the law
+
+async def open_request(vault: Vault, actor: Actor, ref: str, kind: RequestType) -> UUID:
     """Opens a request about the person that the reference finds; answers its id.
 
     Raises `NotFound` or `Gone` for the reference, `Invalid` for another type.
     """
-    if type not in get_args(Type):
+    if kind not in TYPES:
         raise Invalid("A request is access, portability or erasure.", code="unknown_request_type")
     subject = await resolve_ref(vault, actor, ref)
-    request_id = await _register(vault, actor, subject, type)
-    if type == "erasure":
+    request_id = await _register(vault, actor, subject, kind)
+    if kind == "erasure":
         await destroy_now(vault, request_id)
     return request_id
 
@@ -47,7 +49,7 @@ ORDER BY subject_id FOR NO KEY UPDATE
 """
 
 
-async def _register(vault: Vault, actor: Actor, subject: UUID, kind: Type) -> UUID:
+async def _register(vault: Vault, actor: Actor, subject: UUID, kind: RequestType) -> UUID:
     """The new row, or the erasure that the person is under already. The profile's rows are held, so that two are one."""
     now = vault.clock.now()
     request_id = uuid7(now)
@@ -75,7 +77,12 @@ async def _register(vault: Vault, actor: Actor, subject: UUID, kind: Type) -> UU
             ),
         )
         await leave(
-            vault, connection, Tag.RIGHTS_REQUEST_OPENED, actor.label, {"request": str(request_id), "type": kind}, subject
+            vault,
+            connection,
+            Tag.RIGHTS_REQUEST_OPENED,
+            actor.label,
+            {"request": str(request_id), "type": kind},
+            subject,
         )
     return request_id
 
@@ -166,7 +173,10 @@ async def fetch_certificate(vault: Vault, actor: Actor, request_id: UUID) -> dic
             answer["salt"] = case.salt.hex()
             await store.move(connection, request, request.step, detail={"salt_given": True})
         await leave(
-            vault, connection, Tag.RIGHTS_CERTIFICATE_READ, actor.label,
+            vault,
+            connection,
+            Tag.RIGHTS_CERTIFICATE_READ,
+            actor.label,
             {"request": str(request_id), "revision": revisions[-1].revision},
         )
     return answer

@@ -25,7 +25,7 @@ from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.ids import new_subject, random_bytes
 from vault.keys import names
-from vault.keys.compartments import Opener, Wrapped, pack_wraps
+from vault.keys.compartments import Opener, Wrapped, holdings_of, pack_wraps
 from vault.profile.sealing import seal_event
 from vault.profile.values import EVENT_KEY_BYTES
 from vault.rights.certificate import Kept
@@ -79,7 +79,10 @@ async def keep(vault: Vault, request: Request) -> None:
             subjects, rows = _sealed(vault, found)
             await write(await raw(taking.connection), (), subjects, rows)
         await leave(
-            vault, taking.connection, Tag.RIGHTS_VALUES_KEPT, officer_of(request),
+            vault,
+            taking.connection,
+            Tag.RIGHTS_VALUES_KEPT,
+            officer_of(request),
             {
                 "request": str(request.request_id),
                 "purposes": [one.purpose.name for one in found],
@@ -136,7 +139,11 @@ def _sealed(vault: Vault, found: Sequence[Found]) -> tuple[list[SubjectRow], Row
     if ends:
         rows.due.append((_GROUP, min(ends), subject, KEPT_ENDS))
     state = msgspec.structs.replace(
-        fresh(subject), version=_FIRST, keys_version=_FIRST, holdings=holdings(wrapped), event_count=len(rows.events)
+        fresh(subject),
+        version=_FIRST,
+        keys_version=_FIRST,
+        holdings=holdings(holdings_of(wrapped)),
+        event_count=len(rows.events),
     )
     packed = pack(state, vault.keyring.key(names.STATE))
     return [SubjectRow(subject, _GROUP, subject, _FIRST, packed, fresh=True)], rows
@@ -203,7 +210,9 @@ async def _end(vault: Vault, now: Micros, at: int, subject: UUID) -> int:
                 await driver.execute(statement, subject)
         elif following:
             await driver.execute(_AGAIN, min(following), subject, KEPT_ENDS)
-        await leave(vault, connection, Tag.RIGHTS_ROWS_DELETED, "vault", {"kept_over": len(over), "kept_left": len(left)})
+        await leave(
+            vault, connection, Tag.RIGHTS_ROWS_DELETED, "vault", {"kept_over": len(over), "kept_left": len(left)}
+        )
     return len(over)
 
 

@@ -103,15 +103,6 @@ class Desk:
                     plaintext = open_event(self._compartment(place), key, kind, sealed, self._permit)
                     yield Part(subject, key, wrapped.held, at, received_at, kind, plaintext)
 
-    async def choices(self, connection: Raw) -> dict[UUID, tuple[Choice, ...]]:
-        """The consent ledger of each member. Raises `Unreadable` if one is not the ledger that its state names."""
-        found: dict[UUID, tuple[Choice, ...]] = {}
-        for member in self.members:
-            rows = await connection.fetch(_LEDGER, member.state.subject)
-            state = member.state
-            found[state.subject] = read_chain([row[0] for row in rows], state.ledger_count, state.ledger_head)
-        return found
-
     def _compartment(self, place: tuple[UUID, int, int]) -> Compartment:
         opened = self._opened.get(place)
         if opened is None:
@@ -128,6 +119,16 @@ WHERE subject_id = $1 AND (event_key, purposes) > ($2, $3) AND purposes & $4 <> 
 ORDER BY event_key, purposes LIMIT $5
 """
 _LEDGER: Final = "SELECT entry FROM ledger WHERE subject_id = $1 ORDER BY sequence"
+
+
+async def ledgers_of(connection: Raw, members: list[Stored]) -> dict[UUID, tuple[Choice, ...]]:
+    """The consent ledger of each member. Raises `Unreadable` if one is not the ledger that its state names."""
+    found: dict[UUID, tuple[Choice, ...]] = {}
+    for member in members:
+        rows = await connection.fetch(_LEDGER, member.state.subject)
+        state = member.state
+        found[state.subject] = read_chain([row[0] for row in rows], state.ledger_count, state.ledger_head)
+    return found
 
 
 async def profile_of(vault: Vault, connection: Raw, subject: UUID) -> list[Stored]:

@@ -13,7 +13,7 @@ from vault.rights.request import State, Step
 from vault.rights.store import Request, Transaction
 
 
-class Taken(Exception):  # noqa: N818 - no fault: somebody else was faster
+class Taken(Exception):
     """Another worker has taken this step. Nothing was written."""
 
 

@@ -1,0 +1,258 @@
+"""Rows of requests, archives, case files, recipients' notices and certificates. No personal value in clear.
+
+`detail` of a request is JSON of counts, names of stores and of policies; `move` is how every step ends: it takes the row
+on only if nobody else did, so two workers on one request do each step once.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault.canonical import canonical_json
+from vault.clock import Micros
+from vault.errors import Unreadable
+from vault.rights.request import RequestType, State, Step, check_move
+from vault.storage.tables import archive, casefile, certificate, erased, recipient_notice, request
+
+Transaction = AsyncConnection
+"""What every function here works in. The caller begins and ends it."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One row."""
+
+    request_id: UUID
+    type: RequestType
+    state: State
+    step: Step
+    subject_id: UUID | None  # None once erased
+    received_at: Micros
+    due_at: Micros
+    finished_at: Micros | None
+    opened_by: UUID  # staff id
+    detail: dict[str, Any]
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """What one recipient still owes, or has said, of one erased root."""
+
+    request_id: UUID
+    destination: int
+    subject_id: UUID
+    told_at: Micros | None
+    acknowledged_at: Micros | None
+    deadline: Micros
+
+
+class Revision(msgspec.Struct, frozen=True):
+    """One certificate as stored."""
+
+    revision: int
+    document: bytes
+    entry_id: UUID
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+async def add(conn: Transaction, new: Request) -> None:
+    """A new request."""
+    row = msgspec.structs.asdict(new)
+    row |= {"state": str(new.state), "step": str(new.step), "detail": canonical_json(new.detail)}
+    await conn.execute(insert(request).values(row))
+
+
+async def get(conn: Transaction, request_id: UUID, *, lock: bool = False) -> Request | None:
+    """One request; `lock` keeps it for this transaction."""
+    query = select(request).where(request.c.request_id == request_id)
+    row = (await conn.execute(query.with_for_update() if lock else query)).mappings().one_or_none()
+    return None if row is None else _request(row)
+
+
+async def unfinished(conn: Transaction, after: UUID | None, limit: int) -> list[UUID]:
+    """Requests that have steps left, in order of their ids (which is that of their making), after `after`."""
+    query = select(request.c.request_id).where(request.c.step != str(Step.DONE)).order_by(request.c.request_id)
+    if after is not None:
+        query = query.where(request.c.request_id > after)
+    return list((await conn.execute(query.limit(limit))).scalars())
+
+
+async def erasure_of(conn: Transaction, subjects: Sequence[UUID]) -> UUID | None:
+    """The erasure that these subjects are under, or that has erased one of them; None if there is none."""
+    done = select(erased.c.request_id).where(erased.c.subject_id.in_(subjects)).limit(1)
+    found: UUID | None = (await conn.execute(done)).scalar()
+    if found is not None:
+        return found
+    under = (
+        select(request.c.request_id)
+        .where(request.c.type == "erasure", request.c.subject_id.in_(subjects))
+        .order_by(request.c.received_at)
+        .limit(1)
+    )
+    return cast("UUID | None", (await conn.execute(under)).scalar())
+
+
+async def move(
+    conn: Transaction,
+    before: Request,
+    step: Step,
+    *,
+    state: State | None = None,
+    detail: Mapping[str, Any] | None = None,
+    finished_at: Micros | None = None,
+) -> bool:
+    """Takes a request to its next step if it is still where `before` saw it. False: somebody else did; undo and leave.
+
+    Raises `Conflict` for a change of state that does not exist.
+    """
+    then = state if state is not None else before.state
+    check_move(before.state, then)
+    values: dict[str, Any] = {"step": str(step), "state": str(then)}
+    if detail is not None:
+        values["detail"] = canonical_json({**before.detail, **detail})
+    if finished_at is not None:
+        values["finished_at"] = finished_at
+    done = await conn.execute(
+        update(request)
+        .where(request.c.request_id == before.request_id, request.c.step == str(before.step))
+        .values(values)
+    )
+    return done.rowcount == 1
+
+
+async def members_of(conn: Transaction, request_id: UUID) -> list[UUID]:
+    """The subjects that an erasure has erased."""
+    query = select(erased.c.subject_id).where(erased.c.request_id == request_id).order_by(erased.c.subject_id)
+    return list((await conn.execute(query)).scalars())
+
+
+# --- archives and case files ----------------------------------------------------------------------------------------
+
+
+async def put_archive(conn: Transaction, request_id: UUID, sealed: bytes, expires_at: Micros) -> None:
+    """Keep a sealed archive until it is fetched or expires."""
+    await conn.execute(insert(archive).values(request_id=request_id, sealed=sealed, expires_at=expires_at))
+
+
+async def take_archive(conn: Transaction, request_id: UUID) -> tuple[bytes, Micros] | None:
+    """The sealed archive and its end, taken out: there is no second download."""
+    taken = delete(archive).where(archive.c.request_id == request_id).returning(archive.c.sealed, archive.c.expires_at)
+    row = (await conn.execute(taken)).one_or_none()
+    return None if row is None else (row[0], Micros(row[1]))
+
+
+async def archive_ends(conn: Transaction, request_id: UUID) -> Micros | None:
+    """Until when the archive can be fetched; None if there is none."""
+    ends = (await conn.execute(select(archive.c.expires_at).where(archive.c.request_id == request_id))).scalar()
+    return None if ends is None else Micros(ends)
+
+
+async def drop_archives(conn: Transaction, requests: Iterable[UUID]) -> int:
+    """Delete the archives of these requests; counts them."""
+    return (await conn.execute(delete(archive).where(archive.c.request_id.in_(list(requests))))).rowcount
+
+
+async def requests_about(conn: Transaction, subjects: Sequence[UUID]) -> list[UUID]:
+    """Every request that is about one of these subjects."""
+    query = select(request.c.request_id).where(request.c.subject_id.in_(subjects)).order_by(request.c.request_id)
+    return list((await conn.execute(query)).scalars())
+
+
+async def forget_subject(conn: Transaction, subjects: Sequence[UUID]) -> int:
+    """Takes the subject out of the requests that were about it; the requests stay, as numbers."""
+    done = await conn.execute(update(request).where(request.c.subject_id.in_(subjects)).values(subject_id=None))
+    return done.rowcount
+
+
+async def put_case(conn: Transaction, request_id: UUID, sealed: bytes, expires_at: Micros) -> None:
+    """Keep a case file."""
+    await conn.execute(insert(casefile).values(request_id=request_id, sealed=sealed, expires_at=expires_at))
+
+
+async def get_case(conn: Transaction, request_id: UUID) -> bytes | None:
+    """The sealed case file, while it lives."""
+    sealed: bytes | None = (
+        await conn.execute(select(casefile.c.sealed).where(casefile.c.request_id == request_id))
+    ).scalar()
+    return sealed
+
+
+async def case_ends(conn: Transaction, request_id: UUID) -> Micros | None:
+    """When the case file dies at the latest; None once it is gone."""
+    ends = (await conn.execute(select(casefile.c.expires_at).where(casefile.c.request_id == request_id))).scalar()
+    return None if ends is None else Micros(ends)
+
+
+async def drop_case(conn: Transaction, request_id: UUID) -> int:
+    """Delete a case file."""
+    return (await conn.execute(delete(casefile).where(casefile.c.request_id == request_id))).rowcount
+
+
+# --- recipients -----------------------------------------------------------------------------------------------------
+
+
+async def put_notices(conn: Transaction, notices: Sequence[Notice]) -> None:
+    """What each recipient has to be told; told once is enough, however often the step is taken."""
+    if notices:
+        rows = [msgspec.structs.asdict(one) for one in notices]
+        await conn.execute(upsert(recipient_notice).on_conflict_do_nothing(), rows)
+
+
+async def notices(conn: Transaction, request_id: UUID) -> list[Notice]:
+    """What the recipients were told and have said, by destination."""
+    query = (
+        select(recipient_notice)
+        .where(recipient_notice.c.request_id == request_id)
+        .order_by(recipient_notice.c.destination, recipient_notice.c.subject_id)
+    )
+    return [Notice(**row) for row in (await conn.execute(query)).mappings()]
+
+
+async def answered(conn: Transaction, notice: Notice) -> None:
+    """Keep what is known now of one recipient's answer."""
+    await conn.execute(
+        update(recipient_notice)
+        .where(
+            recipient_notice.c.request_id == notice.request_id,
+            recipient_notice.c.destination == notice.destination,
+            recipient_notice.c.subject_id == notice.subject_id,
+        )
+        .values(told_at=notice.told_at, acknowledged_at=notice.acknowledged_at)
+    )
+
+
+async def drop_notices(conn: Transaction, request_id: UUID) -> int:
+    """Forget the notices once the certificate holds their outcome."""
+    return (await conn.execute(delete(recipient_notice).where(recipient_notice.c.request_id == request_id))).rowcount
+
+
+# --- certificates ---------------------------------------------------------------------------------------------------
+
+
+async def put_certificate(conn: Transaction, request_id: UUID, new: Revision) -> None:
+    """Keep a revision. Raises `Conflict` if that number is taken."""
+    await conn.execute(
+        insert(certificate).values(
+            request_id=request_id, revision=new.revision, document=new.document, entry_id=new.entry_id
+        )
+    )
+
+
+async def certificates(conn: Transaction, request_id: UUID) -> list[Revision]:
+    """All revisions, the first first."""
+    query = select(certificate).where(certificate.c.request_id == request_id).order_by(certificate.c.revision)
+    rows = (await conn.execute(query)).mappings()
+    return [Revision(row["revision"], row["document"], row["entry_id"]) for row in rows]
+
+
+def _request(row: Mapping[Any, Any]) -> Request:
+    try:
+        detail = msgspec.json.decode(row["detail"], type=dict[str, Any])
+        return Request(**{**row, "state": State(row["state"]), "step": Step(row["step"]), "detail": detail})
+    except (msgspec.MsgspecError, ValueError):
+        raise Unreadable from None
