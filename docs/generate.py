@@ -1,6 +1,7 @@
 """Write the reference pages that the code itself knows best: errors, commands, the example shop.
 
-`make docs` runs it; a test compares. Reads declarations only: error classes, the table of statuses, calls that name a code, the commands' own help, `policies/`.
+`make docs` runs it; a test compares. Reads declarations only: error classes, the table of statuses, calls that name a code, the commands' own help,
+`policies/`.
 """
 
 import ast
@@ -52,8 +53,8 @@ def errors_page() -> str:
         MADE,
         "",
         "HTTP answers are `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `code` and",
-        "`message`. Codes are stable; sentences may change. No error repeats what was sent. The command line prints the sentence and ends with 1;",
-        "with `--json` it prints `code` and `message` on stderr.",
+        "`message`. Codes are stable; sentences may change. No error repeats what was sent. The command line prints the sentence",
+        "and ends with 1; with `--json` it prints `code` and `message` on stderr.",
         "",
     ]
     for kind in families:
