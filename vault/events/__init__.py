@@ -1,0 +1,1 @@
+"""Messages of the tracking API: strict bytes to typed messages, and the keyed tags that make a retry harmless."""

@@ -1,0 +1,205 @@
+"""Strict bytes to messages. One bad message does not lose the others; bytes that are no batch at all are refused whole.
+
+Takes what the Segment clients really send (standards section 1.4): explicit nulls, numeric zone offsets, a `writeKey` in
+the body, the envelope's context merged into each message, halves of an emoji. Knows no policy: what the catalogue does
+not list is dropped later, by name. The bytes have passed `clean.scan`: they are UTF-8 and nest no deeper than 32.
+"""
+
+import re
+from math import isfinite
+from typing import Final
+
+import msgspec
+
+from vault.clock import Micros
+from vault.errors import Invalid, TooLarge
+from vault.events.message import Message, MessageType
+from vault.events.times import said_at
+from vault.events.wire import Batch, Context, Keyed, Raws, Wire, external_ids, preferences
+from vault.ids import random_token
+
+MAX_BODY: Final = 512_000  # bytes of a batch: 500 KB, as Segment documents
+MAX_EVENT: Final = 32_768  # bytes of one message
+MAX_EVENTS: Final = 2_500  # messages of a batch; those beyond are rejected one by one, as Segment does
+MAX_MESSAGE_ID: Final = 100  # characters
+MAX_ID: Final = 512  # characters of an identifier; Segment refuses a groupId over 500
+MAX_FIELDS: Final = 300  # properties or traits of one message
+MAX_NUMBER: Final = 64  # characters of a number: exact decimals, but no number that costs more than it says
+TYPES: Final[tuple[MessageType, ...]] = ("identify", "track", "page", "screen", "group", "alias")
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """A message that cannot be read, and why. Holds nothing of it."""
+
+    index: int
+    code: str
+
+
+class Decoded(msgspec.Struct, frozen=True):
+    """A body, read."""
+
+    messages: list[Message]
+    rejected: list[Rejected]
+
+
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+_batch: Final = msgspec.json.Decoder(Batch)
+_wire: Final = msgspec.json.Decoder(Wire)
+_context: Final = msgspec.json.Decoder(Context | None)
+_keyed: Final = msgspec.json.Decoder(Keyed)
+_object: Final = msgspec.json.Decoder(Raws)
+# What a client may change when it sends the same message again.
+_RETRIED: Final = frozenset({"sentAt", "writeKey", "_metadata", "receivedAt"})
+
+
+def write_key_of(body: bytes) -> str | None:
+    """The `writeKey` at the top of a body, if there is one. Never raises: who cannot be read has no key."""
+    try:
+        return _keyed.decode(mend(body)).write_key
+    except _UNREADABLE:
+        return None
+
+
+def decode(body: bytes, kind: str, received_at: Micros) -> Decoded:
+    """The messages of a body. `kind` is `batch` or the type that the path names.
+
+    Raises `Invalid` for bytes that are not such a JSON object, `TooLarge` over a limit of the whole body.
+    """
+    mended = mend(body)
+    if kind != "batch":
+        if len(body) > MAX_EVENT:
+            raise TooLarge("A message has at most 32 KB.", code="event_too_large")
+        _check_object(mended)
+        return _messages([msgspec.Raw(mended)], kind, Batch([]), received_at)
+    if len(body) > MAX_BODY:
+        raise TooLarge("A batch has at most 500 KB.", code="batch_too_large")
+    try:
+        batch = _batch.decode(mended)
+    except _UNREADABLE:
+        raise Invalid("A batch is a JSON object with a list named `batch`.", code="invalid_json") from None
+    return _messages(batch.batch, None, batch, received_at)
+
+
+_HALF: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+
+
+def mend(body: bytes) -> bytes:
+    """The body with escaped lone surrogates as U+FFFD, as Segment's own server reads them.
+
+    Browsers send them for text cut through an emoji; no strict parser takes them, and one would lose the whole batch.
+    """
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return body
+    return _HALF.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
+
+
+def _check_object(body: bytes) -> None:
+    try:
+        _object.decode(body)
+    except _UNREADABLE:
+        raise Invalid("A message is a JSON object.", code="invalid_json") from None
+
+
+def _messages(raws: list[msgspec.Raw], kind: str | None, envelope: Batch, received_at: Micros) -> Decoded:
+    messages: list[Message] = []
+    rejected: list[Rejected] = []
+    try:
+        shared = _context.decode(envelope.context)
+    except _UNREADABLE:
+        raise Invalid("`context` is a JSON object.", code="invalid_json") from None
+    sent_at = _text(envelope.sent_at)
+    for index, raw in enumerate(raws[:MAX_EVENTS]):
+        try:
+            messages.append(_message(index, bytes(raw), kind, shared or Context(), sent_at, received_at))
+        except Invalid as error:
+            rejected.append(Rejected(index, error.reason))
+    rejected.extend(Rejected(index, "too_many_events") for index in range(MAX_EVENTS, len(raws)))
+    return Decoded(messages, rejected)
+
+
+def _message(
+    index: int, raw: bytes, kind: str | None, shared: Context, sent_at: str | None, received_at: Micros
+) -> Message:
+    if len(raw) > MAX_EVENT:
+        raise Invalid(code="event_too_large")
+    try:
+        wire = _wire.decode(raw)
+        context = wire.context or shared
+        consent = context.consent or shared.consent
+        stamp = preferences(consent)
+        digested = _digested(raw)
+    except _UNREADABLE:
+        raise Invalid(code="invalid_event") from None
+    type_ = _type(wire, kind)
+    _check(wire, type_)
+    return Message(
+        index=index,
+        type=type_,
+        message_id=wire.message_id or random_token(),  # Segment assigns one to whoever sends none
+        user_id=wire.user_id or None,
+        anonymous_id=wire.anonymous_id or None,
+        previous_id=wire.previous_id or None,
+        group_id=wire.group_id or None,
+        name=wire.event if type_ == "track" else wire.name,
+        properties=_raws(wire.properties),
+        traits=_raws(wire.traits),
+        context_traits=_raws(context.traits or shared.traits),
+        external_ids=external_ids(context),
+        stamp=stamp,
+        said_at=said_at(_text(wire.timestamp), _text(wire.sent_at) or sent_at, received_at),
+        received_at=received_at,
+        digested=digested,
+    )
+
+
+def _type(wire: Wire, kind: str | None) -> MessageType:
+    named = wire.type if kind is None else kind
+    for known in TYPES:
+        if named == known:
+            return known
+    raise Invalid(code="unknown_type")
+
+
+def _check(wire: Wire, type_: MessageType) -> None:
+    """What every message of the tracking API must have. Codes are Segment's where it names one."""
+    for condition, code in (
+        (any(len(one or "") > MAX_ID for one in _ids(wire)), "id_too_long"),
+        (len(wire.message_id or "") > MAX_MESSAGE_ID, "message_id_too_long"),
+        (not (wire.user_id or wire.anonymous_id or type_ == "alias"), "no_user_anon_id"),
+        (type_ == "track" and not wire.event, "no_event"),
+        (type_ == "group" and not wire.group_id, "no_group_id"),
+        (type_ == "alias" and not (wire.previous_id and wire.user_id), "no_previous_id"),
+        (max(len(wire.properties or ()), len(wire.traits or ())) > MAX_FIELDS, "too_many_fields"),
+    ):
+        if condition:
+            raise Invalid(code=code)
+
+
+def _ids(wire: Wire) -> tuple[str | None, ...]:
+    return (wire.user_id, wire.anonymous_id, wire.previous_id, wire.group_id)
+
+
+def _raws(fields: Raws | None) -> dict[str, bytes]:
+    if not fields:
+        return {}
+    raws = {name: bytes(value) for name, value in fields.items()}
+    for value in raws.values():
+        if value[0] in b"-0123456789" and not _bounded(value):
+            raise Invalid(code="number_out_of_range")
+    return raws
+
+
+def _bounded(number: bytes) -> bool:
+    return len(number) <= MAX_NUMBER and isfinite(float(number))
+
+
+def _digested(raw: bytes) -> bytes:
+    """The message without what a client may change between two tries, in one order."""
+    fields = _object.decode(raw)
+    return msgspec.json.encode({name: fields[name] for name in sorted(fields) if name not in _RETRIED})
+
+
+def _text(value: str | float | None) -> str | None:
+    return value if isinstance(value, str) else None

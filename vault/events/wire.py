@@ -1,0 +1,93 @@
+"""The JSON of the tracking API as its clients send it (standards sections 1.2 and 1.4). Everything is optional; null is absent.
+
+Types are as loose as the real clients are, and no looser: an id is text. What may be anything stays raw.
+"""
+
+import json
+from typing import Any, Final
+
+import msgspec
+
+Raws = dict[str, msgspec.Raw]
+_ABSENT: Final = msgspec.Raw(b"null")
+
+
+class Consent(msgspec.Struct):
+    """`context.consent`."""
+
+    category_preferences: msgspec.Raw = msgspec.field(name="categoryPreferences", default=_ABSENT)
+
+
+class Context(msgspec.Struct):
+    """The part of `context` that the vault reads."""
+
+    consent: Consent | None = None
+    traits: Raws | None = None
+    external_ids: msgspec.Raw = msgspec.field(name="externalIds", default=_ABSENT)
+
+
+class ExternalId(msgspec.Struct):
+    """One of `context.externalIds`."""
+
+    id: str
+    type: str
+
+
+class Wire(msgspec.Struct, rename="camel"):
+    """One message."""
+
+    type: str | None = None
+    message_id: str | None = None
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    previous_id: str | None = None
+    group_id: str | None = None
+    event: str | None = None
+    name: str | None = None
+    properties: Raws | None = None
+    traits: Raws | None = None
+    context: Context | None = None
+    timestamp: str | int | float | None = None  # a number is no time of this API, but loses no message
+    sent_at: str | int | float | None = None
+
+
+class Batch(msgspec.Struct, rename="camel"):
+    """The envelope; its context is merged into every message."""
+
+    batch: list[msgspec.Raw]
+    sent_at: str | int | float | None = None
+    context: msgspec.Raw = _ABSENT
+
+
+class Keyed(msgspec.Struct, rename="camel"):
+    """Any body, for its write key."""
+
+    write_key: str | None = None
+
+
+_external_ids: Final = msgspec.json.Decoder(list[ExternalId] | None)
+
+
+def external_ids(context: Context) -> tuple[tuple[str, str], ...]:
+    """The further ids of a message as (type, id); none if they are not written as they must be."""
+    try:
+        return tuple((one.type, one.id) for one in _external_ids.decode(context.external_ids) or ())
+    except msgspec.MsgspecError:
+        return ()
+
+
+def preferences(consent: Consent | None) -> dict[str, bool] | None:
+    """The stamp; None if there is none. Whatever is not plainly true denies: a wrong type, or a key that says both."""
+    raw = bytes(consent.category_preferences) if consent is not None else b"null"
+    if raw == b"null":
+        return None
+    pairs: Any = json.loads(raw, object_pairs_hook=_Pairs)
+    stamp: dict[str, bool] = {}
+    if isinstance(pairs, _Pairs):
+        for category, answer in pairs:
+            stamp[category] = stamp.get(category, True) and answer is True
+    return stamp
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object with every key that was written, twice if it was written twice."""
