@@ -1,7 +1,7 @@
 """Write the reference pages that the code itself knows best: errors, commands, the example shop.
 
-`make docs` runs it; a test compares. Reads declarations only: error classes, the table of statuses, calls that name a code, the commands' own help,
-`policies/`.
+`make docs` runs it; a test compares. Reads declarations only: error classes, the table of statuses, calls that name a
+code, the commands' own help, `policies/`.
 """
 
 import ast
