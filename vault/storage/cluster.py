@@ -30,6 +30,8 @@ SOCKET: Final = ".s.PGSQL.5432"
 SOCKET_LIMIT: Final = 100  # characters; the kernel takes 107
 PATIENCE: Final = 60  # seconds for initdb, start and stop, on a slow disk with crash recovery
 
+# An error's own text may repeat a value ('invalid input syntax: "…"'), so errors of statements go to the client only:
+# in the log's order of levels, `log` is above `error` and below `fatal`.
 CONFIGURATION: Final = """\
 # Written by Profile Vault at each start. What stands below the include has the last word.
 include 'data/postgresql.conf'
@@ -44,6 +46,7 @@ logging_collector = off
 log_statement = none
 log_min_duration_statement = -1
 log_min_error_statement = panic
+log_min_messages = log
 log_error_verbosity = terse
 log_parameter_max_length = 0
 log_parameter_max_length_on_error = 0

@@ -24,6 +24,7 @@ from vault.storage import cluster as files
 from vault.storage.cluster import Cluster
 
 DATABASE: Final = "vault"
+MADE: Final = "made"  # a file that says the database is there
 _POLL: Final = 0.05  # seconds
 
 
@@ -74,6 +75,7 @@ def start(data_dir: Path) -> Server:
         running = _running(cluster)
         if running is None:
             if not (cluster.data / "PG_VERSION").exists():
+                (cluster.folder / MADE).unlink(missing_ok=True)
                 files.initialise(cluster)
             files.configure(cluster, running := files.socket_folder(cluster))
             options = f"-c config_file={shlex.quote(str(cluster.settings))}"
@@ -143,7 +145,7 @@ def _answers(folder: Path) -> bool:
 
 def _make_database(cluster: Cluster, folder: Path) -> None:
     """The `vault` database; made once, marked by a file so that later starts need no second program."""
-    marker = cluster.folder / "made"
+    marker = cluster.folder / MADE
     if marker.exists():
         return
     statement = f"SELECT 'CREATE DATABASE {DATABASE}' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}')"
