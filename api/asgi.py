@@ -45,7 +45,7 @@ async def _doors(application: Litestar) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _doors_and_worker(application: Litestar) -> AsyncIterator[None]:
-    async with open_vault(load(), worker=True) as vault:
+    async with open_vault(load()) as vault:
         application.state.vault = vault
         application.state.worker = "in this process"
         _settle_memory()

@@ -7,7 +7,6 @@ from litestar.di import NamedDependency
 from litestar.enums import HttpMethod
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
-from vault.flows.choose import choose
 from vault.flows.ingest.receive import receive
 
 from api import body as front
@@ -18,6 +17,7 @@ from api.metrics import Metrics
 from vault.errors import NotFound
 from vault.flows import browse
 from vault.flows.admit import admit_source
+from vault.flows.choose import choose
 from vault.flows.vault import Vault
 
 # kind -> its paths: the call by name, its browser letter, and the older spelling of batch

@@ -4,6 +4,7 @@ import rich_click as click
 
 from vault.cli.opening import with_vault
 from vault.cli.output import EXIT_FAILED, emit, json_option
+from vault.errors import NotFound
 from vault.flows import browse
 
 
@@ -42,5 +43,8 @@ def checkpoint(ctx: click.Context) -> None:
     Example:
       profile-vault audit checkpoint > /mnt/elsewhere/$(date +%F).note
     """
-    note = with_vault(browse.audit_checkpoint)
+    try:
+        note = with_vault(browse.audit_checkpoint)
+    except NotFound:
+        raise NotFound("The log has no head yet; `profile-vault worker --once` takes up what waits.") from None
     emit(ctx, {"checkpoint": note}, note.rstrip("\n"))

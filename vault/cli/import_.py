@@ -68,7 +68,7 @@ def import_(ctx: click.Context, file: str, source_name: str) -> None:
         async def journey(vault: Vault) -> None:
             await _read(vault, source_name, lines, figures, quiet=wants_json(ctx))
 
-        with_vault(journey, worker=True)
+        with_vault(journey)
         unreadable = lines.unreadable
     seconds = round(time.monotonic() - started, 2)
     data = {"source": source_name, **msgspec.to_builtins(figures), "unreadable_lines": unreadable, "seconds": seconds}

@@ -38,7 +38,7 @@ def status(ctx: click.Context) -> None:
     def draw(console: Console) -> None:
         console.print(f"rollback_protection: {protection}", highlight=False)
         if protection == "none":
-            console.print("  Keyring or journal lie beside the database; set PROFILE_VAULT_KEYRING and _JOURNAL.")
+            console.print("  Keyring or journal lie beside the database; PROFILE_VAULT_KEYRING and _JOURNAL move them.")
         cells = [[row["name"], ", ".join(map(str, _list(row["versions"]))), row["protects"]] for row in rows]
         table(["KEY", "VERSIONS", "PROTECTS"], cells, empty="There are no keys yet.")(console)
 

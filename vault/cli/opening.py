@@ -11,11 +11,11 @@ from vault.flows.vault import Vault
 _Answer = TypeVar("_Answer")
 
 
-def with_vault(journey: Callable[[Vault], Awaitable[_Answer]], *, worker: bool = False) -> _Answer:
+def with_vault(journey: Callable[[Vault], Awaitable[_Answer]]) -> _Answer:
     """Open the vault by the settings, run `journey`, close it. Raises what the journey raises."""
 
     async def opened() -> _Answer:
-        async with open_vault(load(), worker=worker) as vault:
+        async with open_vault(load()) as vault:
             return await journey(vault)
 
     return asyncio.run(opened())

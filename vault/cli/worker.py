@@ -29,7 +29,7 @@ def worker(ctx: click.Context, *, once: bool) -> None:
         await run(vault, once=once)
 
     try:
-        with_vault(journey, worker=True)
+        with_vault(journey)
     except KeyboardInterrupt:
         click.echo("Stopped.", err=True)
         return

@@ -1,0 +1,34 @@
+"""What an app sends, as plain messages: one person with an e-mail address and an order."""
+
+from typing import Any
+
+EMAIL = "jane.planted@example.com"
+YES = {"functional": True, "analytics": True, "advertising": True}
+
+
+def identify(message_id: str = "m-1", user: str = "u-1", choices: dict[str, bool] | None = None) -> dict[str, Any]:
+    """An `identify` with a stamp that agrees to everything, unless told otherwise."""
+    return {
+        "type": "identify",
+        "userId": user,
+        "messageId": message_id,
+        "traits": {"email": EMAIL, "firstName": "Jane"},
+        "context": {"consent": {"categoryPreferences": YES if choices is None else choices}},
+    }
+
+
+def order(message_id: str = "m-2", user: str = "u-1", revenue: float = 250.0) -> dict[str, Any]:
+    """A `track` of one order."""
+    return {
+        "type": "track",
+        "userId": user,
+        "event": "Order Completed",
+        "messageId": message_id,
+        "properties": {"order_id": f"o-{message_id}", "revenue": revenue, "currency": "USD"},
+        "context": {"consent": {"categoryPreferences": YES}},
+    }
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header."""
+    return {"authorization": f"Bearer {token}"}
