@@ -14,7 +14,7 @@ import msgspec
 from vault.clock import Micros
 from vault.errors import Invalid, TooLarge
 from vault.events.message import Message, MessageType
-from vault.events.times import said_at
+from vault.events.times import read_time, said_at
 from vault.events.wire import Batch, Context, Keyed, Raws, Wire, external_ids, preferences
 from vault.ids import random_token
 
@@ -109,7 +109,7 @@ def _messages(raws: list[msgspec.Raw], kind: str | None, envelope: Batch, receiv
         shared = _context.decode(envelope.context)
     except _UNREADABLE:
         raise Invalid("`context` is a JSON object.", code="invalid_json") from None
-    sent_at = _text(envelope.sent_at)
+    sent_at = _time(envelope.sent_at)
     for index, raw in enumerate(raws[:MAX_EVENTS]):
         try:
             messages.append(_message(index, bytes(raw), kind, shared or Context(), sent_at, received_at))
@@ -120,7 +120,7 @@ def _messages(raws: list[msgspec.Raw], kind: str | None, envelope: Batch, receiv
 
 
 def _message(
-    index: int, raw: bytes, kind: str | None, shared: Context, sent_at: str | None, received_at: Micros
+    index: int, raw: bytes, kind: str | None, shared: Context, sent_at: int | None, received_at: Micros
 ) -> Message:
     if len(raw) > MAX_EVENT:
         raise Invalid(code="event_too_large")
@@ -148,7 +148,7 @@ def _message(
         context_traits=_raws(context.traits or shared.traits),
         external_ids=external_ids(context),
         stamp=stamp,
-        said_at=said_at(_text(wire.timestamp), _text(wire.sent_at) or sent_at, received_at),
+        said_at=said_at(_time(wire.timestamp), sent_at if wire.sent_at is None else _time(wire.sent_at), received_at),
         received_at=received_at,
         digested=digested,
     )
@@ -201,5 +201,5 @@ def _digested(raw: bytes) -> bytes:
     return msgspec.json.encode({name: fields[name] for name in sorted(fields) if name not in _RETRIED})
 
 
-def _text(value: str | float | None) -> str | None:
-    return value if isinstance(value, str) else None
+def _time(value: str | float | None) -> int | None:
+    return read_time(value) if isinstance(value, str) else None

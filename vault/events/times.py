@@ -46,12 +46,11 @@ def read_time(text: str | None) -> int | None:
     return from_datetime(at) - offset
 
 
-def said_at(timestamp: str | None, sent_at: str | None, received_at: Micros) -> Micros:
+def said_at(said: int | None, sent: int | None, received_at: Micros) -> Micros:
     """When it was said by our clock: `received - (sent - said)` as Segment corrects it (standards section 1.2).
 
     Never later than received, never before 1970 (threats C2). Without a sending time the sender's clock is believed.
     """
-    said, sent = read_time(timestamp), read_time(sent_at)
     if said is None:
         return received_at
     corrected = said if sent is None else received_at - (sent - said)

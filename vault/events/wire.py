@@ -68,8 +68,13 @@ class Keyed(msgspec.Struct, rename="camel"):
 _external_ids: Final = msgspec.json.Decoder(list[ExternalId] | None)
 
 
+_answers: Final = msgspec.json.Decoder(dict[str, bool])
+
+
 def external_ids(context: Context) -> tuple[tuple[str, str], ...]:
     """The further ids of a message as (type, id); none if they are not written as they must be."""
+    if context.external_ids is _ABSENT:
+        return ()
     try:
         return tuple((one.type, one.id) for one in _external_ids.decode(context.external_ids) or ())
     except msgspec.MsgspecError:
@@ -81,6 +86,13 @@ def preferences(consent: Consent | None) -> dict[str, bool] | None:
     raw = bytes(consent.category_preferences) if consent is not None else b"null"
     if raw == b"null":
         return None
+    try:
+        answers = _answers.decode(raw)
+    except msgspec.MsgspecError:
+        answers = None
+    # two quotes a key, unless one is written twice or holds a quote
+    if answers is not None and raw.count(b'"') == 2 * len(answers):
+        return answers
     pairs: Any = json.loads(raw, object_pairs_hook=_Pairs)
     stamp: dict[str, bool] = {}
     if isinstance(pairs, _Pairs):
