@@ -5,7 +5,6 @@ build their worlds with it, too.
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,7 +32,6 @@ from vault.policy.staff import StaffGate
 from vault.policy.version import Version
 from vault.storage.migrate import migrate
 from vault.storage.session import Database
-from vault.worker import run
 
 __all__ = ["Vault", "open_vault"]
 
@@ -41,11 +39,11 @@ FIRST_START = "first start"
 
 
 @asynccontextmanager
-async def open_vault(settings: Settings, *, clock: Clock | None = None, worker: bool = False) -> AsyncIterator[Vault]:
+async def open_vault(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Vault]:
     """A vault that is ready to serve. The first start makes keys, migrates and applies the policies folder.
 
-    With `worker` its loops run beside, in this process. Raises `ConfigError`, `PolicyError`, `Unavailable` or `Conflict`
-    (a database older than its audit head) and then serves nothing.
+    Raises `ConfigError`, `PolicyError`, `Unavailable` or `Conflict` (a database older than its audit head) and then serves
+    nothing.
     """
     clock = clock or SystemClock()
     database = await Database.connect(settings)
@@ -64,7 +62,7 @@ async def open_vault(settings: Settings, *, clock: Clock | None = None, worker: 
         keyring.ensure(catalogue.purpose_by_number, [kind.name for kind in catalogue.identifiers.values()])
         async with database.begin() as connection:
             origin = await incarnation(connection)
-        vault = Vault(
+        yield Vault(
             settings=settings,
             clock=clock,
             database=database,
@@ -77,8 +75,6 @@ async def open_vault(settings: Settings, *, clock: Clock | None = None, worker: 
             policy=live,
             incarnation=origin,
         )
-        async with _beside(vault, worker=worker):
-            yield vault
     finally:
         await database.close()
 
@@ -116,24 +112,13 @@ async def _policies(
     async with database.begin() as connection:
         applied = await version.apply(connection, files, FIRST_START, now)
         await journal.append([PolicyApplied(now, applied.number, applied.digest)])
-        detail = {"number": applied.number, "digest": applied.digest.hex()}
         entry = Entry(
-            entry_id=uuid7(now), at=now, tag=Tag.POLICY_VERSION_APPLIED, actor="operator", policy=applied.number, detail=detail
+            entry_id=uuid7(now),
+            at=now,
+            tag=Tag.POLICY_VERSION_APPLIED,
+            actor="operator",
+            policy=applied.number,
+            detail={"number": applied.number, "digest": applied.digest.hex()},
         )
         await append(connection, entry)
     return applied, files
-
-
-@asynccontextmanager
-async def _beside(vault: Vault, *, worker: bool) -> AsyncIterator[None]:
-    """The worker's loops, for as long as the block runs."""
-    if not worker:
-        yield
-        return
-    task = asyncio.create_task(run(vault), name="worker")
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

@@ -317,8 +317,7 @@ class SubjectDraft:
         if self.wraps_dirty:
             rows.keys.append((group, subject, keys_version, pack_wraps(wrapped)))
         rows.destroyed.extend((group, subject, purposes, generation) for purposes, generation in self.destroyed)
-        for mine, whole in zip(self.rows, rows, strict=True):
-            whole.extend((group, *row[1:]) for row in mine)  # type: ignore[misc]  # groups may have joined since
+        rows.take(self.rows, group)
         state = msgspec.structs.replace(
             self.state,
             version=self.state.version + 1,

@@ -8,7 +8,7 @@ their versions; a group of people of which any row has moved on writes nothing a
 Values arrive here sealed. No text of this module is ever built from data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -60,6 +60,13 @@ class Rows(NamedTuple):
     def none(cls) -> "Rows":
         """No rows at all."""
         return cls([], [], [], [], [], [], [], [], [], [], [], [])
+
+
+    def take(self, others: "Rows", group: int) -> None:
+        """Add the rows of one subject under the group that it ended in."""
+        tables: Iterable[tuple[list[Any], list[Any]]] = zip(self, others, strict=True)  # type: ignore[arg-type]
+        for mine, theirs in tables:
+            mine.extend((group, *row[1:]) for row in theirs)
 
 
 NO_GROUP = -1  # rows that belong to nobody, such as the dedup row of a message that named no known person

@@ -3,7 +3,6 @@
 What a person's choices do not allow is never opened. The answer says what left, so that it can be recorded before it goes.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -131,10 +130,6 @@ def upsert(plan: Plan, known: Known, shown: list[Shown], number: int) -> dict[st
     return line
 
 
-def released(shown: list[Shown], ledger: Mapping[int, int]) -> tuple[Released, ...]:
-    """What a disclosure record says of it; `ledger` maps a purpose to the ledger entry that permits it."""
-    return tuple(
-        Released(one.purpose.number, one.purpose.basis, ledger.get(one.purpose.number, 0), one.items) for one in shown
-    )
-
-
+def released(shown: list[Shown], ledger: int) -> tuple[Released, ...]:
+    """What a disclosure record says of it; `ledger` is the length of the ledger on which the decision rests."""
+    return tuple(Released(one.purpose.number, one.purpose.basis, ledger, one.items) for one in shown)

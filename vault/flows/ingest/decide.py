@@ -1,0 +1,308 @@
+"""What may be stored of a message: the catalogue, its own choices, its stamp, what is permitted now; in that order.
+
+Choices that a message carries are written first and count for it. Each message ends in a verdict; what is dropped leaves a
+dedup row and a count, nothing else.
+"""
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from vault.audit.entry import Entry, Tag
+from vault.catalogue.fields import Event, FieldType, Trait
+from vault.catalogue.load import Catalogue
+from vault.clock import Micros, day_of
+from vault.consent.act import Said, act_entries, carried_entries, said_by_change
+from vault.consent.decision import meet
+from vault.consent.ledger import Authority, How
+from vault.consent.stamp import Speaker, Stamp, read_stamp, says_something_new, stamp_entries
+from vault.events.message import Message, fit_name
+from vault.flows.choose import take, write_entries
+from vault.flows.ingest.item import Dropped, Item, Named
+from vault.flows.ingest.resolve import Place, resolve
+from vault.flows.ingest.seal import CLIENT, SERVER, judge, store_event, store_identifier, store_trait
+from vault.flows.ingest.world import World
+from vault.flows.people.change import ProfileDraft
+from vault.flows.people.draft import SubjectDraft
+from vault.flows.people.write import NO_GROUP, Rows
+from vault.flows.vault import Vault
+from vault.identity.graph import Rule
+from vault.ids import uuid7
+from vault.profile.values import Provenance
+from vault.sources.dropped import Drop
+from vault.sources.store import Source
+
+_STARTS: Final[dict[FieldType, bytes]] = {
+    "text": b'"',
+    "date": b'"',
+    "time": b'"',
+    "number": b"-0123456789",
+    "integer": b"-0123456789",
+    "boolean": b"tf",
+    "list": b"[",
+    "object": b"{",
+}
+
+
+class Verdict(NamedTuple):
+    """What became of one message. `profile` is whose decision it rests on."""
+
+    item: Item
+    dropped: Dropped | None
+    profile: ProfileDraft | None
+    fresh: bool  # its dedup row is to be written
+    noted: tuple[Drop, ...] = ()  # what of it was not stored, for the counters
+
+
+class Decider:
+    """Decides the messages of one batch, in order, on one world."""
+
+    def __init__(self, vault: Vault, source: Source, world: World) -> None:
+        """One attempt: a lost race makes a new one."""
+        self.vault = vault
+        self.catalogue: Catalogue = vault.catalogue
+        self.source = source
+        self.world = world
+        self.rows = Rows.none()
+        self._noted: list[Drop] = []
+        self._touched: dict[int, ProfileDraft] = {}
+
+    def decide(self, items: list[Item]) -> list[Verdict]:
+        """A verdict for each item; the drafts of the world then hold what is to be written. May raise `LedgerNeeded`."""
+        verdicts = [self._noting(item) for item in items]
+        for profile in {id(p): p for m in self._touched.values() for p in [self.world.people.get(m.root.subject, m)]}.values():
+            if any(member.changed for member in profile.members):
+                allowed = meet(self.catalogue, (member.state for member in profile.members), self.world.tools.now)
+                judge(self.catalogue, profile.root, profile.members, allowed)
+        for verdict in verdicts:
+            if verdict.fresh:
+                group = NO_GROUP if verdict.profile is None else verdict.profile.root.group
+                self.rows.dedup.append((group, verdict.item.key, verdict.item.digest, day_of(self.world.tools.now)))
+        return verdicts
+
+    def _noting(self, item: Item) -> Verdict:
+        self._noted = []
+        verdict = self._one(item)
+        return verdict._replace(noted=tuple(self._noted))
+
+    def _one(self, item: Item) -> Verdict:
+        known = self.world.seen.get(item.key)
+        if known is not None:
+            code = "duplicate" if known == item.digest else "id_conflict"
+            if code == "id_conflict":
+                self._audit_conflict()
+            return self._drop(item, code, None, fresh=False)
+        self.world.seen[item.key] = item.digest
+        message = item.message
+        declared = self._declared(message)
+        if isinstance(declared, str):
+            return self._drop(item, declared)
+        objected = 0
+        for named in item.named:
+            grave = self.world.graves.get(named.tombstone)
+            if grave is not None and (grave.suppress or message.said_at < grave.until):
+                return self._drop(item, "suppressed" if grave.suppress else "late_after_erasure")
+            objected |= grave.objected if grave is not None else 0
+        place = resolve(self.vault, self.source, self.world, item)
+        if isinstance(place, str):
+            return self._drop(item, "late_after_erasure" if place == "erasing" else place)
+        return self._placed(item, place, declared, objected)
+
+    def _placed(self, item: Item, place: Place, declared: Event | None, objected: int) -> Verdict:
+        message, author = item.message, place.author
+        if objected and author.fresh and not author.new_choices:
+            entries = carried_entries(self.catalogue, objected, message.said_at, self.world.tools.now)
+            write_entries(self.catalogue, author, entries)
+        stamp = read_stamp(message.stamp, self.catalogue)
+        self._choices(item, place, stamp)
+        if message.is_consent_change:
+            self._admit(item, place, 0)
+            return Verdict(item, None, place.profile, fresh=True)
+        allowed = self._collectable(place.profile) & ~(stamp.denies if stamp is not None else 0)
+        if declared is not None and not declared.purposes & allowed:
+            if author.new_choices or not author.fresh:
+                self._admit(item, place, allowed)
+            kept = self.world.people.get(author.subject)
+            return self._drop(item, "no_choice", kept, purposes=self.catalogue.names(declared.purposes))
+        self._admit(item, place, allowed)
+        if declared is not None:
+            self._count_properties(message, declared)
+            store_event(author, message, declared, item.key, declared.purposes & allowed, self.catalogue)
+        if message.type == "identify":
+            self._traits(item, place, allowed)
+        return Verdict(item, None, place.profile, fresh=True)
+
+    # --- the catalogue ----------------------------------------------------------------------------------------------
+
+    def _declared(self, message: Message) -> Event | None | str:
+        """The event as declared; None for calls that leave no event; or why it is not stored."""
+        if message.type in {"identify", "alias"} or message.is_consent_change:
+            return None
+        event = self.catalogue.event(message.type, message.name or "")
+        if event is None:
+            return "unlisted"
+        return event if event.authority == "any" or self.source.server else "server_only"
+
+    def _count_properties(self, message: Message, event: Event) -> None:
+        for name in message.traits if event.type == "group" else message.properties:
+            if name not in event.properties:
+                self._noted.append(Drop("property", fit_name(name), "unlisted"))
+
+    # --- choices ----------------------------------------------------------------------------------------------------
+
+    def _choices(self, item: Item, place: Place, stamp: Stamp | None) -> None:
+        """Write what the message says of purposes: an act decides, a stamp mostly only limits."""
+        if stamp is None:
+            return
+        message, author = item.message, place.author
+        authority = Authority.SERVER if self.source.server else Authority.CLIENT
+        speaker = Speaker(authority=authority, source=self.source.source_id, device=item.device)
+        said_at, received_at = message.said_at, message.received_at
+        if not message.is_consent_change:
+            if says_something_new(self.catalogue, author.state, stamp, speaker):
+                entries = stamp_entries(
+                    self.catalogue, author.standing, stamp, speaker, said_at=said_at, received_at=received_at, event_key=item.key
+                )
+                take(self.catalogue, place.profile, author, entries)
+            return
+        said = said_by_change(stamp)
+        outcome = act_entries(
+            self.catalogue,
+            author.standing,
+            said,
+            speaker,
+            how=How.CHANGE_EVENT,
+            said_at=said_at,
+            received_at=received_at,
+            minor=author.state.minor,
+            event_key=item.key,
+        )
+        take(self.catalogue, place.profile, author, outcome.entries)
+        if place.claim is not None:
+            self._claimed(item, place.claim, said, msgspec.structs.replace(speaker, claimed=True))
+
+    def _claimed(self, item: Item, profile: ProfileDraft, said: tuple[Said, ...], speaker: Speaker) -> None:
+        """What a client source says of a profile that it merely names: a refusal blocks, a grant is kept and does nothing."""
+        target = profile.root
+        outcome = act_entries(
+            self.catalogue,
+            target.standing,
+            said,
+            speaker,
+            how=How.CHANGE_EVENT,
+            said_at=item.message.said_at,
+            received_at=item.message.received_at,
+            event_key=item.key,
+        )
+        take(self.catalogue, profile, target, outcome.entries)
+        self._touched[id(profile)] = profile
+
+    def _collectable(self, profile: ProfileDraft) -> int:
+        """What may be taken in now for this profile: a restriction stops use, not sealing."""
+        states = [
+            msgspec.structs.replace(member.state, restricted=False) if member.state.restricted else member.state
+            for member in profile.members
+        ]
+        return meet(self.catalogue, states, self.world.tools.now)
+
+    # --- people -----------------------------------------------------------------------------------------------------
+
+    def _admit(self, item: Item, place: Place, allowed: int) -> None:
+        """Keep the profile in the world; give it the identifiers that are new, and the claim."""
+        profile, author = place.profile, place.author
+        self.world.admit(profile)
+        self._touched[id(profile)] = profile
+        allowed = allowed or self._collectable(profile)
+        finding = [n for n in item.named if not n.kind.joins and n.tag not in self.world.owners]
+        for named in (*place.attach, *finding):
+            self._attach(item, author, named, allowed)
+        for named in item.named:
+            if named.tag in author.tags and named.kind.joins:
+                mask = named.kind.purposes & allowed
+                if mask:
+                    self._store_identifier(item, author, named, mask)
+        if place.claim is not None and author.state.claimed != place.claim.root.subject and author.state.is_root:
+            root = place.claim.root.subject
+            author.alter(claimed=root)
+            kind = next(n.kind.number for n in item.named if not n.own and n.kind.joins)
+            evidence = (item.key, self.source.source_id, int(Rule.CLAIMED), kind, False, self.world.tools.now)
+            author.rows.links.append((0, author.subject, root, *evidence))
+
+    def _attach(self, item: Item, author: SubjectDraft, named: Named, allowed: int) -> None:
+        mask = named.kind.purposes & allowed
+        if not mask:
+            return
+        self.world.owners[named.tag] = author.subject
+        author.tags[named.tag] = named.kind.number
+        author.rows.identity.append((0, named.tag, author.subject))
+        facts = (named.kind.number, self.source.source_id, item.message.said_at, True)
+        author.rows.identifiers.append((0, author.subject, named.tag, *facts))
+        if named.kind.joins and not named.kind.device_access and not author.state.identified:
+            author.alter(identified=True)
+        self._store_identifier(item, author, named, mask)
+
+    def _store_identifier(self, item: Item, author: SubjectDraft, named: Named, mask: int) -> None:
+        store_identifier(
+            author, named.kind, named.value, named.tag, self.source.source_id, item.message.said_at, item.key, mask
+        )
+
+    # --- traits -----------------------------------------------------------------------------------------------------
+
+    def _traits(self, item: Item, place: Place, allowed: int) -> None:
+        message = item.message
+        authority = SERVER if self.source.server else CLIENT
+        provenance = Provenance(self.source.source_id, item.key, authority, message.said_at)
+        for name, raw in message.traits.items():
+            trait = self.catalogue.traits.get(name)
+            reason = self._why_not(trait, raw)
+            if trait is None or reason is not None:
+                self._noted.append(Drop("trait", fit_name(name), reason or "unlisted"))
+                continue
+            mask = trait.purposes & allowed
+            if trait.sensitivity == "special":
+                mask &= self._explicit(place)
+            if not store_trait(place.profile.members, place.author, trait, raw, provenance, mask):
+                self._noted.append(Drop("trait", trait.name, "no_choice"))
+
+    def _why_not(self, trait: Trait | None, raw: bytes) -> str | None:
+        if trait is None:
+            return "unlisted"
+        if trait.authority == "server" and not self.source.server:
+            return "server_only"
+        return None if fits(trait.type, raw) else "wrong_type"
+
+    def _explicit(self, place: Place) -> int:
+        """Purposes for which special data may be used: those whose condition is explicit consent, given by an act (Art. 9)."""
+        granted = place.author.standing.explicit
+        conditions = (p.mask for p in self.catalogue.purposes.values() if p.art9 == "a")
+        return granted & sum(conditions)
+
+    # --- what is not stored -----------------------------------------------------------------------------------------
+
+    def _drop(
+        self, item: Item, code: str, profile: ProfileDraft | None = None, *, purposes: tuple[str, ...] = (), fresh: bool = True
+    ) -> Verdict:
+        name = item.message.name if item.message.type in {"track", "page", "screen"} else item.message.type
+        if code != "duplicate":
+            self._noted.append(Drop(item.message.type, fit_name(name), code))
+        return Verdict(item, Dropped(item.index, code, purposes), profile, fresh)
+
+    def _audit_conflict(self) -> None:
+        now: Micros = self.world.tools.now
+        entry = Entry(
+            entry_id=uuid7(now),
+            at=now,
+            tag=Tag.INTEGRITY_CHECK_FAILED,
+            actor=f"source:{self.source.source_id}",
+            policy=self.vault.policy.number,
+            detail={"check": "message_id"},
+        )
+        self.rows.audit.append((NO_GROUP, entry.entry_id, entry.leaf(), None, b""))
+
+
+def fits(kind: FieldType, raw: bytes) -> bool:
+    """True if raw JSON is of this type by its first letter, or null. Integers have no fraction."""
+    text = raw.strip()
+    if text == b"null":
+        return True
+    return text[:1] in _STARTS[kind] and (kind != "integer" or text.lstrip(b"-").isdigit())

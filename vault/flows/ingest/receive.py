@@ -1,0 +1,75 @@
+"""Bytes of a source to an answer: decode, read, decide, commit; again for those who lost a race. Durable before the answer."""
+
+from collections import Counter
+from typing import Final
+from uuid import UUID
+
+from vault.clock import day_of
+from vault.errors import Conflict
+from vault.events.decode import Decoded, decode
+from vault.flows.ingest.decide import Decider, Verdict
+from vault.flows.ingest.item import Dropped, Item, Outcome, items_of
+from vault.flows.ingest.world import World, read_world
+from vault.flows.people.change import tools_of
+from vault.flows.people.commit import commit
+from vault.flows.people.draft import LedgerNeeded
+from vault.flows.people.write import Raced
+from vault.flows.vault import Vault
+from vault.sources.dropped import Drop
+from vault.sources.store import Source, count_dropped
+
+ATTEMPTS: Final = 30  # each is lost only to somebody who wrote
+
+__all__ = ["Dropped", "Outcome", "receive"]
+
+
+async def receive(vault: Vault, source: Source, body: bytes, kind: str) -> Outcome:
+    """Take the messages of a body. `kind` is `batch` or the type that the path names.
+
+    Raises `Invalid` or `TooLarge` for a body that is none, `Conflict` (code `retry`) when others kept winning every race,
+    `Unavailable` when it cannot be made durable. One bad message does not lose the others.
+    """
+    decoded: Decoded = decode(body, kind, vault.clock.now())
+    pending = items_of(vault.catalogue, vault.keyring, source, decoded.messages)
+    dropped = [Dropped(one.index, one.code) for one in decoded.rejected]
+    counts: Counter[Drop] = Counter(Drop("event", "(unreadable)", one.code) for one in decoded.rejected)
+    stored = 0
+    with_ledger: set[UUID] = set()
+    attempt = 0
+    while pending:
+        attempt += 1
+        if attempt > ATTEMPTS:
+            raise Conflict("Others kept changing the same people; send it again.", code="retry")
+        tools = tools_of(vault)
+        async with vault.database.hot() as connection:
+            world = await read_world(connection, tools, pending, with_ledger)
+        decider = Decider(vault, source, world)
+        try:
+            verdicts = decider.decide(pending)
+        except LedgerNeeded as needed:
+            with_ledger |= _with_members(world, needed.subject)
+            attempt -= 1
+            continue
+        try:
+            lost = await commit(vault, world.drafts(), decider.rows, f"source:{source.source_id}")
+        except Raced:
+            continue
+        done = [verdict for verdict in verdicts if not _is_lost(verdict, lost)]
+        pending = [verdict.item for verdict in verdicts if _is_lost(verdict, lost)]
+        stored += sum(verdict.dropped is None for verdict in done)
+        dropped += [verdict.dropped for verdict in done if verdict.dropped is not None]
+        counts.update(drop for verdict in done for drop in verdict.noted)
+    if counts:
+        async with vault.database.begin() as connection:
+            await count_dropped(connection, source.source_id, day_of(vault.clock.now()), counts)
+    return Outcome(stored, sorted(dropped, key=lambda one: one.index))
+
+
+def _with_members(world: World, subject: UUID) -> set[UUID]:
+    """The subject and everyone it is joined with: an act writes to all of them."""
+    profile = world.people.get(subject)
+    return {subject} if profile is None else {member.subject for member in profile.members}
+
+
+def _is_lost(verdict: Verdict, lost: set[int]) -> bool:
+    return verdict.profile is not None and verdict.profile.root.group in lost
