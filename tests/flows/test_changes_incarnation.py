@@ -43,7 +43,7 @@ async def test_h20_a_copy_of_the_database_is_another_life(
 ) -> None:
     first = await life(database)
     await database.engine.dispose()
-    name = database_url.split("/")[3].split("?")[0]
+    name = database_url.split("/")[3].split("?", maxsplit=1)[0]
     admin = await Database.open(server.url("postgres"))
     try:
         async with admin.hot() as connection:

@@ -55,7 +55,9 @@ async def test_a_writer_that_commits_late_is_not_skipped_by_a_page(database: Dat
     assert [subject for _, subject in second] == [slow]
 
 
-async def test_no_change_is_skipped_while_many_writers_commit_in_any_order(database: Database, clock: FakeClock) -> None:
+async def test_no_change_is_skipped_while_many_writers_commit_in_any_order(
+    database: Database, clock: FakeClock
+) -> None:
     lease = await held(database, clock)
     people = [uuid4() for _ in range(60)]
     seen: list[tuple[int, UUID]] = []
@@ -100,7 +102,7 @@ async def test_a_profile_that_changed_again_moves_to_its_latest_number(database:
 
 async def test_a_rolled_back_change_gets_no_number(database: Database, clock: FakeClock) -> None:
     lease = await held(database, clock)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError):  # noqa: PT012 - the transaction belongs to the claim
         async with database.begin() as connection:
             await mark(connection, [uuid4()])
             raise RuntimeError
@@ -181,7 +183,7 @@ async def test_a_mark_made_on_the_asyncpg_connection_belongs_to_the_same_transac
     database: Database, clock: FakeClock
 ) -> None:
     lease = await held(database, clock)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError):  # noqa: PT012 - the transaction belongs to the claim
         async with database.begin() as connection:
             driver = await raw(connection)
             await mark(driver, [uuid4()])
@@ -190,7 +192,9 @@ async def test_a_mark_made_on_the_asyncpg_connection_belongs_to_the_same_transac
     assert await sequencer.number(database, lease, clock) == 0
 
 
-async def test_the_worker_step_numbers_what_waits_and_writes_nothing_when_idle(database: Database, clock: FakeClock) -> None:
+async def test_the_worker_step_numbers_what_waits_and_writes_nothing_when_idle(
+    database: Database, clock: FakeClock
+) -> None:
     await marked(database, ada := uuid4())
     assert await sequencer.sequence(database, clock) == 1
     assert await pages(database, 0) == [(1, ada)]

@@ -50,7 +50,9 @@ def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
         settings(tmp_path, CONFIG="absent.toml")
 
 
-@pytest.mark.parametrize("toml", ['journel = "x"', "journal = 3", "journal = [", 'webhook_networks = ["10.0.0.0/8", 3]'])
+@pytest.mark.parametrize(
+    "toml", ['journel = "x"', "journal = 3", "journal = [", 'webhook_networks = ["10.0.0.0/8", 3]']
+)
 def test_an_unknown_or_misshapen_setting_is_an_error(tmp_path: Path, toml: str) -> None:
     with pytest.raises(ConfigError):
         settings(tmp_path, toml)

@@ -38,8 +38,8 @@ class Tag(StrEnum):
     AUDIT_LOG_READ = "audit:log:read"
     AUDIT_LOSS_ACCEPTED = "audit:loss:accepted"
     CONSENT_CHOICE_RECORDED = "consent:choice:recorded"
-    DESTINATION_TOKEN_MADE = "destination:token:made"
-    DESTINATION_TOKEN_REVOKED = "destination:token:revoked"
+    DESTINATION_TOKEN_MADE = "destination:token:made"  # noqa: S105 - names, no secrets
+    DESTINATION_TOKEN_REVOKED = "destination:token:revoked"  # noqa: S105 - names, no secrets
     DESTINATION_WEBHOOK_DISABLED = "destination:webhook:disabled"
     DESTINATION_WEBHOOK_SET = "destination:webhook:set"
     DISCLOSURE_ACKNOWLEDGEMENT_TAKEN = "disclosure:acknowledgement:taken"
@@ -53,8 +53,8 @@ class Tag(StrEnum):
     INTEGRITY_CHECK_FAILED = "integrity:check:failed"
     JOURNAL_ENTRIES_REPLAYED = "journal:entries:replayed"
     KEY_EPOCH_OPENED = "key:epoch:opened"
-    KEY_SECRET_DESTROYED = "key:secret:destroyed"
-    KEY_SECRET_MADE = "key:secret:made"
+    KEY_SECRET_DESTROYED = "key:secret:destroyed"  # noqa: S105 - names, no secrets
+    KEY_SECRET_MADE = "key:secret:made"  # noqa: S105 - names, no secrets
     POLICY_VERSION_APPLIED = "policy:version:applied"
     RIGHTS_ARCHIVE_FETCHED = "rights:archive:fetched"
     RIGHTS_ARCHIVE_MADE = "rights:archive:made"

@@ -134,7 +134,7 @@ def run(cluster: Cluster, program: str, *arguments: str, check: bool = True) -> 
     command = [str(_programs(cluster.owner) / program), *arguments]
     output = cluster.folder / f"{program}.out"  # a file: the server inherits it, and would keep a pipe open for ever
     with output.open("wb") as out:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - a program of ours with our own arguments
             command,
             check=False,
             stdin=subprocess.DEVNULL,
@@ -159,7 +159,7 @@ def socket_folder(cluster: Cluster) -> Path:
     """A folder for the socket, closed to others, with a path that the kernel takes."""
     folder = cluster.folder / "s"
     if len(str(folder / SOCKET)) > SOCKET_LIMIT:
-        folder = Path("/tmp") / f"profile-vault-{random_bytes(6).hex()}"  # a new name, made closed by us
+        folder = Path("/tmp") / f"profile-vault-{random_bytes(6).hex()}"  # noqa: S108 - a new name, made closed
         if len(str(folder / SOCKET)) > SOCKET_LIMIT:
             raise ConfigError("the path of the data folder is too long for a unix socket")
         folder.mkdir(mode=0o700)
@@ -214,7 +214,7 @@ def _owner() -> Owner:
         if program:
             options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
             command = [program, *options, "--shell", "/usr/sbin/nologin", USER]
-            subprocess.run(command, check=False, capture_output=True, timeout=PATIENCE)
+            subprocess.run(command, check=False, capture_output=True, timeout=PATIENCE)  # noqa: S603 - fixed arguments
         try:
             entry = pwd.getpwnam(USER)
         except KeyError:

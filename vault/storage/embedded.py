@@ -24,6 +24,9 @@ from vault.storage import cluster as files
 from vault.storage.cluster import Cluster
 
 DATABASE: Final = "vault"
+MAKE: Final = """\
+SELECT 'CREATE DATABASE vault' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'vault') \\gexec
+"""
 MADE: Final = "made"  # a file that says the database is there
 _POLL: Final = 0.05  # seconds
 
@@ -42,7 +45,9 @@ class Server:
 
     def url(self, database: str = DATABASE) -> str:
         """How SQLAlchemy reaches a database of this server."""
-        return f"postgresql+asyncpg://{files.SUPERUSER}@/{quote(database)}?host={quote(str(self.socket_folder), safe='')}"
+        return (
+            f"postgresql+asyncpg://{files.SUPERUSER}@/{quote(database)}?host={quote(str(self.socket_folder), safe='')}"
+        )
 
     def release(self) -> None:
         """Let go; the last holder stops the server. A second call does nothing, nor does one in a forked child."""
@@ -148,8 +153,7 @@ def _make_database(cluster: Cluster, folder: Path) -> None:
     marker = cluster.folder / MADE
     if marker.exists():
         return
-    statement = f"SELECT 'CREATE DATABASE {DATABASE}' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}')"
-    script = files.script(cluster, "make.sql", f"{statement} \\gexec\n")
+    script = files.script(cluster, "make.sql", MAKE)
     arguments = ("-h", str(folder), "-U", files.SUPERUSER, "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-X", "-q")
     files.run(cluster, "psql", *arguments, "-f", str(script))
     marker.touch()
@@ -213,7 +217,9 @@ def _lock(descriptor: int) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise ConfigError("another process has been starting or stopping the embedded PostgreSQL for minutes") from None
+                raise ConfigError(
+                    "another process has been starting or stopping the embedded PostgreSQL for minutes"
+                ) from None
             time.sleep(_POLL)
         else:
             return

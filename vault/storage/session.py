@@ -33,7 +33,9 @@ POOL_OVERFLOW: Final = 10
 POOL_WAIT: Final = 30  # seconds until a caller is told that the vault is busy
 CONNECT_TIMEOUT: Final = 15  # seconds
 CONFLICTS: Final = frozenset({"23505", "23503", "23514", "23502", "23P01"})  # constraint violations
-RETRIES: Final = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock timeout: the same work may succeed
+RETRIES: Final = frozenset(
+    {"40001", "40P01", "55P03"}
+)  # serialization, deadlock, lock timeout: the same work may succeed
 SESSION: Final = {
     "application_name": "profile-vault",
     "idle_in_transaction_session_timeout": "60s",  # a stopped process must not hold row locks for ever (threat H21)
@@ -164,9 +166,10 @@ class Database:
                 finally:
                     if driver.is_in_transaction():  # its end is unknown: nobody else may get it
                         await connection.invalidate()
-            return
         except _DATABASE_ERRORS as error:
             failure = scrubbed(error)
+        else:
+            return
         raise failure from None
 
     @asynccontextmanager

@@ -39,7 +39,8 @@ subject = Table(
     "subject",
     metadata,
     _key("subject_id", Uuid),
-    # the root of the profile: the subject itself when it is one. Copied from `state`, for finding members; readers trust `state` only.
+    # The root of the profile: the subject itself when it is one. Copied from `state`, for finding members; readers trust
+    # `state` only.
     Column("root", Uuid, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("state", LargeBinary, nullable=False),  # docs/formats/state.md
@@ -344,7 +345,7 @@ request = Table(
     Column("due_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
     Column("opened_by", Uuid, nullable=False),  # staff_id
-    Column("detail", LargeBinary, nullable=False),  # canonical JSON: counts, names of stores, recipients; no personal value
+    Column("detail", LargeBinary, nullable=False),  # canonical JSON: counts, stores, recipients; no personal value
 )
 
 archive = Table(

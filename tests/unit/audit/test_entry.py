@@ -31,7 +31,9 @@ entries = st.builds(
     actor=st.uuids().map(lambda one: f"staff:{one}"),
     policy=st.integers(0, 2**31 - 1),
     subject=st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex),
-    detail=st.dictionaries(st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True), values | st.lists(values), max_size=5),
+    detail=st.dictionaries(
+        st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True), values | st.lists(values), max_size=5
+    ),
 )
 
 

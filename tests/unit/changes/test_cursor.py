@@ -46,7 +46,9 @@ def test_g15_no_letter_of_a_cursor_can_be_changed(place: int, letter: str) -> No
     assert changed not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["", "x", "=" * 94, pack(ONE, KEY) + "=", pack(ONE, KEY)[:-1], pack(ONE, KEY) + "\n", "é" * 94])
+@pytest.mark.parametrize(
+    "text", ["", "x", "=" * 94, pack(ONE, KEY) + "=", pack(ONE, KEY)[:-1], pack(ONE, KEY) + "\n", "é" * 94]
+)
 def test_what_is_not_a_cursor_is_refused(text: str) -> None:
     with pytest.raises(Invalid):
         unpack(text, KEY, 3, HERE)
@@ -88,7 +90,12 @@ def test_the_bytes_are_those_of_the_vectors(vector: dict[str, object]) -> None:
 def test_bad_vectors_fail_in_the_way_they_say(vector: dict[str, object]) -> None:
     failure = {"cursor_invalid": Invalid, "cursor_gone": Gone}[str(vector["failure"])]
     with pytest.raises(failure):
-        unpack(str(vector["text"]), bytes.fromhex(str(vector["key"])), int(str(vector["destination"])), str(vector["incarnation"]))
+        unpack(
+            str(vector["text"]),
+            bytes.fromhex(str(vector["key"])),
+            int(str(vector["destination"])),
+            str(vector["incarnation"]),
+        )
 
 
 def test_the_format_page_says_how_long_a_cursor_is() -> None:

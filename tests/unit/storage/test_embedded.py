@@ -55,7 +55,7 @@ def holders(data_dir: Path) -> Iterator["list[subprocess.Popen[str]]"]:
 
 
 def other_holder(data_dir: Path) -> "subprocess.Popen[str]":
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603 - this very program
         [sys.executable, "-c", HOLD, str(data_dir)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -72,6 +72,17 @@ def postmaster(server: embedded.Server) -> int | None:
         return int((server.cluster.data / "postmaster.pid").read_text().split("\n")[0])
     except FileNotFoundError:
         return None
+
+
+def _program(server: embedded.Server) -> Path:
+    return Path(f"/proc/{postmaster(server)}/exe").readlink()
+
+
+def _gone(pid: int) -> None:
+    """Returns once the process has ended."""
+    status = Path(f"/proc/{pid}/stat")
+    while status.exists() and status.read_text().split()[2] != "Z":
+        time.sleep(0.01)
 
 
 async def greeting(server: embedded.Server) -> str:
@@ -130,8 +141,7 @@ async def test_a_killed_server_is_started_again(data_dir: Path) -> None:
     pid = postmaster(mine)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
-        time.sleep(0.01)
+    _gone(pid)
     again = embedded.start(data_dir)
     assert await greeting(again) == "vault"
     again.release()
@@ -156,7 +166,13 @@ async def test_it_listens_on_no_network_and_logs_no_statement(data_dir: Path) ->
     server = embedded.start(data_dir)
     database = await Database.open(server.url())
     async with database.hot() as connection:
-        names = ["listen_addresses", "log_statement", "log_min_error_statement", "log_error_verbosity", "data_checksums"]
+        names = [
+            "listen_addresses",
+            "log_statement",
+            "log_min_error_statement",
+            "log_error_verbosity",
+            "data_checksums",
+        ]
         rows = await connection.fetch("SELECT name, setting FROM pg_settings WHERE name = ANY($1::text[])", names)
         await connection.execute("CREATE TABLE IF NOT EXISTS t (x text UNIQUE)")
         await connection.execute("INSERT INTO t VALUES ($1)", "jane@example.com")
@@ -211,8 +227,7 @@ async def test_as_root_the_programs_are_copied_when_their_folder_is_closed(
     server = embedded.start(data_dir)
     try:
         assert await greeting(server) == "vault"
-        executable = Path(f"/proc/{postmaster(server)}/exe").resolve()
-        assert executable.is_relative_to(cluster.HOME / "programs")
+        assert _program(server).is_relative_to(cluster.HOME / "programs")
     finally:
         server.release()
 

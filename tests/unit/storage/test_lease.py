@@ -71,7 +71,7 @@ async def test_h21_nothing_of_a_lost_lease_is_written(database: Database, clock:
         lambda connection: advance(connection, lost, 99),
         lambda connection: fence(connection, lost),
     ):
-        with pytest.raises(LeaseLost):
+        with pytest.raises(LeaseLost):  # noqa: PT012 - the transaction belongs to the claim
             async with database.begin() as connection:
                 await connection.exec_driver_sql("INSERT INTO instance VALUES ('late', 'x')")
                 await write(connection)
@@ -80,8 +80,8 @@ async def test_h21_nothing_of_a_lost_lease_is_written(database: Database, clock:
         assert await fence(connection, heir) == 0
         await advance(connection, heir, 7)
         assert await fence(connection, heir) == 7
-    async with database.hot() as connection:
-        assert await connection.fetchval("SELECT count(*) FROM instance WHERE name = 'late'") == 0
+    async with database.hot() as driver:
+        assert await driver.fetchval("SELECT count(*) FROM instance WHERE name = 'late'") == 0
 
 
 async def test_h21_while_a_holder_writes_nobody_takes_over(database: Database, clock: FakeClock) -> None:

@@ -22,7 +22,7 @@ async def values(database: Database, name: str) -> list[str]:
 
 
 async def test_core_and_raw_statements_share_one_transaction(database: Database) -> None:
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError):  # noqa: PT012 - the transaction belongs to the claim
         async with database.begin() as connection:
             await (await raw(connection)).execute(INSERT, "a", "raw")
             await connection.execute(sa.text("INSERT INTO instance VALUES ('b', 'core')"))
@@ -37,7 +37,7 @@ async def test_core_and_raw_statements_share_one_transaction(database: Database)
 
 
 async def test_a_hot_statement_commits_by_itself(database: Database) -> None:
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError):  # noqa: PT012 - the transaction belongs to the claim
         async with database.hot() as connection:
             await connection.execute(INSERT, "a", "kept")
             raise RuntimeError
@@ -57,7 +57,7 @@ async def test_a_snapshot_sees_one_moment_and_writes_nothing(database: Database)
 
 @pytest.mark.parametrize("way", ["raw", "core", "hot"])
 async def test_no_error_repeats_a_value(database: Database, way: str) -> None:
-    with pytest.raises(Conflict) as refused:
+    with pytest.raises(Conflict) as refused:  # noqa: PT012 - the transaction belongs to the claim
         for _ in range(2):
             if way == "hot":
                 async with database.hot() as connection:
@@ -67,7 +67,9 @@ async def test_no_error_repeats_a_value(database: Database, way: str) -> None:
                 if way == "raw":
                     await (await raw(transaction)).execute(INSERT, CANARY, CANARY)
                 else:
-                    await transaction.execute(sa.text("INSERT INTO instance VALUES (:a, :b)"), {"a": CANARY, "b": CANARY})
+                    await transaction.execute(
+                        sa.text("INSERT INTO instance VALUES (:a, :b)"), {"a": CANARY, "b": CANARY}
+                    )
     shown = "".join(traceback.format_exception(refused.value))
     assert CANARY not in shown
     assert "23505" in shown
@@ -134,7 +136,7 @@ async def test_h10_a_transaction_left_open_by_hand_is_not_handed_on(database: Da
 
 
 async def test_a_server_that_goes_away_is_unavailable_and_the_next_call_works(database: Database) -> None:
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable):  # noqa: PT012 - the transaction belongs to the claim
         async with database.begin() as connection:
             driver = await raw(connection)
             await driver.execute("SELECT pg_terminate_backend(pg_backend_pid())")
@@ -142,7 +144,9 @@ async def test_a_server_that_goes_away_is_unavailable_and_the_next_call_works(da
         assert await connection.fetchval("SELECT 1") == 1
 
 
-async def test_a_server_that_is_not_there_is_unavailable_and_its_url_is_not_told(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_a_server_that_is_not_there_is_unavailable_and_its_url_is_not_told(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     folder = tmp_path_factory.mktemp("s")
     with pytest.raises(Unavailable) as refused:
         await Database.open(f"postgresql://vault:{CANARY}@/vault?host={folder}")
@@ -152,8 +156,14 @@ async def test_a_server_that_is_not_there_is_unavailable_and_its_url_is_not_told
     assert CANARY not in str(misshapen.value)
 
 
-async def test_h16_no_log_level_shows_bound_values_or_rows(database: Database, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, "sqlalchemy"), caplog.at_level(logging.DEBUG, "asyncpg"):
+async def test_h16_no_log_level_shows_bound_values_or_rows(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        caplog.at_level(logging.DEBUG),
+        caplog.at_level(logging.DEBUG, "sqlalchemy"),
+        caplog.at_level(logging.DEBUG, "asyncpg"),
+    ):
         async with database.begin() as connection:
             await connection.execute(sa.text("INSERT INTO instance VALUES ('canary', :v)"), {"v": CANARY})
             await connection.execute(sa.text("SELECT * FROM instance"))
@@ -166,7 +176,9 @@ async def test_h16_no_log_level_shows_bound_values_or_rows(database: Database, c
 async def test_every_connection_is_bounded_in_time(database: Database) -> None:
     async with database.hot() as connection:
         wanted = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
-        rows = await connection.fetch("SELECT name, setting FROM pg_settings WHERE name = ANY($1::text[])", list(wanted))
+        rows = await connection.fetch(
+            "SELECT name, setting FROM pg_settings WHERE name = ANY($1::text[])", list(wanted)
+        )
     assert {row["name"] for row in rows if int(row["setting"]) > 0} == set(wanted)
 
 
@@ -213,7 +225,7 @@ def test_statements_may_be_logged_without_their_values() -> None:
 
 
 async def test_a_server_that_is_not_fit_is_refused_at_start(database_url: str) -> None:
-    name = database_url.split("/")[3].split("?")[0]
+    name = database_url.split("/")[3].split("?", maxsplit=1)[0]
     database = await Database.open(database_url)
     async with database.hot() as connection:
         await connection.execute(f"ALTER DATABASE {name} SET log_min_duration_statement = 0")

@@ -4,7 +4,5 @@ from alembic import context
 
 from vault.storage.tables import metadata
 
-context.configure(
-    connection=context.config.attributes["connection"], target_metadata=metadata, include_schemas=True
-)
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, include_schemas=True)
 context.run_migrations()
