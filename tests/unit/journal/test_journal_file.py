@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from vault.clock import Micros
+from vault.crypto.mac import mac
 from vault.errors import ConfigError, Conflict, Unavailable, Unreadable
 from vault.journal.file import FILE, Journal
 from vault.journal.head import AuditHead
@@ -282,3 +283,7 @@ def test_a12_an_edited_audit_head_is_unreadable_and_not_written_over(journal: Jo
     path.write_bytes(whole)
     with pytest.raises(Unreadable):
         Journal(folder, bytes(32)).read_head()
+    body = b"\x02" + whole[1:41]
+    path.write_bytes(body + mac(KEY, "audit-head/1", body))
+    with pytest.raises(Unreadable):
+        journal.read_head()

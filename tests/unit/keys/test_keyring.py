@@ -115,6 +115,21 @@ def test_an_epoch_that_another_process_began_is_found(keyring: Keyring, opened: 
     assert other.key("webhook-crm") == keyring.key("webhook-crm")
 
 
+def test_a_purpose_that_another_process_added_is_found(keyring: Keyring, opened: Opened) -> None:
+    other = opened(["*"])
+    keyring.ensure([9], [])
+    assert not other.holds(9)
+    assert other.epoch(9) == keyring.epoch(9)
+    assert other.holds(9)
+
+
+def test_a_process_that_may_not_hold_a_new_key_makes_it_without_keeping_it(keyring: Keyring, opened: Opened) -> None:
+    other = opened(["state"])
+    assert other.ensure([9], []) == ["purpose-9"]
+    assert not other.holds(9)
+    assert keyring.epoch(9)[0] == 1
+
+
 def test_a14_an_epoch_that_nobody_made_is_unavailable(keyring: Keyring) -> None:
     for purpose, epoch in ((0, 2), (0, 0), (7, 1)):
         with pytest.raises(Unavailable):

@@ -138,6 +138,15 @@ def test_a12_another_format_or_a_huge_row_is_unreadable(row: bytes) -> None:
         parse_wraps(row)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"compartment_id": bytes(15)}, {"commitment": bytes(33)}, {"wraps": (Wrap(RIGHTS, 1, bytes(47)),), "purposes": 0}],
+)
+def test_a_part_of_another_length_is_not_written(change: dict[str, Any]) -> None:
+    with pytest.raises(Unreadable):
+        pack_wraps(replaced(**change))
+
+
 def test_a_person_without_compartments_has_a_row() -> None:
     assert parse_wraps(pack_wraps([])) == ()
 
