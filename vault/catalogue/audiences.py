@@ -149,7 +149,7 @@ def _value(section: Section, operator: str, value: Anything) -> Value:
     if operator in _TEXT_OPS:
         fits = isinstance(value, str)
     elif operator in _NUMBER_OPS:
-        fits = isinstance(value, int | Decimal) and not isinstance(value, bool)
+        fits = fits and isinstance(value, int | Decimal) and not isinstance(value, bool)
     elif operator in _TIME_OPS:
         if isinstance(value, dt.date | dt.datetime):
             value = value.isoformat()

@@ -56,7 +56,10 @@ class TomlFile:
         """`name` is the path within the policies folder."""
         self.name = name
         self.problems = problems
-        self._lines = dict(_key_lines(text))
+        self._lines: dict[Path, int] = {}
+        for path, number in _key_lines(text):
+            for length in range(len(path), 0, -1):  # a table without a header of its own is where its first part is
+                self._lines.setdefault(path[:length], number)
         self.table: dict[str, Any] = {}
         try:
             self.table = tomllib.loads(text, parse_float=Decimal)

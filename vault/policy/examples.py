@@ -144,8 +144,10 @@ def _of_category(catalogue: Catalogue, category: str) -> dict[int, int]:
             number = catalogue.rule_objects[rule_name]
             found[number] = found.get(number, 0) | mask
 
-    for trait in (*catalogue.traits.values(), *catalogue.computed.values()):
+    for trait in catalogue.traits.values():
         add(f"trait:{trait.name}", trait.category, trait.purposes)
+    for computed in catalogue.computed.values():
+        add(f"trait:{computed.name}", computed.category, computed.purposes)
     for kind in catalogue.identifiers.values():
         add(f"identifier:{kind.name}", kind.category, kind.purposes)
     for event in catalogue.events.values():

@@ -29,7 +29,7 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def __post_init__(self) -> None:
         """Raises TypeError unless the gate's maker stands behind the call."""
-        if _alive.pop(id(self.proof), None) is not self.proof:
+        if self.proof is None or _alive.pop(id(self.proof), None) is not self.proof:
             raise TypeError("a permit is made by the gate only")
 
     def __repr__(self) -> str:

@@ -1,0 +1,164 @@
+"""Whatever is wrong in the folder is an error that names file, line and remedy; several are told at once."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.policy.folder import edited, extended, line_of, shipped
+from vault.catalogue.audiences import OPERATORS
+from vault.catalogue.load import load, read_folder
+from vault.catalogue.numbers import MAX_PURPOSE
+from vault.errors import PolicyError
+
+SHAPE = re.compile(r"[a-z0-9_./-]+:[0-9]+: .+; .+")
+
+CASES = [
+    # file, old, new, the problem is on the line that holds, what it says
+    ("purposes.toml", "number = 1\n", "number = 0  # no\n", "# no", "is 0, which is `service`"),
+    ("purposes.toml", "number = 7", "number = 63", "number = 63", f"0 to {MAX_PURPOSE}"),
+    ("purposes.toml", "number = 7", "number = true", "number = true", "wrong type"),
+    ("purposes.toml", "number = 7", 'number = "7"', 'number = "7"', "wrong type"),
+    ("purposes.toml", "gpc = true", "gcp = true", "gcp = true", "did you mean `gpc`"),
+    ("purposes.toml", 'legal_basis = "legal_obligation"', 'legal_basis = "law"', '"law"', "is `law`"),
+    ("purposes.toml", "#ServiceProvision", "#service provision", "#service", "no DPV term"),
+    ("purposes.toml", 'expires = "P3Y"', 'expires = "3 years"', "3 years", "ISO 8601"),
+    ("purposes.toml", 'retention = "P1Y"', 'retention = "P"', '"P"', "ISO 8601"),
+    ("purposes.toml", 'notice = "analytics"', 'notice = "statistics"', "statistics", "is `statistics`"),
+    ("purposes.toml", "tcf = [8, 9, 10]", "tcf = [8, 12]", "tcf = [8", "1 to 11"),
+    ("purposes.toml", 'objection = "weighed"\n', "", 'legal_basis = "legitimate_interests"', "objection"),
+    ("purposes.toml", 'objection = "absolute"', 'objection = "weighed"  # no', "# no", "must be `absolute`"),
+    ("purposes.toml", 'keep_ground = "17-3-b"\n', "", "[accounting]", "keep_ground"),
+    ("purposes.toml", "[support]", "[sup port]", "sup port", "not TOML"),
+    ("traits.toml", "user.contact.phone_number", "user.contact.fon", "user.contact.fon", "did you mean"),
+    ("traits.toml", 'search = "words"', 'search = "fuzzy"', "fuzzy", "is `fuzzy`"),
+    ("traits.toml", "[username]", '["user name"]', "user name", "unfit name"),
+    ("traits.toml", 'purposes = ["personalisation"]', "purposes = []", "purposes = []", "is empty"),
+    ("traits.toml", 'purposes = ["personalisation"]', 'purposes = ["personalization"]', "personalization", "did you mean"),
+    ("traits.toml", 'category = "user.behavior"\n', "", "[favourites]", "is missing"),
+    ("traits.toml", 'purposes = ["personalisation"]', 'sensitivity = "special"\npurposes = ["personalisation"]  # no', "# no", "no `art9`"),
+    ("events.toml", "[page.", "[pages.", "[pages.", "no type of call"),
+    ("events.toml", '[track."Order Completed"]', '[track."Order, Completed"]', "Order, Completed", "unfit name"),
+    ("events.toml", '[track."Signed Out"]', '[track."*"]', 'track."*"', "unfit name"),
+    ("events.toml", '"service", "support", "accounting", "analytics"] }', '"fraud_prevention"] }', 'order_id = { number = 1', "which the whole"),
+    ("events.toml", "revenue = { number = 2", "revenue = { number = 1", "revenue = { number = 1", "which is `order_id`"),
+    ("identities.toml", "priority = 3", "priority = 2  # no", "# no", "rank every kind"),
+    ("identities.toml", 'take_from = ["userId"]', 'take_from = ["user.id"]', "user.id", "names `user.id`"),
+    ("identities.toml", "joins = false\n", "", "[order_id]", "is missing"),
+    ("identities.toml", "limit = 1\n", "limit = 0\n", "limit = 0", "whole number"),
+    ("identities.toml", 'normal_form = "phone"', 'normal_form = "e164"', "e164", "is `e164`"),
+    ("computed.toml", 'property = "revenue"', 'property = "profit"', "profit", "does not have"),
+    ("computed.toml", 'property = "revenue"', 'property = "coupon"', '"coupon"', "no number"),
+    ("computed.toml", 'purposes = ["advertising"]', 'purposes = ["personalisation"]', '"personalisation"', "source is not collected"),
+    ("computed.toml", 'currency = "USD"', 'currency = "usd"', "usd", "no currency"),
+    ("computed.toml", "[order_count]", "[email]", "[email]", "is a trait too"),
+    ("audiences.toml", "ad_value", "lifetime_value", "lifetime_value", "may not see"),
+    ("audiences.toml", "ad_value", "ad_worth", "ad_worth", "no trait"),
+    ("audiences.toml", "at_least = 200", 'at_least = "200"', "at_least", "does not fit"),
+    ("audiences.toml", "at_least = 200", "at_least = true", "at_least", "does not fit"),
+    ("audiences.toml", "at_least = 200", "more_than = 200", "more_than", "faulty test"),
+    ("audiences.toml", '{ trait = "ad_value", at_least = 200 }', "{ all = [] }", "all = []", "faulty `all`"),
+    ("audiences.toml", "at_least = 200", "exists = false", "exists", "does not fit"),
+    ("audiences.toml", "at_least = 200", "at_least = nan", "at_least", "does not fit"),
+    ("destinations.toml", 'transfer = "Standard', '# transfer = "Standard', "[ad-platform]", "outside the EEA"),
+    ("destinations.toml", 'country = "US"', 'country = "USA"', "USA", "two capitals"),
+    ("destinations.toml", 'phone = ["mask"]', 'phone = ["hide"]', 'phone = ["hide"]', "no transform"),
+    ("destinations.toml", 'phone = ["mask"]', 'phone = ["prefix:0"]', "prefix:0", "no transform"),
+    ("destinations.toml", 'phone = ["mask"]', 'fax = ["mask"]', "[support-desk.traits]", "not declared"),
+    ("destinations.toml", 'order_count = ["reveal"]', 'phone = ["reveal"]', "[warehouse.traits]", "none of the contract's purposes"),
+    ("destinations.toml", 'which = "last", transforms = ["sha256"]', 'which = "newest", transforms = ["sha256"]', "newest", "is `newest`"),
+    ("destinations.toml", 'audiences = ["best_customers"]', 'audiences = ["worst"]', "worst", "not declared"),
+    ("destinations.toml", "timeline = true", 'timeline = true\nends = "2030"', "ends =", "write a date"),
+    ("staff.toml", "[marketer]", '[marketer]\nsees = "all"', "sees =", "not known here"),
+]  # fmt: skip
+
+
+def problems_of(files: dict[str, str]) -> tuple[str, ...]:
+    with pytest.raises(PolicyError) as raised:
+        load(files)
+    assert all(SHAPE.fullmatch(problem) for problem in raised.value.problems), raised.value.problems
+    return raised.value.problems
+
+
+@pytest.mark.parametrize(("path", "old", "new", "where", "says"), CASES, ids=[f"{c[0]}-{c[2][:30]}" for c in CASES])
+def test_a_mistake_is_named_with_its_line_and_remedy(path: str, old: str, new: str, where: str, says: str) -> None:
+    files = edited(path, old, new)
+    found = [problem for problem in problems_of(files) if says in problem]
+    assert found, problems_of(files)
+    place = f"{path}:{line_of(files, path, where)}: "
+    assert any(problem.startswith(place) for problem in found), (place, found)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    files = edited("purposes.toml", "gpc = true", "gcp = true")
+    files["traits.toml"] = files["traits.toml"].replace('search = "exact"', 'search = "exactly"', 1)
+    del files["staff/rules.csv"]
+    told = problems_of(files)
+    assert len(told) == 3
+    assert any(problem.startswith("staff/rules.csv:1: the file is missing") for problem in told)
+
+
+@pytest.mark.parametrize(
+    "path", ["readme.md", "purposes.yaml", "notices/x.md", "notices/x/1.english.md", "tests/a/b.toml"]
+)
+def test_a_file_that_nobody_reads_is_refused(path: str) -> None:
+    files = shipped() | {path: "x = 1\n"}
+    assert any(problem.startswith(f"{path}:1: no file of this name") for problem in problems_of(files))
+
+
+def test_an_empty_notice_is_refused() -> None:
+    assert "the notice is empty" in problems_of(shipped() | {"notices/marketing/2.en.md": " \n"})[0]
+
+
+@pytest.mark.parametrize("path", sorted(path for path in shipped() if path.endswith(".toml") and "/" not in path))
+def test_an_unknown_table_or_key_at_the_top_is_refused(path: str) -> None:
+    assert any(path in problem for problem in problems_of(extended(path, "[strange]\nwhat = 1\n")))
+    files = shipped()
+    files[path] = "what = 1\n" + files[path]
+    assert any("`what` must be a table" in problem for problem in problems_of(files))
+
+
+@given(st.sampled_from(sorted(path for path in shipped() if path.endswith(".toml"))), st.data())
+def test_a_file_cut_anywhere_loads_or_is_a_policy_error(path: str, data: st.DataObject) -> None:
+    files = shipped()
+    files[path] = files[path][: data.draw(st.integers(0, len(files[path])))]
+    try:
+        load(files)
+    except PolicyError as error:
+        assert all(SHAPE.fullmatch(problem) for problem in error.problems)
+
+
+@given(st.sampled_from(sorted(OPERATORS)), st.one_of(st.booleans(), st.integers(), st.text(max_size=5), st.none()))
+def test_no_condition_loads_by_accident(operator: str, value: object) -> None:
+    """Whatever loads has a value that the judge can compare with this operator."""
+    written = (
+        {True: "true", False: "false", None: "{}"}.get(value, f"{value!r}") if not isinstance(value, str) else '"x"'
+    )  # type: ignore[call-overload]
+    files = edited("audiences.toml", "at_least = 200", f"{operator} = {written}")
+    try:
+        condition = load(files).audiences["best_customers"].condition
+    except PolicyError:
+        return
+    kind = type(condition.value)  # type: ignore[union-attr]
+    wanted: dict[str, type | tuple[type, ...]] = {
+        "less": int, "at_most": int, "greater": int, "at_least": int, "exists": bool, "contains": str, "starts_with": str,
+    }  # fmt: skip
+    assert kind is wanted.get(operator, kind)
+
+
+def test_links_and_strange_files_in_the_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "purposes.toml").write_text("")
+    (tmp_path / "link.toml").symlink_to(tmp_path / "purposes.toml")
+    (tmp_path / "notes.docx").write_text("")
+    (tmp_path / "latin.md").write_bytes(b"\xe9")
+    (tmp_path / ".hidden").write_text("left out")
+    with pytest.raises(PolicyError) as raised:
+        read_folder(tmp_path)
+    assert [problem.split(":")[0] for problem in raised.value.problems] == ["latin.md", "link.toml", "notes.docx"]
+
+
+def test_a_missing_folder_is_a_policy_error(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="no such folder"):
+        read_folder(tmp_path / "nowhere")
