@@ -7,7 +7,6 @@ from litestar.di import NamedDependency
 from litestar.enums import HttpMethod
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
-from vault.flows.ingest.receive import receive
 
 from api import body as front
 from api.ingest.cors import PREFLIGHT_HEADERS, OpenToBrowsers
@@ -18,6 +17,7 @@ from vault.errors import NotFound
 from vault.flows import browse
 from vault.flows.admit import admit_source
 from vault.flows.choose import choose
+from vault.flows.ingest.receive import receive
 from vault.flows.vault import Vault
 
 # kind -> its paths: the call by name, its browser letter, and the older spelling of batch
@@ -38,7 +38,6 @@ def _tracking(kind: str, paths: tuple[str, ...]) -> HTTPRouteHandler:
         list(paths),
         status_code=200,
         name=f"ingest:{kind}",
-        operation_id=f"ingest_{kind}",
         summary=f"Take a {kind} call",
         description="A body as Segment's tracking API has it; gzip is fine. Durable when answered.",
     )

@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
-from vault.flows.ingest.receive import Outcome
 
 from vault.clock import Micros, from_datetime
 from vault.errors import Invalid
 from vault.flows.choose import ChoiceAct, ConsentAct
+from vault.flows.ingest.item import Outcome
 
 
 class Dropped(msgspec.Struct, frozen=True):

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from uuid import UUID
 
 import httpx
-import pytest
 from litestar import Litestar
 from openapi_spec_validator import validate
 from structlog.testing import capture_logs
@@ -44,7 +43,7 @@ def _path(template: str) -> str:
 
 
 ROUTES = sorted(set(_routes(build())))
-CLOSED = [route for route in ROUTES if route[1] not in OPEN | OPERATORS]
+CLOSED = [route for route in ROUTES if route[1] not in OPEN | OPERATORS and not route[1].startswith("/schema")]
 
 
 def test_the_table_of_routes_is_whole() -> None:
@@ -52,15 +51,12 @@ def test_the_table_of_routes_is_whole() -> None:
     assert {path for _, path in ROUTES} >= OPEN | {"/livez", "/readyz", "/metrics", "/schema"}
 
 
-@pytest.mark.parametrize(("method", "template"), CLOSED)
-@pytest.mark.parametrize("header", [None, "Bearer nonsense", "Basic bm9uc2Vuc2U6", "Basic ***", "Bearer " + "a" * 5000])
-async def test_g12_no_route_answers_a_stranger(
-    http: httpx.AsyncClient, method: str, template: str, header: str | None
-) -> None:
-    headers = {"content-type": "application/json"} | ({} if header is None else {"authorization": header})
-    answer = await http.request(method, _path(template), headers=headers, content=b"{}")
-    assert answer.status_code == 401
-    assert answer.json()["code"] == "unauthenticated"
+async def test_g12_no_route_answers_a_stranger(http: httpx.AsyncClient) -> None:
+    for method, template in CLOSED:
+        for header in (None, "Bearer nonsense", "Basic bm9uc2Vuc2U6", "Basic ***", "Bearer " + "a" * 5000):
+            headers = {"content-type": "application/json"} | ({} if header is None else {"authorization": header})
+            answer = await http.request(method, _path(template), headers=headers, content=b"{}")
+            assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated"), (method, template, header)
 
 
 async def test_g12_a_secret_of_one_audience_opens_no_door_of_another(http: httpx.AsyncClient, secrets: Secrets) -> None:
@@ -102,11 +98,11 @@ async def test_g12_a_destination_sees_no_difference_between_another_and_none(
     assert told[0][0] == 403
 
 
-@pytest.mark.parametrize("role", ["marketer", "operator", "auditor"])
-async def test_a_role_without_the_right_opens_no_request(http: httpx.AsyncClient, secrets: Secrets, role: str) -> None:
-    for path in ("access", "portability", "erasure"):
-        answer = await http.post(f"/v1/subjects/ref/{path}", headers=bearer(secrets.staff[role]))
-        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+async def test_a_role_without_the_right_opens_no_request(http: httpx.AsyncClient, secrets: Secrets) -> None:
+    for role in ("marketer", "operator", "auditor"):
+        for path in ("access", "portability", "erasure"):
+            answer = await http.post(f"/v1/subjects/ref/{path}", headers=bearer(secrets.staff[role]))
+            assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), (role, path)
 
 
 async def test_a_disabled_source_is_refused_at_once(http: httpx.AsyncClient, secrets: Secrets, vault: Vault) -> None:
@@ -116,13 +112,13 @@ async def test_a_disabled_source_is_refused_at_once(http: httpx.AsyncClient, sec
     assert (await http.get("/v1/purposes", headers=bearer(secrets.server))).status_code == 401
 
 
-@pytest.mark.parametrize("path", sorted(OPERATORS - {"/schema/openapi.yml"}))
 async def test_g17_operators_doors_exist_on_loopback_only_whatever_a_header_claims(
-    http: httpx.AsyncClient, remote: httpx.AsyncClient, path: str
+    http: httpx.AsyncClient, remote: httpx.AsyncClient
 ) -> None:
-    assert (await http.get(path)).status_code == 200
-    told = await remote.get(path, headers={"x-forwarded-for": "127.0.0.1", "forwarded": "for=127.0.0.1"})
-    assert (told.status_code, told.json()["code"]) == (404, "not_found")
+    for path in sorted(OPERATORS):
+        assert (await http.get(path)).status_code == 200, path
+        told = await remote.get(path, headers={"x-forwarded-for": "127.0.0.1", "forwarded": "for=127.0.0.1"})
+        assert (told.status_code, told.json()["code"]) == (404, "not_found"), path
 
 
 async def test_h5_access_log_and_metrics_hold_route_templates_and_no_path(
