@@ -5,9 +5,7 @@ in memory between steps, so a worker may die at any line.
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from vault.audit.log import integrate
@@ -43,18 +41,6 @@ async def run(vault: Vault, *, once: bool = False) -> None:
         async with asyncio.TaskGroup() as group:
             for name, step, pause in steps:
                 group.create_task(_loop(vault, name, step, pause), name=f"worker:{name}")
-
-
-@asynccontextmanager
-async def beside(vault: Vault) -> AsyncIterator[None]:
-    """Every loop, in this process, for as long as the block runs."""
-    task = asyncio.create_task(run(vault), name="worker")
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def _loop(vault: Vault, name: str, step: Step, pause: float) -> None:

@@ -4,7 +4,7 @@ Each look at a person is audited. A reference that finds nobody, an erased perso
 look the same (threats G12).
 """
 
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from vault.audit import log, store
@@ -17,7 +17,8 @@ from vault.disclosures.store import held_everywhere, history
 from vault.errors import NotFound
 from vault.flows.find import resolve_ref
 from vault.flows.honour import recipients, words
-from vault.flows.honour.opened import ledgers_of, profile_of
+from vault.flows.honour.opened import profile_of
+from vault.flows.people.read import ledgers
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.policy.actors import Actor
@@ -25,7 +26,10 @@ from vault.sources import store as sources
 
 Json = dict[str, Any]
 
-_WEAKEST_FIRST = ("objected", "refused", "blocked", "expired", "undecided", "granted", "permitted")
+# Of several members the word that decides for the profile: refused over granted over neutral (design section 6, Merge).
+_WORDS: Final = (
+    "erasing", "restricted", "minor", "objected", "refused", "blocked", "granted", "permitted", "expired", "undecided",
+)  # fmt: skip
 
 
 # --- one person -----------------------------------------------------------------------------------------------------
@@ -36,7 +40,7 @@ async def consents(vault: Vault, actor: Actor, ref: str) -> Json:
     subject = await resolve_ref(vault, actor, ref)
     async with vault.database.snapshot() as connection:
         members = await profile_of(vault, connection, subject)
-        choices = await ledgers_of(connection, members)
+        choices = await ledgers(connection, {member.state.subject: member for member in members})
     now = vault.clock.now()
     states = [member.state for member in members]
     async with vault.database.begin() as transaction:
@@ -44,7 +48,7 @@ async def consents(vault: Vault, actor: Actor, ref: str) -> Json:
         await leave(vault, transaction, Tag.SUBJECT_CONSENTS_READ, actor.label, {}, states[0].subject)
     each = [words_of(vault.catalogue, state, now) for state in states]
     return {
-        "state": {name: min((one[name] for one in each), key=_WEAKEST_FIRST.index) for name in each[0]},
+        "state": {name: min((one[name] for one in each), key=_WORDS.index) for name in each[0]},
         "permitted": list(vault.catalogue.names(meet(vault.catalogue, states, now))),
         "restricted": any(state.restricted for state in states),
         "choices": recipients.consents(vault.catalogue, choices, known),
@@ -66,7 +70,7 @@ async def disclosures(vault: Vault, actor: Actor, ref: str) -> Json:
 
 # --- no person ------------------------------------------------------------------------------------------------------
 
-_REMEDIES = {
+_REMEDIES: Final = {
     "unknown_event": "list the event in policies/events.toml",
     "unknown_property": "list the property under its event in policies/events.toml",
     "unknown_trait": "list the trait in policies/traits.toml",

@@ -1,63 +1,156 @@
-"""An act, or a stamp that says something new: ledger, state, wraps and journal change in one go (design section 6).
-
-`take` is the heart: it writes entries to one member and, where they count there too, to every other member of the
-profile; sets the masks of each to the fold of its ledger; and destroys the wraps that a refusal takes.
+"""`POST /v1/consents`: choices said through a door of their own. They go the way of a message, so that who is meant, what
+was said before and who lost a race are judged by the same rules as everywhere.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final
-from uuid import UUID
+import hashlib
+from typing import Any, Final
 
 import msgspec
 
-from vault.catalogue.load import Catalogue
+from vault.canonical import canonical_json, framed
 from vault.clock import Micros
-from vault.consent.act import Ignored, Said, act_entries, copied_to_member, expiry_entries, wraps_lost
-from vault.consent.standing import apply
-from vault.consent.ledger import Authority, Choice, Decision, How
-from vault.consent.stamp import Speaker
-from vault.errors import Invalid, NotFound
-from vault.flows.people.change import ProfileDraft
-from vault.flows.people.draft import SubjectDraft
+from vault.consent.act import Said
+from vault.consent.decision import words_of
+from vault.consent.ledger import REFUSALS, Decision, How
+from vault.errors import Conflict, Invalid, NotFound
+from vault.events.message import Message
+from vault.flows.ingest.item import Act, Item, items_of
+from vault.flows.ingest.receive import take_items
+from vault.flows.ingest.world import read_world
+from vault.flows.people.change import tools_of
 from vault.flows.vault import Vault
+from vault.ids import random_bytes
+from vault.sources.store import Source
+
+MAX_CHOICES: Final = 63  # one a purpose
+MAX_TEXT: Final = 100  # characters of a messageId
+MAX_EVIDENCE: Final = 16_384  # bytes: a form as it was filled in, not a scan of it
+SALT_BYTES: Final = 16
+_DECISIONS: Final = {decision.name.lower(): decision for decision in (Decision.REQUESTED, Decision.GRANTED, *REFUSALS)}
 
 
-def take(catalogue: Catalogue, profile: ProfileDraft, author: SubjectDraft, entries: Iterable[Choice]) -> None:
-    """Write entries to `author`'s ledger and to every member's, and let state and wraps follow. Ledgers must be loaded."""
-    said = tuple(entries)
-    if not said:
-        return
-    for member in profile.members:
-        mine = said if member is author else copied_to_member(said, member.standing)
-        if mine:
-            write_entries(catalogue, member, mine)
+class ChoiceAct(msgspec.Struct, frozen=True, kw_only=True):
+    """One choice as a source says it. `evidence` is any JSON value, and is kept sealed."""
+
+    purpose: str
+    decision: str  # requested, granted, denied, withdrawn or objected
+    said_at: Micros | None = None
+    notice: str | None = None
+    language: str | None = None
+    evidence: Any = None
+    covers: tuple[str, ...] = ()  # names of traits that a grant reaches back to
+
+    def __repr__(self) -> str:
+        return f"ChoiceAct({self.purpose}, {self.decision})"
 
 
-def write_entries(catalogue: Catalogue, member: SubjectDraft, entries: tuple[Choice, ...]) -> None:
-    """Append to one ledger; masks become its fold, ends are noted for the worker, wraps that a refusal takes are destroyed."""
-    standing = member.standing
-    for choice in entries:
-        member.add_choice(choice)
-        standing = apply(standing, choice)
-    masks = standing.masks()
-    known = set(member.state.expiries)
-    member.standing = standing
-    member.alter(
-        granted=masks.granted,
-        refused=masks.refused,
-        blocked=masks.blocked,
-        objected=masks.objected,
-        expiries=masks.expiries,
+class ConsentAct(msgspec.Struct, frozen=True, kw_only=True):
+    """Choices of one person, said at once."""
+
+    user_id: str | None
+    anonymous_id: str | None
+    message_id: str
+    choices: tuple[ChoiceAct, ...]
+
+    def __repr__(self) -> str:
+        return f"ConsentAct({len(self.choices)})"
+
+
+class ChoiceOutcome(msgspec.Struct, frozen=True):
+    """The ledger's answer: the sequence of its last entry, and where each purpose stands after it."""
+
+    sequence: int
+    state: dict[str, str]
+
+
+async def choose(vault: Vault, source: Source, act: ConsentAct) -> ChoiceOutcome:
+    """Take the choices of one person from a source. Durable, and in effect, when it answers; the same act twice is one act.
+
+    Raises `Invalid` for an unknown purpose, decision or field, `Conflict` for a messageId that said something else before,
+    `NotFound` where nobody can be meant.
+    """
+    item = _item(vault, source, act)
+    taken = await take_items(vault, source, [item])
+    codes = {dropped.code for dropped in taken.outcome.dropped}
+    if "id_conflict" in codes:
+        raise Conflict("This messageId said something else before; give each act its own.", code="id_conflict")
+    if codes - {"duplicate"}:
+        raise NotFound("Nobody can be found or made by these ids.")
+    return await _standing(vault, item)
+
+
+async def _standing(vault: Vault, item: Item) -> ChoiceOutcome:
+    """Where the person of an item stands now."""
+    tools = tools_of(vault)
+    async with vault.database.hot() as connection:
+        world = await read_world(connection, tools, [item], (), again=True)
+    for named in sorted(item.named, key=lambda one: (not one.own, one.kind.priority)):
+        profile = world.profile_of(named.tag)
+        if profile is not None:
+            state = profile.member(world.owners[named.tag]).state
+            return ChoiceOutcome(state.ledger_count, words_of(vault.catalogue, state, tools.now))
+    raise NotFound("Nobody can be found by these ids.")
+
+
+def _item(vault: Vault, source: Source, act: ConsentAct) -> Item:
+    if not (act.user_id or act.anonymous_id):
+        raise Invalid("Name the person by userId or anonymousId.", code="no_user_anon_id")
+    if not 0 < len(act.message_id) <= MAX_TEXT:
+        raise Invalid("messageId has 1 to 100 characters.", code="message_id_too_long")
+    if not 0 < len(act.choices) <= MAX_CHOICES:
+        raise Invalid("An act has 1 to 63 choices.", code="no_choices")
+    proofs = [_proof(choice) for choice in act.choices]
+    said = tuple(_said(vault, choice, digest) for choice, (digest, _) in zip(act.choices, proofs, strict=True))
+    now = vault.clock.now()
+    message = Message(
+        index=0,
+        type="identify",
+        message_id=act.message_id,
+        user_id=act.user_id or None,
+        anonymous_id=act.anonymous_id or None,
+        said_at=now,
+        received_at=now,
+        digested=msgspec.json.encode((act.user_id, act.anonymous_id, act.choices)),
     )
-    for end in masks.expiries:
-        if end not in known:
-            member.end_at(end[1])
-    member.remove_wraps(wraps_lost(catalogue, entries))
+    item = items_of(vault.catalogue, vault.keyring, source, [message])[0]
+    return msgspec.structs.replace(item, act=Act(How.API, said, tuple(sealed for _, sealed in proofs)))
 
 
-def expire(vault: Vault, profile: ProfileDraft) -> None:
-    """Write the end of every choice whose time has come, member by member: an end is nobody's word about the others."""
-    for member in profile.members:
-        entries = expiry_entries(member.standing, member.tools.now)
-        if entries:
-            write_entries(vault.catalogue, member, entries)
+def _said(vault: Vault, choice: ChoiceAct, digest: bytes) -> Said:
+    purpose = vault.catalogue.purposes.get(choice.purpose)
+    decision = _DECISIONS.get(choice.decision)
+    if purpose is None:
+        raise Invalid("Unknown purpose; GET /v1/purposes lists them.", code="unknown_purpose")
+    if decision is None:
+        raise Invalid(f"A decision is one of {', '.join(sorted(_DECISIONS))}.", code="unknown_decision")
+    if choice.notice is not None and choice.notice not in {f"{name}/{version}" for name, version, _ in vault.catalogue.notices}:
+        raise Invalid("Unknown notice; it is NAME/VERSION of a file under notices/.", code="unknown_notice")
+    covers = []
+    for name in choice.covers:
+        trait = vault.catalogue.traits.get(name)
+        if trait is None:
+            raise Invalid("`covers` holds names of traits.", code="unknown_trait")
+        covers.append(trait.number)
+    return Said(
+        purpose=purpose.number,
+        decision=decision,
+        said_at=choice.said_at,
+        notice=choice.notice,
+        language=choice.language,
+        evidence=digest,
+        covers=tuple(covers),
+    )
+
+
+def _proof(choice: ChoiceAct) -> tuple[bytes, bytes]:
+    """(digest for the ledger, what is sealed beside it): the evidence behind a salt, or nothing."""
+    if choice.evidence is None:
+        return b"", b""
+    try:
+        evidence = canonical_json(choice.evidence)
+    except ValueError:
+        raise Invalid("`evidence` is a JSON value.", code="invalid_evidence") from None
+    if len(evidence) > MAX_EVIDENCE:
+        raise Invalid("`evidence` has at most 16 KB.", code="evidence_too_large")
+    salted = framed(random_bytes(SALT_BYTES), evidence)
+    return hashlib.sha256(salted).digest(), salted

@@ -42,7 +42,7 @@ async def find(vault: Vault, actor: Actor, kind: str, value: str) -> str:
             connection,
             Tag.SUBJECT_PROFILE_FOUND,
             actor.label,
-            {"kind": kind, "found": subject is not None},
+            {"kind": kind, "found": int(subject is not None)},
             subject,
         )
     if subject is None:

@@ -9,8 +9,8 @@ from typing import Final
 from uuid import UUID
 
 from vault.errors import NotFound, Unreadable
-from vault.flows.choose import expire
 from vault.flows.people.change import change_profiles
+from vault.flows.people.choices import expire
 from vault.flows.people.draft import EXPIRY, SWEEP
 from vault.flows.people.read import profiles
 from vault.flows.vault import Vault
@@ -43,7 +43,7 @@ async def settle_due(vault: Vault) -> int:
         )
     for subject in _subjects(rows, EXPIRY):
         try:
-            await change_profiles(vault, [subject], lambda profile: expire(vault, profile), ACTOR)
+            await change_profiles(vault, [subject], lambda profile: expire(vault.catalogue, profile), ACTOR)
         except (NotFound, Unreadable):  # erased meanwhile, or withheld from every reader anyway
             continue
     for subject in _subjects(rows, SWEEP):

@@ -10,9 +10,10 @@ from vault.clock import Micros
 from vault.disclosures.store import held_everywhere, history
 from vault.errors import NotFound
 from vault.flows.honour.answer import Gathered, access_answer, portable_answer
-from vault.flows.honour.opened import Desk, ledgers_of, profile_of
+from vault.flows.honour.opened import Desk, profile_of
 from vault.flows.honour.recipients import source_names
 from vault.flows.honour.steps import key_of, officer_of, take
+from vault.flows.people.read import ledgers
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.keys import names
@@ -81,7 +82,7 @@ async def _gathered(vault: Vault, request: Request) -> Gathered | None:
         desk = Desk(vault, members, vault.gate.rights(officer_of(request), request.request_id))
         values = list(desk.values())
         parts = [part async for part in desk.parts(connection)]
-        choices = await ledgers_of(connection, members)
+        choices = await ledgers(connection, {member.state.subject: member for member in members})
     async with vault.database.begin() as transaction:
         sources = await source_names(transaction)
         disclosures = await history(transaction, desk.subjects)

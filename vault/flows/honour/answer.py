@@ -124,24 +124,27 @@ def traits(catalogue: Catalogue, all_: Gathered) -> list[Json]:
 def identifiers(catalogue: Catalogue, all_: Gathered) -> list[Json]:
     """Every identifier, with the first and the last time it was said."""
     known = {identifier_object(kind.number): kind for kind in catalogue.identifiers.values()}
-    rows = []
+    rows: list[Json] = []
     for value in all_.values:
         field = value.head.field
         if not identifier_object(0) <= field < ACCUMULATORS:
             continue
         kind = known.get(field)
-        for sighting in read_sightings(value.plaintext):
-            rows.append(
-                {
-                    "kind": kind.name if kind else f"identifier {field - identifier_object(0)} (no longer collected)",
-                    "value": sighting.value,
-                    "category": kind.category if kind else "",
-                    "purposes": list(catalogue.names(value.purposes)),
-                    "source": all_.sources.get(sighting.source, "the vault"),
-                    "first_said_at": isoformat(Micros(sighting.first_said_at)),
-                    "last_said_at": isoformat(Micros(sighting.last_said_at)),
-                }
-            )
+        what = {
+            "kind": kind.name if kind else f"identifier {field - identifier_object(0)} (no longer collected)",
+            "category": kind.category if kind else "",
+            "purposes": list(catalogue.names(value.purposes)),
+        }
+        rows.extend(
+            {
+                **what,
+                "value": sighting.value,
+                "source": all_.sources.get(sighting.source, "the vault"),
+                "first_said_at": isoformat(Micros(sighting.first_said_at)),
+                "last_said_at": isoformat(Micros(sighting.last_said_at)),
+            }
+            for sighting in read_sightings(value.plaintext)
+        )
     return sorted(rows, key=lambda row: (row["kind"], row["value"], row["purposes"]))
 
 

@@ -39,11 +39,11 @@ _GROUP: Final = 0
 _FIRST: Final = 1  # generation and version of what is made here
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a sealed event holds, as far as keeping it goes."""
 
     type: str
-    name: str = "*"
+    name: str | None = None
     properties: dict[str, msgspec.Raw] = {}
 
     def __repr__(self) -> str:
@@ -53,27 +53,39 @@ class Message(msgspec.Struct, frozen=True):
 _decoder: Final = msgspec.json.Decoder(Message)
 
 
+class Record(msgspec.Struct, frozen=True):
+    """One event with the kept properties of all its parts: an amount without its order number would serve no accounts."""
+
+    at: Micros
+    received_at: Micros
+    kind: int
+    message: Message
+
+    def __repr__(self) -> str:
+        return f"Record({self.kind})"
+
+
 class Found(msgspec.Struct):
-    """What one purpose keeps of a profile: parts with the kept properties only."""
+    """What one purpose keeps of a profile."""
 
     purpose: Purpose
-    parts: list[Part] = msgspec.field(default_factory=list)
+    records: dict[tuple[UUID, bytes], Record] = msgspec.field(default_factory=dict)  # by subject and event key
     fields: set[str] = msgspec.field(default_factory=set)
 
     def __repr__(self) -> str:
-        return f"Found({self.purpose.name}, {len(self.parts)} parts)"
+        return f"Found({self.purpose.name}, {len(self.records)} records)"
 
     @property
     def ends(self) -> list[Micros | None]:
         """The end of the retention of each record."""
-        return [self.purpose.kept_until(part.at) for part in self.parts]
+        return [self.purpose.kept_until(record.at) for record in self.records.values()]
 
 
 async def keep(vault: Vault, request: Request) -> None:
     """Seals anew what law keeps, and says on the request what that is."""
     desk = await desk_of(vault, request)
     keeping = [purpose for purpose in vault.catalogue.purposes.values() if purpose.on_erasure == "keep"]
-    found = [one for purpose in keeping if (one := await _gather(vault, desk, purpose)).parts]
+    found = [one for purpose in keeping if (one := await _gather(vault, desk, purpose)).records]
     async with take(vault, request) as taking:
         if found:
             subjects, rows = _sealed(vault, found)
@@ -86,7 +98,7 @@ async def keep(vault: Vault, request: Request) -> None:
             {
                 "request": str(request.request_id),
                 "purposes": [one.purpose.name for one in found],
-                "records": [len(one.parts) for one in found],
+                "records": [len(one.records) for one in found],
             },
         )
         await taking.move(Step.DESTROY, detail={"kept": [msgspec.to_builtins(_summary(one)) for one in found]})
@@ -107,7 +119,7 @@ def _take_part(catalogue: Catalogue, found: Found, part: Part) -> None:
         message = _decoder.decode(part.plaintext)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise Unreadable from None
-    event = catalogue.events_by_number.get(part.kind) or catalogue.event(message.type, message.name)
+    event = catalogue.events_by_number.get(part.kind) or catalogue.event(message.type, message.name or "*")
     if event is None:
         return
     allowed = {one.name for one in event.properties.values() if one.purposes & found.purpose.mask}
@@ -115,8 +127,12 @@ def _take_part(catalogue: Catalogue, found: Found, part: Part) -> None:
     if not left:
         return
     found.fields.update(f"{event.name}: {key}" for key in (*left, "time"))
-    plaintext = msgspec.json.encode(msgspec.structs.replace(message, properties=left))
-    found.parts.append(part._replace(plaintext=plaintext))
+    place = (part.subject, part.event_key)
+    before = found.records.get(place)
+    if before is not None:
+        left = {**before.message.properties, **left}
+    kept = msgspec.structs.replace(message, properties=left)
+    found.records[place] = Record(part.at, part.received_at, part.kind, kept)
 
 
 def _sealed(vault: Vault, found: Sequence[Found]) -> tuple[list[SubjectRow], Rows]:
@@ -130,10 +146,11 @@ def _sealed(vault: Vault, found: Sequence[Found]) -> tuple[list[SubjectRow], Row
         mask = one.purpose.mask
         place, compartment = opener.create(mask, _FIRST)
         wrapped.append(place)
-        for part in one.parts:
+        for record in one.records.values():
             key = random_bytes(EVENT_KEY_BYTES)  # the old one is a tag of the message id: it would lead back
-            sealed = seal_event(compartment, key, part.kind, part.plaintext)
-            rows.events.append((_GROUP, subject, key, mask, _FIRST, part.at, part.received_at, part.kind, sealed))
+            sealed = seal_event(compartment, key, record.kind, msgspec.json.encode(record.message))
+            times = (record.at, record.received_at)
+            rows.events.append((_GROUP, subject, key, mask, _FIRST, *times, record.kind, sealed))
     rows.keys.append((_GROUP, subject, _FIRST, pack_wraps(wrapped)))
     ends = [end for one in found for end in one.ends if end is not None]
     if ends:
@@ -157,7 +174,7 @@ def _summary(found: Found) -> Kept:
         legal_basis=purpose.legal_basis,
         ground=purpose.keep_ground or "",
         fields=tuple(sorted(found.fields)),
-        records=len(ends),
+        records=len(found.records),
         until=max(known) if len(known) == len(ends) else None,
     )
 

@@ -1,8 +1,7 @@
 """A whole profile as the rights desk sees it: every member, every value that still opens, under the rights wrap alone.
 
-Promises: nothing is believed before the state row vouches for it; the ledger must hash to the head that the state names;
-each value is opened with the permit of one request. Events of a compartment whose keys are gone are skipped: they are
-nobody's any more and wait for the sweep.
+Promises: nothing is believed before the state row vouches for it; each value is opened with the permit of one request.
+Events of a compartment whose keys are gone are skipped: they are nobody's any more and wait for the sweep.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +10,6 @@ from uuid import UUID
 
 from vault.catalogue.numbers import RIGHTS
 from vault.clock import Micros
-from vault.consent.ledger import Choice, read_chain
 from vault.errors import NotFound, Unreadable
 from vault.flows.people.read import Stored, profiles
 from vault.flows.vault import Vault
@@ -118,17 +116,6 @@ SELECT event_key, purposes, generation, at, received_at, kind, ct FROM event
 WHERE subject_id = $1 AND (event_key, purposes) > ($2, $3) AND purposes & $4 <> 0
 ORDER BY event_key, purposes LIMIT $5
 """
-_LEDGER: Final = "SELECT entry FROM ledger WHERE subject_id = $1 ORDER BY sequence"
-
-
-async def ledgers_of(connection: Raw, members: list[Stored]) -> dict[UUID, tuple[Choice, ...]]:
-    """The consent ledger of each member. Raises `Unreadable` if one is not the ledger that its state names."""
-    found: dict[UUID, tuple[Choice, ...]] = {}
-    for member in members:
-        rows = await connection.fetch(_LEDGER, member.state.subject)
-        state = member.state
-        found[state.subject] = read_chain([row[0] for row in rows], state.ledger_count, state.ledger_head)
-    return found
 
 
 async def profile_of(vault: Vault, connection: Raw, subject: UUID) -> list[Stored]:

@@ -12,17 +12,17 @@ from vault.audit.entry import Entry, Tag
 from vault.catalogue.fields import Event, FieldType, Trait
 from vault.catalogue.load import Catalogue
 from vault.clock import Micros, day_of
-from vault.consent.act import Said, act_entries, carried_entries, said_by_change
+from vault.consent.act import act_entries, carried_entries, said_by_change
 from vault.consent.decision import meet
 from vault.consent.ledger import Authority, How
 from vault.consent.stamp import Speaker, Stamp, read_stamp, says_something_new, stamp_entries
 from vault.events.message import Message, fit_name
-from vault.flows.choose import take, write_entries
-from vault.flows.ingest.item import Dropped, Item, Named
+from vault.flows.ingest.item import Act, Dropped, Item, Named
 from vault.flows.ingest.resolve import Place, resolve
 from vault.flows.ingest.seal import CLIENT, SERVER, judge, store_event, store_identifier, store_trait
 from vault.flows.ingest.world import World
 from vault.flows.people.change import ProfileDraft
+from vault.flows.people.choices import take, write_entries
 from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.write import NO_GROUP, Rows
 from vault.flows.vault import Vault
@@ -115,7 +115,7 @@ class Decider:
             write_entries(self.catalogue, author, entries)
         stamp = read_stamp(message.stamp, self.catalogue)
         self._choices(item, place, stamp)
-        if message.is_consent_change:
+        if item.act is not None or message.is_consent_change:
             self._admit(item, place, 0)
             return Verdict(item, None, place.profile, fresh=True)
         allowed = self._collectable(place.profile) & ~(stamp.denies if stamp is not None else 0)
@@ -137,7 +137,7 @@ class Decider:
     def _declared(self, message: Message) -> Event | None | str:
         """The event as declared; None for calls that leave no event; or why it is not stored."""
         if message.type in {"identify", "alias"} or message.is_consent_change:
-            return None
+            return None  # acts come as an identify without traits
         event = self.catalogue.event(message.type, message.name or "")
         if event is None:
             return "unlisted"
@@ -152,50 +152,44 @@ class Decider:
 
     def _choices(self, item: Item, place: Place, stamp: Stamp | None) -> None:
         """Write what the message says of purposes: an act decides, a stamp mostly only limits."""
-        if stamp is None:
-            return
-        message, author = item.message, place.author
+        author = place.author
         authority = Authority.SERVER if self.source.server else Authority.CLIENT
         speaker = Speaker(authority=authority, source=self.source.source_id, device=item.device)
-        said_at, received_at = message.said_at, message.received_at
-        if not message.is_consent_change:
-            if says_something_new(self.catalogue, author.state, stamp, speaker):
-                entries = stamp_entries(
-                    self.catalogue, author.standing, stamp, speaker, said_at=said_at, received_at=received_at, event_key=item.key
-                )
-                take(self.catalogue, place.profile, author, entries)
-            return
-        said = said_by_change(stamp)
+        act = item.act
+        if act is None and item.message.is_consent_change and stamp is not None:
+            act = Act(How.CHANGE_EVENT, said_by_change(stamp))
+        if act is not None:
+            self._act(item, place.profile, author, act, speaker)
+            if place.claim is not None:
+                self._act(item, place.claim, place.claim.root, act, msgspec.structs.replace(speaker, claimed=True))
+                self._touched[id(place.claim)] = place.claim
+        elif stamp is not None and says_something_new(self.catalogue, author.state, stamp, speaker):
+            entries = stamp_entries(
+                self.catalogue,
+                author.standing,
+                stamp,
+                speaker,
+                said_at=item.message.said_at,
+                received_at=item.message.received_at,
+                event_key=item.key,
+            )
+            take(self.catalogue, place.profile, author, entries)
+
+    def _act(self, item: Item, profile: ProfileDraft, author: SubjectDraft, act: Act, speaker: Speaker) -> None:
+        """Write an act. Of a profile that a client source merely names a refusal blocks, and a grant does nothing."""
         outcome = act_entries(
             self.catalogue,
             author.standing,
-            said,
+            act.said,
             speaker,
-            how=How.CHANGE_EVENT,
-            said_at=said_at,
-            received_at=received_at,
+            how=act.how,
+            said_at=item.message.said_at,
+            received_at=item.message.received_at,
             minor=author.state.minor,
             event_key=item.key,
         )
-        take(self.catalogue, place.profile, author, outcome.entries)
-        if place.claim is not None:
-            self._claimed(item, place.claim, said, msgspec.structs.replace(speaker, claimed=True))
-
-    def _claimed(self, item: Item, profile: ProfileDraft, said: tuple[Said, ...], speaker: Speaker) -> None:
-        """What a client source says of a profile that it merely names: a refusal blocks, a grant is kept and does nothing."""
-        target = profile.root
-        outcome = act_entries(
-            self.catalogue,
-            target.standing,
-            said,
-            speaker,
-            how=How.CHANGE_EVENT,
-            said_at=item.message.said_at,
-            received_at=item.message.received_at,
-            event_key=item.key,
-        )
-        take(self.catalogue, profile, target, outcome.entries)
-        self._touched[id(profile)] = profile
+        proofs = {digest: sealed for digest, sealed in zip((s.evidence for s in act.said), act.evidence, strict=False) if sealed}
+        take(self.catalogue, profile, author, outcome.entries, proofs)
 
     def _collectable(self, profile: ProfileDraft) -> int:
         """What may be taken in now for this profile: a restriction stops use, not sealing."""

@@ -7,6 +7,8 @@ import msgspec
 
 from vault.catalogue.identifiers import IdentifierKind
 from vault.catalogue.load import Catalogue
+from vault.consent.act import Said
+from vault.consent.ledger import How
 from vault.events.dedup import content_digest, device_tag, event_key
 from vault.events.message import Message
 from vault.flows.tags import identity_tag, tombstone_tag
@@ -47,6 +49,17 @@ class Outcome(msgspec.Struct, frozen=True):
     dropped: list[Dropped]
 
 
+class Act(msgspec.Struct, frozen=True):
+    """Choices that decide, and the evidence for them in order (JSON, to be sealed); empty where there is none."""
+
+    how: How
+    said: tuple[Said, ...]
+    evidence: tuple[bytes, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Act({self.how.name}, {len(self.said)})"
+
+
 class Item(msgspec.Struct, frozen=True):
     """A message with everything about it that needs a key."""
 
@@ -55,6 +68,7 @@ class Item(msgspec.Struct, frozen=True):
     digest: bytes
     device: bytes
     named: tuple[Named, ...]
+    act: Act | None = None  # choices said through a door of their own; then the message is nothing else
 
     @property
     def index(self) -> int:

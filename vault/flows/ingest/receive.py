@@ -1,7 +1,8 @@
 """Bytes of a source to an answer: decode, read, decide, commit; again for those who lost a race. Durable before the answer."""
 
 from collections import Counter
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from vault.clock import day_of
@@ -10,7 +11,7 @@ from vault.events.decode import Decoded, decode
 from vault.flows.ingest.decide import Decider, Verdict
 from vault.flows.ingest.item import Dropped, Item, Outcome, items_of
 from vault.flows.ingest.world import World, read_world
-from vault.flows.people.change import tools_of
+from vault.flows.people.change import ProfileDraft, tools_of
 from vault.flows.people.commit import commit
 from vault.flows.people.draft import LedgerNeeded
 from vault.flows.people.write import Raced
@@ -20,8 +21,6 @@ from vault.sources.store import Source, count_dropped
 
 ATTEMPTS: Final = 30  # each is lost only to somebody who wrote
 
-__all__ = ["Dropped", "Outcome", "receive"]
-
 
 async def receive(vault: Vault, source: Source, body: bytes, kind: str) -> Outcome:
     """Take the messages of a body. `kind` is `batch` or the type that the path names.
@@ -30,10 +29,26 @@ async def receive(vault: Vault, source: Source, body: bytes, kind: str) -> Outco
     `Unavailable` when it cannot be made durable. One bad message does not lose the others.
     """
     decoded: Decoded = decode(body, kind, vault.clock.now())
-    pending = items_of(vault.catalogue, vault.keyring, source, decoded.messages)
-    dropped = [Dropped(one.index, one.code) for one in decoded.rejected]
-    counts: Counter[Drop] = Counter(Drop("event", "(unreadable)", one.code) for one in decoded.rejected)
+    items = items_of(vault.catalogue, vault.keyring, source, decoded.messages)
+    rejected = [Dropped(one.index, one.code) for one in decoded.rejected]
+    taken = await take_items(vault, source, items, rejected)
+    return taken.outcome
+
+
+class Taken(NamedTuple):
+    """The answer, and the profile that each kept item ended in."""
+
+    outcome: Outcome
+    profiles: dict[int, ProfileDraft]
+
+
+async def take_items(vault: Vault, source: Source, items: list[Item], rejected: Sequence[Dropped] = ()) -> Taken:
+    """Decide and commit these items, as often as it takes. `rejected` are those that could not even be read."""
+    pending = items
+    dropped = list(rejected)
+    counts: Counter[Drop] = Counter(Drop("event", "(unreadable)", one.code) for one in rejected)
     stored = 0
+    profiles: dict[int, ProfileDraft] = {}
     with_ledger: set[UUID] = set()
     attempt = 0
     while pending:
@@ -57,12 +72,13 @@ async def receive(vault: Vault, source: Source, body: bytes, kind: str) -> Outco
         done = [verdict for verdict in verdicts if not _is_lost(verdict, lost)]
         pending = [verdict.item for verdict in verdicts if _is_lost(verdict, lost)]
         stored += sum(verdict.dropped is None for verdict in done)
+        profiles.update((v.item.index, v.profile) for v in done if v.profile is not None)
         dropped += [verdict.dropped for verdict in done if verdict.dropped is not None]
         counts.update(drop for verdict in done for drop in verdict.noted)
     if counts:
         async with vault.database.begin() as connection:
             await count_dropped(connection, source.source_id, day_of(vault.clock.now()), counts)
-    return Outcome(stored, sorted(dropped, key=lambda one: one.index))
+    return Taken(Outcome(stored, sorted(dropped, key=lambda one: one.index)), profiles)
 
 
 def _with_members(world: World, subject: UUID) -> set[UUID]:

@@ -71,14 +71,19 @@ class World:
         return [member for profile in {id(p): p for p in self.people.values()}.values() for member in profile.members]
 
 
-async def read_world(connection: Raw, tools: Tools, items: Sequence[Item], with_ledger: Iterable[UUID]) -> World:
-    """All that these items need to know. The ledgers of `with_ledger` are read, too."""
+async def read_world(
+    connection: Raw, tools: Tools, items: Sequence[Item], with_ledger: Iterable[UUID], *, again: bool = False
+) -> World:
+    """All that these items need to know. The ledgers of `with_ledger` are read, too.
+
+    With `again`, people are looked up even for messages that were taken before.
+    """
     world = World(tools)
     rows = await connection.fetch(
         "SELECT event_key, digest FROM dedup WHERE event_key = ANY ($1::bytea[])", [item.key for item in items]
     )
     world.seen = {row[0]: row[1] for row in rows}
-    fresh = [item for item in items if item.key not in world.seen]
+    fresh = [item for item in items if again or item.key not in world.seen]
     named = [named for item in fresh for named in item.named]
     rows = await connection.fetch(
         "SELECT tag, until, suppress, objected FROM tombstone WHERE tag = ANY ($1::bytea[])",

@@ -257,10 +257,13 @@ class SubjectDraft:
         """True if `standing` can be asked for."""
         return self._standing is not None
 
-    def add_choice(self, choice: Choice, evidence: bytes | None = None) -> int:
-        """Append to the ledger; answers its sequence. The masks are the caller's to change."""
+    def add_choice(self, choice: Choice, proof: bytes | None = None) -> int:
+        """Append to the ledger; answers its sequence. The masks are the caller's to change. `proof` is sealed for `rights`."""
         sequence = self.state.ledger_count + 1
         entry = pack_choice(choice)
+        evidence = None
+        if proof is not None:
+            evidence = seal_event(self._open(self.writable(0)), choice.event_key, 0, proof)
         self.rows.ledger.append((self.group, self.subject, sequence, entry, evidence))
         self.new_choices.append(choice)
         self.alter(ledger_count=sequence, ledger_head=chain(self.state.ledger_head, entry))

@@ -64,7 +64,7 @@ class Rows(NamedTuple):
 
     def take(self, others: "Rows", group: int) -> None:
         """Add the rows of one subject under the group that it ended in."""
-        tables: Iterable[tuple[list[Any], list[Any]]] = zip(self, others, strict=True)  # type: ignore[arg-type]
+        tables: Iterable[tuple[list[Any], list[Any]]] = zip(self, others, strict=True)
         for mine, theirs in tables:
             mine.extend((group, *row[1:]) for row in theirs)
 

@@ -1,0 +1,77 @@
+"""Choices on drafts: ledger, masks, wraps and ends change together (design section 6, Effect).
+
+`take` writes entries to one member and, where they count there too, to every other member of the profile; the masks of each
+become the fold of its ledger; the wraps that a refusal takes are destroyed.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from vault.catalogue.load import Catalogue
+from vault.catalogue.numbers import bit
+from vault.consent.act import copied_to_member, expiry_entries, wraps_lost
+from vault.consent.ledger import Choice, Decision
+from vault.consent.standing import apply
+from vault.flows.people.change import ProfileDraft
+from vault.flows.people.draft import SubjectDraft
+
+Proofs = Mapping[bytes, bytes]  # digest in the entry -> the evidence, to be sealed
+
+
+def take(
+    catalogue: Catalogue, profile: ProfileDraft, author: SubjectDraft, entries: Iterable[Choice], proofs: Proofs | None = None
+) -> None:
+    """Write entries to `author`'s ledger and to every member's, and let state and wraps follow. May raise `LedgerNeeded`."""
+    said = tuple(entries)
+    if not said:
+        return
+    for member in profile.members:
+        mine = said if member is author else copied_to_member(said, member.standing)
+        if mine:
+            write_entries(catalogue, member, mine, proofs)
+
+
+def write_entries(
+    catalogue: Catalogue, member: SubjectDraft, entries: tuple[Choice, ...], proofs: Proofs | None = None
+) -> None:
+    """Append to one ledger; masks become its fold, ends are noted for the worker, wraps that a refusal takes are destroyed."""
+    standing = member.standing
+    for choice in entries:
+        member.add_choice(choice, (proofs or {}).get(choice.evidence))
+        standing = apply(standing, choice)
+    masks = standing.masks()
+    known = set(member.state.expiries)
+    member.standing = standing
+    member.alter(
+        granted=masks.granted,
+        refused=masks.refused,
+        blocked=masks.blocked,
+        objected=masks.objected,
+        expiries=masks.expiries,
+    )
+    for end in masks.expiries:
+        if end not in known:
+            member.end_at(end[1])
+    member.remove_wraps(wraps_lost(catalogue, entries))
+    for choice in entries:
+        if choice.decision is Decision.GRANTED and choice.covers and masks.granted >> choice.purpose & 1:
+            _reach_back(catalogue, member, choice)
+
+
+def _reach_back(catalogue: Catalogue, member: SubjectDraft, choice: Choice) -> None:
+    """Seal the newest value of each field that the grant names anew, for the new purpose alone."""
+    for number in choice.covers:
+        if not catalogue.collected.get(number, 0) & bit(choice.purpose):
+            continue
+        places = [draft for draft in member.compartments.values() if number in draft.fields and draft.wrapped.held]
+        newest = max(places, key=lambda d: (d.fields[number][0].authority, d.fields[number][0].said_at), default=None)
+        value = member.read(newest, number) if newest is not None else None
+        if newest is not None and value is not None and not newest.wrapped.held >> choice.purpose & 1:
+            member.put(bit(choice.purpose), number, newest.fields[number][0].provenance, value)
+
+
+def expire(catalogue: Catalogue, profile: ProfileDraft) -> None:
+    """Write the end of every choice whose time has come, member by member: an end is nobody's word about the others."""
+    for member in profile.members:
+        entries = expiry_entries(member.standing, member.tools.now)
+        if entries:
+            write_entries(catalogue, member, entries)
