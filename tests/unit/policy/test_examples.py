@@ -18,11 +18,31 @@ def test_all_shipped_examples_hold_and_there_are_enough() -> None:
 
 LOOSER = [
     ("destinations.toml", 'email = ["sha256"]', 'email = ["pseudonym"]', "ad-platform gets the e-mail trait hashed"),
-    ("gate/rules.csv", "trait:phone, support, mask, allow", "trait:phone, support, year, deny", "support-desk sees the phone number masked"),
-    ("gate/rules.csv", "p, d:support-desk, event:*, support, reveal, allow\n", "", "support-desk sees the timeline of orders"),
-    ("events.toml", '"user.behavior.purchase_history", purposes = ["service", "support", "analytics"] }', '"user.behavior.purchase_history" }', "accounting has no use for quantities"),
-    ("staff/rules.csv", "p, r:marketer, operator:policy:read, allow", "p, r:marketer, officer:subject:find, allow", "a marketer finds no person"),
-]  # fmt: skip
+    (
+        "gate/rules.csv",
+        "trait:phone, support, mask, allow",
+        "trait:phone, support, year, deny",
+        "support-desk sees the phone number masked",
+    ),
+    (
+        "gate/rules.csv",
+        "p, d:support-desk, event:*, support, reveal, allow\n",
+        "",
+        "support-desk sees the timeline of orders",
+    ),
+    (
+        "events.toml",
+        '"user.behavior.purchase_history", purposes = ["service", "support", "analytics"] }',
+        '"user.behavior.purchase_history" }',
+        "accounting has no use for quantities",
+    ),
+    (
+        "staff/rules.csv",
+        "p, r:marketer, operator:policy:read, allow",
+        "p, r:marketer, officer:subject:find, allow",
+        "a marketer finds no person",
+    ),
+]
 
 
 @pytest.mark.parametrize(("path", "old", "new", "claim"), LOOSER, ids=[case[3] for case in LOOSER])

@@ -1,5 +1,6 @@
 """The gate against the ways in which Casbin fails open (threats E1 to E16). Each is tried as an author could write it."""
 
+import contextlib
 import logging
 
 import pytest
@@ -315,10 +316,8 @@ def test_a_line_more_gives_nothing_more_than_it_says(words: list[str]) -> None:
 
 @given(st.text(max_size=200))
 def test_arbitrary_text_as_rules_gives_nothing(text: str) -> None:
-    try:
+    with contextlib.suppress(PolicyError):
         assert given_anywhere(load(shipped() | {"gate/rules.csv": text})) == []
-    except PolicyError:
-        pass
 
 
 @given(st.text(max_size=200))

@@ -7,7 +7,7 @@ from tests.fakes import FakeClock
 from tests.policy.folder import edited, extended, shipped
 from vault.canonical import canonical_json
 from vault.errors import Conflict, PolicyError, Unreadable
-from vault.policy import version
+from vault.policy import store, version
 from vault.policy.version import Version
 from vault.storage.session import Database
 from vault.storage.tables import policy_version
@@ -97,4 +97,4 @@ async def test_of_two_who_apply_at_once_one_is_told(database: Database, clock: F
             assert rows == 1  # not seen before its commit
     with pytest.raises(Conflict):
         async with database.begin() as late:
-            await version.store.add(late, 2, bytes(32), b"{}", "operator", clock.now())
+            await store.add(late, 2, bytes(32), b"{}", "operator", clock.now())
