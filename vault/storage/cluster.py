@@ -133,22 +133,26 @@ def run(cluster: Cluster, program: str, *arguments: str, check: bool = True) -> 
     """One of the server's programs, as the server's user. Answers its exit code; raises `ConfigError` with its last line."""
     command = [str(_programs(cluster.owner) / program), *arguments]
     output = cluster.folder / f"{program}.out"  # a file: the server inherits it, and would keep a pipe open for ever
+    identity = cluster.owner
     with output.open("wb") as out:
-        done = subprocess.run(  # noqa: S603 - a program of ours with our own arguments
-            command,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            cwd=cluster.folder,
-            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
-            timeout=PATIENCE * 2,
-            umask=0o077,
-            start_new_session=True,  # Ctrl-C ends the vault, which then stops the server in order
-            user=None if cluster.owner is None else cluster.owner.uid,
-            group=None if cluster.owner is None else cluster.owner.gid,
-            extra_groups=None if cluster.owner is None else [],
-        )
+        try:
+            done = subprocess.run(  # noqa: S603 - a program of ours with our own arguments
+                command,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=cluster.folder,
+                env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
+                timeout=PATIENCE * 2,
+                umask=0o077,
+                start_new_session=True,  # Ctrl-C ends the vault, which then stops the server in order
+                user=None if identity is None else identity.uid,
+                group=None if identity is None else identity.gid,
+                extra_groups=None if identity is None else [],
+            )
+        except subprocess.TimeoutExpired:
+            raise ConfigError(f"the embedded PostgreSQL's {program} does not end (see {cluster.log})") from None
     if check and done.returncode != 0:
         lines = output.read_text("utf-8", "replace").strip().splitlines() or ["no output"]
         raise ConfigError(f"the embedded PostgreSQL's {program} failed: {lines[-1]} (see {cluster.log})")

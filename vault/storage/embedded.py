@@ -73,27 +73,12 @@ def start(data_dir: Path) -> Server:
 
     Raises `ConfigError`.
     """
-    with _placing(data_dir):
-        cluster = files.place(data_dir)
-    with _exclusive(cluster.folder):
-        _held(cluster)  # drops what killed holders left
-        running = _running(cluster)
-        if running is None:
-            if not (cluster.data / "PG_VERSION").exists():
-                (cluster.folder / MADE).unlink(missing_ok=True)
-                files.initialise(cluster)
-            files.configure(cluster, running := files.socket_folder(cluster))
-            options = f"-c config_file={shlex.quote(str(cluster.settings))}"
-            arguments = ("-D", str(cluster.data), "-l", str(cluster.log), "-o", options, "-t", str(files.PATIENCE))
-            files.run(cluster, "pg_ctl", "start", "-w", *arguments)
-        holder, path = _hold(cluster)
-        server = Server(cluster, running, holder, path)
-        try:
-            _make_database(cluster, running)
-        except BaseException:
-            os.close(holder)
-            raise
-    return server
+    try:
+        with _placing(data_dir):
+            cluster = files.place(data_dir)
+        return _join(cluster)
+    except OSError as error:  # a folder that this user may not make, a full disk, a program that hangs
+        raise ConfigError(f"the embedded PostgreSQL cannot use {data_dir}: {error.strerror or 'no answer'}") from None
 
 
 def remove(data_dir: Path) -> None:
@@ -105,6 +90,27 @@ def remove(data_dir: Path) -> None:
         _stop(cluster)
         shutil.rmtree(cluster.folder)
     (data_dir / "cluster").unlink(missing_ok=True)
+
+
+def _join(cluster: Cluster) -> Server:
+    with _exclusive(cluster.folder):
+        _held(cluster)  # drops what killed holders left
+        running = _running(cluster)
+        if running is None:
+            if not (cluster.data / "PG_VERSION").exists():
+                (cluster.folder / MADE).unlink(missing_ok=True)
+                files.initialise(cluster)
+            files.configure(cluster, running := files.socket_folder(cluster))
+            options = f"-c config_file={shlex.quote(str(cluster.settings))}"
+            arguments = ("-D", str(cluster.data), "-l", str(cluster.log), "-o", options, "-t", str(files.PATIENCE))
+            files.run(cluster, "pg_ctl", "start", "-w", *arguments)
+        try:
+            _make_database(cluster, running)
+        except BaseException:
+            if not _held(cluster):
+                _stop(cluster)
+            raise
+        return Server(cluster, running, *_hold(cluster))
 
 
 def _stop(cluster: Cluster) -> None:

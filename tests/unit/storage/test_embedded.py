@@ -273,3 +273,9 @@ async def test_an_interrupted_first_start_is_begun_again(data_dir: Path) -> None
 def test_removing_what_is_not_there_does_nothing(tmp_path: Path) -> None:
     embedded.remove(tmp_path / "nothing")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_folder_that_cannot_be_made_is_a_setting_to_change(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ConfigError, match="cannot use"):
+        embedded.start(tmp_path / "file" / "data")
