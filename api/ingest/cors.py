@@ -1,8 +1,9 @@
-"""Cross-origin calls of browser SDKs. Write keys travel in a header or body and cookies never do, so the answer is `*`."""
+"""Cross-origin calls of browser SDKs. Write keys travel in a header or body and cookies never do, so any origin may ask."""
 
 from typing import Final
 
 from litestar.datastructures import MutableScopeHeaders
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 # A wildcard does not cover `authorization`, and SDKs send x-retry-count (standards section 1.4).
@@ -21,12 +22,15 @@ class OpenToBrowsers:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, adding one header to the start of the answer."""
+        """Pass on, adding to the start of the answer; Litestar itself answers OPTIONS, with 204."""
+        preflight = scope["type"] == ScopeType.HTTP and scope["method"] == "OPTIONS"
 
         async def open_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableScopeHeaders.from_message(message)
                 headers["access-control-allow-origin"] = "*"
+                if preflight:
+                    headers.update(PREFLIGHT_HEADERS)
             await send(message)
 
         await self._app(scope, receive, open_send)

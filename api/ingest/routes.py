@@ -2,14 +2,13 @@
 
 from typing import Any, Final
 
-from litestar import Request, Response, Router, get, post, route
+from litestar import Request, Router, get, post
 from litestar.di import NamedDependency
-from litestar.enums import HttpMethod
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from api import body as front
-from api.ingest.cors import PREFLIGHT_HEADERS, OpenToBrowsers
+from api.ingest.cors import OpenToBrowsers
 from api.ingest.intake import header_source, take_tracking
 from api.ingest.wire import Chosen, Consents, Taken, TakenFromServer, act_of, taken
 from api.metrics import Metrics
@@ -30,7 +29,6 @@ TRACKING: Final[dict[str, tuple[str, ...]]] = {
     "alias": ("/alias", "/a"),
     "batch": ("/batch", "/b", "/import"),
 }
-OTHERS: Final = ("/consents", "/purposes", "/projects/{key:str}/settings")
 
 
 def _tracking(kind: str, paths: tuple[str, ...]) -> HTTPRouteHandler:
@@ -91,21 +89,9 @@ async def settings(
     }
 
 
-@route(
-    [path for paths in TRACKING.values() for path in paths] + list(OTHERS),
-    http_method=HttpMethod.OPTIONS,
-    status_code=204,
-    include_in_schema=False,
-    name="ingest:preflight",
-)
-async def preflight() -> Response[None]:
-    """What a browser may send across origins. Credentials are write keys, never cookies, so any origin may."""
-    return Response(None, status_code=204, headers=PREFLIGHT_HEADERS)
-
-
 router = Router(
     "/v1",
-    route_handlers=[*(_tracking(*item) for item in TRACKING.items()), consents, purposes, settings, preflight],
+    route_handlers=[*(_tracking(*item) for item in TRACKING.items()), consents, purposes, settings],
     middleware=[OpenToBrowsers],
     tags=["sources"],
 )

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
-import msgspec
 import pytest
 
 from api.app import create_app
+from tests.api.shop import Secrets
 from tests.fakes import FakeClock
 from vault.bootstrap import open_vault
 from vault.config import Settings
@@ -18,15 +18,6 @@ from vault.staff import store as staff
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ("officer", "support", "marketer", "operator", "auditor")
-
-
-class Secrets(msgspec.Struct):
-    """One secret of each kind."""
-
-    server: str
-    client: str
-    destinations: dict[str, str]
-    staff: dict[str, str]
 
 
 @pytest.fixture

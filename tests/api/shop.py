@@ -1,9 +1,20 @@
-"""What an app sends, as plain messages: one person with an e-mail address and an order."""
+"""What an app sends, as plain messages: one person with an e-mail address and an order; and the secrets that open doors."""
 
 from typing import Any
 
+import msgspec
+
 EMAIL = "jane.planted@example.com"
 YES = {"functional": True, "analytics": True, "advertising": True}
+
+
+class Secrets(msgspec.Struct):
+    """One secret of each kind."""
+
+    server: str
+    client: str
+    destinations: dict[str, str]
+    staff: dict[str, str]
 
 
 def identify(message_id: str = "m-1", user: str = "u-1", choices: dict[str, bool] | None = None) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from typing import Any
 import httpx
 from click.testing import CliRunner
 
-from tests.api.conftest import Secrets
-from tests.api.shop import EMAIL, bearer, identify, order
+from tests.api.shop import EMAIL, Secrets, bearer, identify, order
 from vault.cli.erasures import erasures
 from vault.flows.vault import Vault
 from vault.worker import run

@@ -9,8 +9,7 @@ from openapi_spec_validator import validate
 from structlog.testing import capture_logs
 
 from api.app import build
-from tests.api.conftest import Secrets
-from tests.api.shop import EMAIL, bearer
+from tests.api.shop import EMAIL, Secrets, bearer
 from vault.flows.vault import Vault
 from vault.sources import store as sources
 
