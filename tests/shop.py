@@ -11,9 +11,15 @@ SHOP: Final = load(read_folder(POLICIES))
 SERVICE, ACCOUNTING, FRAUD, ANALYTICS, PERSONAL, MARKETING, ADVERTISING = (
     SHOP.purposes[name].number
     for name in (
-        "service", "accounting", "fraud_prevention", "analytics", "personalisation", "marketing", "advertising",
+        "service",
+        "accounting",
+        "fraud_prevention",
+        "analytics",
+        "personalisation",
+        "marketing",
+        "advertising",
     )
-)  # fmt: skip
+)
 
 
 def mask(*purposes: int) -> int:

@@ -17,7 +17,8 @@ MAX_EMAIL: Final = 254  # RFC 5321 section 4.5.3.1.3, less the angle brackets
 MAX_LOCAL: Final = 64  # RFC 5321 section 4.5.3.1.1
 
 _SPACE: Final = " \t\r\n\f\v"  # ASCII only: other spaces are refused, not trimmed
-_EMAIL: Final = re.compile(r"([^\s@\"(),:;<>\[\]\\]+)@([^\s@\"(),:;<>\[\]\\]+\.[^\s@\"(),:;<>\[\]\\.]{2,})")
+_ATOM: Final = r"[^\s@\"(),:;<>\[\]\\.]"  # no quoted local parts and no address literals: no person has one
+_EMAIL: Final = re.compile(rf"({_ATOM}+(?:\.{_ATOM}+)*)@((?:{_ATOM}+\.)+{_ATOM}{{2,}})")
 _PHONE: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)  # E.164: country code first, at most 15 digits
 _PHONE_MARKS: Final = str.maketrans("", "", " -.()")  # how people group digits; says nothing about the number
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
@@ -64,13 +65,7 @@ def _email(text: str) -> str | None:
     if found is None:
         return None
     local, domain = found.groups()
-    if (
-        len(local.encode()) > MAX_LOCAL
-        or len(text.encode()) > MAX_EMAIL
-        or ".." in text
-        or ".@" in text
-        or text[0] == "."
-    ):
+    if len(local.encode()) > MAX_LOCAL or len(text.encode()) > MAX_EMAIL:
         return None
     return f"{local}@{_lower_ascii(domain)}"
 

@@ -149,10 +149,13 @@ def test_a_time_before_1970_is_1970() -> None:
 
 def test_one_act_is_judged_choice_by_choice() -> None:
     book = Book()
-    outcome = book.act([
-        Said(purpose=ANALYTICS, decision=Decision.DENIED, said_at=at(1)),
-        Said(purpose=ANALYTICS, decision=Decision.GRANTED, said_at=at(1)),
-    ], when=5)  # fmt: skip
+    outcome = book.act(
+        [
+            Said(purpose=ANALYTICS, decision=Decision.DENIED, said_at=at(1)),
+            Said(purpose=ANALYTICS, decision=Decision.GRANTED, said_at=at(1)),
+        ],
+        when=5,
+    )
     assert [entry.decision for entry in outcome.entries] == [Decision.DENIED]
     assert [one.reason for one in outcome.ignored] == ["stale_grant"]
 
@@ -217,9 +220,13 @@ def test_only_a_server_source_or_a_person_reaches_back_in_time() -> None:
 
 def test_a_choice_keeps_notice_language_evidence_and_address() -> None:
     said = Said(
-        purpose=MARKETING, decision=Decision.GRANTED, notice="marketing/1", language="de", evidence=b"e" * 32,
+        purpose=MARKETING,
+        decision=Decision.GRANTED,
+        notice="marketing/1",
+        language="de",
+        evidence=b"e" * 32,
         about=b"a" * 16,
-    )  # fmt: skip
+    )
     entry = Book().act([said], SERVER).entries[0]
     kept = (entry.notice, entry.language, entry.evidence, entry.about, entry.source, entry.device)
     assert kept == ("marketing/1", "de", b"e" * 32, b"a" * 16, SERVER.source, SERVER.device)

@@ -106,8 +106,11 @@ def test_the_words_of_the_api() -> None:
     assert {name: words[name] for name in expected} == expected
     assert words_of(SHOP, book.state, LATER)["analytics"] == "expired"
     assert set(words_of(SHOP, replace(book.state, fenced=True), NOW).values()) <= {
-        "erasing", "refused", "objected", "undecided",
-    }  # fmt: skip
+        "erasing",
+        "refused",
+        "objected",
+        "undecided",
+    }
 
 
 # --- joined profiles ---------------------------------------------------------------------------------------------------

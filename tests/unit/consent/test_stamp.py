@@ -61,8 +61,10 @@ def test_the_first_stamp_grants_what_is_true_and_writes_nothing_for_what_is_fals
     book = Book()
     entries = book.stamp({"functional": True, "analytics": False, "advertising": True})
     assert [(entry.purpose, entry.decision) for entry in entries] == [
-        (PERSONAL, Decision.GRANTED), (MARKETING, Decision.GRANTED), (ADVERTISING, Decision.GRANTED)
-    ]  # fmt: skip
+        (PERSONAL, Decision.GRANTED),
+        (MARKETING, Decision.GRANTED),
+        (ADVERTISING, Decision.GRANTED),
+    ]
     assert book.state.granted == mask(PERSONAL, MARKETING, ADVERTISING)
     assert book.state.refused == 0
 
@@ -95,8 +97,9 @@ def test_a_device_that_granted_may_refuse_by_stamp() -> None:
     book.stamp(ALL_TRUE, PHONE)
     entries = book.stamp({**ALL_TRUE, "advertising": False}, PHONE, 1)
     assert {(entry.purpose, entry.decision) for entry in entries} == {
-        (MARKETING, Decision.WITHDRAWN), (ADVERTISING, Decision.WITHDRAWN)
-    }  # fmt: skip
+        (MARKETING, Decision.WITHDRAWN),
+        (ADVERTISING, Decision.WITHDRAWN),
+    }
     assert book.state.refused == mask(MARKETING, ADVERTISING)
 
 
