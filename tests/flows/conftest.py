@@ -1,0 +1,28 @@
+"""A whole vault for each test of a journey: the web shop's policies, a database and keys of its own, a clock that stands still."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import FakeClock
+from vault.bootstrap import open_vault
+from vault.config import Settings
+from vault.flows.vault import Vault
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+async def vault(database_url: str, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Vault]:
+    """Opened as `serve` opens it, without a worker: tests take the worker's steps themselves."""
+    settings = Settings(
+        data_dir=tmp_path / "data",
+        keyring=tmp_path / "keyring",
+        key_file=tmp_path / "root.key",
+        journal=tmp_path / "journal",
+        policies=ROOT / "policies",
+        database_url=database_url,
+    )
+    async with open_vault(settings, clock=clock) as opened:
+        yield opened
