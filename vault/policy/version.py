@@ -8,7 +8,6 @@ Must not know: keys, the journal, persons. Whoever applies also journals and aud
 from collections.abc import Mapping
 
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault.canonical import canonical_json
 from vault.catalogue.load import Catalogue, digest_of, load
@@ -58,7 +57,7 @@ def run_tests(checked: Checked) -> tuple[Result, ...]:
     return run_examples(checked.catalogue, checked.gate, checked.staff_gate)
 
 
-async def apply(connection: AsyncConnection, files: Mapping[str, str], applied_by: str, now: Micros) -> Version:
+async def apply(connection: store.Connection, files: Mapping[str, str], applied_by: str, now: Micros) -> Version:
     """Make `files` the live version, in the caller's transaction; the live one again changes nothing.
 
     Raises `PolicyError` (it does not hold together, an example fails, or it changes what no version may), or `Conflict`
@@ -87,7 +86,7 @@ async def apply(connection: AsyncConnection, files: Mapping[str, str], applied_b
     return Version(number, digest)
 
 
-async def live(connection: AsyncConnection, at_least: Version | None = None) -> tuple[Version, dict[str, str]] | None:
+async def live(connection: store.Connection, at_least: Version | None = None) -> tuple[Version, dict[str, str]] | None:
     """The live version and its files; None before the first.
 
     `at_least` is the last version that the journal knows. Raises `Unreadable` if the stored files are not those that were
