@@ -37,9 +37,10 @@ async def settle_due(vault: Vault) -> int:
     """Settle what fell due; answers how many entries were done."""
     async with vault.database.hot() as connection:
         rows = await connection.fetch(
-            "SELECT at, subject_id, what FROM due WHERE at <= $1 ORDER BY at, subject_id LIMIT $2",
+            "SELECT at, subject_id, what FROM due WHERE at <= $1 AND what = ANY ($3::smallint[]) ORDER BY at, subject_id LIMIT $2",
             vault.clock.now(),
             ENTRIES,
+            [EXPIRY, SWEEP],  # what was kept at an erasure ends by `flows.honour.keep`
         )
     for subject in _subjects(rows, EXPIRY):
         try:

@@ -9,7 +9,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import and_, delete, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,7 +17,7 @@ from vault.canonical import canonical_json
 from vault.clock import Micros
 from vault.errors import Unreadable
 from vault.rights.request import RequestType, State, Step, check_move
-from vault.storage.tables import archive, casefile, certificate, erased, recipient_notice, request
+from vault.storage.tables import archive, casefile, certificate, disclosure_state, erased, recipient_notice, request
 
 Transaction = AsyncConnection
 """What every function here works in. The caller begins and ends it."""
@@ -74,12 +74,40 @@ async def get(conn: Transaction, request_id: UUID, *, lock: bool = False) -> Req
     return None if row is None else _request(row)
 
 
-async def unfinished(conn: Transaction, after: UUID | None, limit: int) -> list[UUID]:
-    """Requests that have steps left, in order of their ids (which is that of their making), after `after`."""
-    query = select(request.c.request_id).where(request.c.step != str(Step.DONE)).order_by(request.c.request_id)
+async def ready(conn: Transaction, now: Micros, after: UUID | None, limit: int) -> list[UUID]:
+    """Requests for which something can be done now, in order of their ids (which is that of their making), after `after`.
+
+    An archive on offer waits for its end; an erasure waits for a recipient's word or for the end of its case.
+    """
+    mine = request.c.request_id
+    offered = select(archive).where(archive.c.request_id == mine, archive.c.expires_at > now).exists()
+    told = and_(
+        disclosure_state.c.subject_id == recipient_notice.c.subject_id,
+        disclosure_state.c.destination == recipient_notice.c.destination,
+        disclosure_state.c.removed_number.is_not(None),
+        disclosure_state.c.acknowledged_at.is_not(None),
+    )
+    open_ = select(recipient_notice).where(
+        recipient_notice.c.request_id == mine, recipient_notice.c.acknowledged_at.is_(None)
+    )
+    case = select(casefile).where(casefile.c.request_id == mine)
+    query = select(mine).where(
+        or_(
+            request.c.step.not_in([str(Step.DONE), str(Step.OFFER), str(Step.ANSWERS)]),
+            and_(request.c.step == str(Step.OFFER), ~offered),
+            and_(
+                request.c.step == str(Step.ANSWERS),
+                or_(
+                    open_.join_from(recipient_notice, disclosure_state, told).exists(),
+                    case.where(casefile.c.expires_at <= now).exists(),
+                    and_(~open_.exists(), ~case.exists()),
+                ),
+            ),
+        )
+    )
     if after is not None:
-        query = query.where(request.c.request_id > after)
-    return list((await conn.execute(query.limit(limit))).scalars())
+        query = query.where(mine > after)
+    return list((await conn.execute(query.order_by(mine).limit(limit))).scalars())
 
 
 async def erasure_of(conn: Transaction, subjects: Sequence[UUID]) -> UUID | None:
@@ -186,6 +214,11 @@ async def case_ends(conn: Transaction, request_id: UUID) -> Micros | None:
     """When the case file dies at the latest; None once it is gone."""
     ends = (await conn.execute(select(casefile.c.expires_at).where(casefile.c.request_id == request_id))).scalar()
     return None if ends is None else Micros(ends)
+
+
+async def end_case(conn: Transaction, request_id: UUID, at: Micros) -> None:
+    """Let the case file die at `at`."""
+    await conn.execute(update(casefile).where(casefile.c.request_id == request_id).values(expires_at=at))
 
 
 async def drop_case(conn: Transaction, request_id: UUID) -> int:

@@ -3,6 +3,7 @@
 from typing import Final
 from uuid import UUID
 
+from vault.clock import HOUR, SECOND
 from vault.errors import Conflict, NotFound, Unavailable, VaultError
 from vault.flows.honour import access, case, certify, erase, fence, keep
 from vault.flows.honour.steps import Taken, read
@@ -21,6 +22,8 @@ STEPS: Final = {
     Step.CERTIFY: certify.certify,
 }
 UNTIL_DESTROYED: Final = frozenset({Step.FENCE, Step.CASE, Step.KEEP, Step.DESTROY})
+FIRST_WAIT: Final = SECOND  # after a failure; doubled with each
+LONGEST_WAIT: Final = HOUR
 ATTEMPTS: Final = 20  # a step that others keep taking from us is theirs
 
 
@@ -68,12 +71,33 @@ async def advance_all(vault: Vault) -> int:
     after: UUID | None = None
     while True:
         async with vault.database.begin() as connection:
-            batch = await store.unfinished(connection, after, BATCH)
+            batch = await store.ready(connection, vault.clock.now(), after, BATCH)
         if not batch:
             return moved + await keep.end_kept(vault)
         for request_id in batch:
-            try:
-                moved += await advance(vault, request_id)
-            except VaultError as error:
-                vault.log.warning("request.failed", request=str(request_id), code=error.reason)
+            moved += await _attempt(vault, request_id)
         after = batch[-1]
+
+
+async def _attempt(vault: Vault, request_id: UUID) -> bool:
+    """Takes one request on, unless it failed a moment ago."""
+    if vault.clock.now() < (await read(vault, request_id)).detail.get("retry_at", 0):
+        return False
+    try:
+        return await advance(vault, request_id)
+    except VaultError as error:
+        vault.log.warning("request.failed", request=str(request_id), code=error.reason)
+        await _postpone(vault, request_id, error.reason)
+        return False
+
+
+async def _postpone(vault: Vault, request_id: UUID, code: str) -> None:
+    """Notes why a request stands still, for whoever reads it, and when it is tried again: later each time."""
+    async with vault.database.begin() as connection:
+        request = await store.get(connection, request_id, lock=True)
+        if request is None:
+            return
+        failures = int(request.detail.get("failures", 0)) + 1
+        wait = min(FIRST_WAIT << min(failures - 1, 20), LONGEST_WAIT)
+        detail = {"failures": failures, "failed": code, "retry_at": vault.clock.now() + wait}
+        await store.move(connection, request, request.step, detail=detail)

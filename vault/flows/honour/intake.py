@@ -110,6 +110,7 @@ async def read_request(vault: Vault, actor: Actor, request_id: UUID) -> dict[str
         "step": str(request.step),
         "received_at": isoformat(request.received_at),
         "due_at": isoformat(request.due_at),
+        "failed": request.detail.get("failed") if request.step != Step.DONE else None,
         "finished_at": None if request.finished_at is None else isoformat(request.finished_at),
     }
     if request.type != "erasure":
@@ -172,6 +173,8 @@ async def fetch_certificate(vault: Vault, actor: Actor, request_id: UUID) -> dic
             case = open_case(vault.keyring.key(names.case(request_id)), request_id, sealed)
             answer["salt"] = case.salt.hex()
             await store.move(connection, request, request.step, detail={"salt_given": True})
+            if request.state == State.COMPLETED:  # everybody has answered: nothing needs the case any more
+                await store.end_case(connection, request_id, vault.clock.now())
         await leave(
             vault,
             connection,
