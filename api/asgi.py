@@ -5,22 +5,20 @@ the process goes on answering, and /readyz says so with 503.
 """
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import Final
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
 from litestar import Litestar
 
 from api.app import build
 from vault.bootstrap import open_vault
+from vault.cli.memory import settle
 from vault.config import load
+from vault.errors import VaultError
 from vault.flows.vault import Vault
 from vault.worker import run
 
-# Measured: with defaults the collector's pauses are the p99 of a batch (26 ms; 1.2 ms so). Reference counts free the rest.
-GC_THRESHOLDS: Final = (100_000, 50, 1_000)
 _log = structlog.get_logger("asgi")
 
 
@@ -36,19 +34,17 @@ def app_with_worker() -> Litestar:
 
 @asynccontextmanager
 async def _doors(application: Litestar) -> AsyncIterator[None]:
-    async with open_vault(load()) as vault:
-        application.state.vault = vault
+    async with AsyncExitStack() as stack:
+        await _open(application, stack)
         application.state.worker = "elsewhere"
-        _settle_memory()
         yield
 
 
 @asynccontextmanager
 async def _doors_and_worker(application: Litestar) -> AsyncIterator[None]:
-    async with open_vault(load()) as vault:
-        application.state.vault = vault
+    async with AsyncExitStack() as stack:
+        vault = await _open(application, stack)
         application.state.worker = "in this process"
-        _settle_memory()
         task = asyncio.create_task(_work(application, vault))
         try:
             yield
@@ -58,6 +54,18 @@ async def _doors_and_worker(application: Litestar) -> AsyncIterator[None]:
                 await task
 
 
+async def _open(application: Litestar, stack: AsyncExitStack) -> Vault:
+    """The vault, for as long as `stack` lasts. What stops the start is told in one line of the log, with what to change."""
+    try:
+        vault = await stack.enter_async_context(open_vault(load()))
+    except VaultError as error:
+        _log.error("start.refused", code=error.reason, message=str(error))
+        raise
+    application.state.vault = vault
+    settle()
+    return vault
+
+
 async def _work(application: Litestar, vault: Vault) -> None:
     try:
         await run(vault)
@@ -65,10 +73,3 @@ async def _work(application: Litestar, vault: Vault) -> None:
         _log.error("worker.fault", exception=type(error).__name__)
     finally:
         application.state.worker = "stopped"
-
-
-def _settle_memory() -> None:
-    """What stands after start-up stays: take it out of every later collection."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)

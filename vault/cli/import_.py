@@ -14,6 +14,7 @@ import msgspec
 import rich_click as click
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from vault.cli.memory import settle
 from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option, progress_console, wants_json
 from vault.cli.reading import Lines, open_lines
@@ -78,6 +79,7 @@ def import_(ctx: click.Context, file: str, source_name: str) -> None:
 async def _read(vault: Vault, source_name: str, lines: Lines, figures: Figures, *, quiet: bool) -> None:
     async with vault.database.begin() as connection:
         source = await store.get(connection, source_name)
+    settle()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -21,7 +21,8 @@ class _OneLine(logging.Formatter):
         self._render = structlog.processors.JSONRenderer()
 
     def format(self, record: logging.LogRecord) -> str:
-        entry: dict[str, Any] = {"event": record.getMessage(), "level": record.levelname.lower(), "logger": record.name}
+        first = (record.getMessage().splitlines() or [""])[0]  # some libraries put a whole traceback into the message
+        entry: dict[str, Any] = {"event": first, "level": record.levelname.lower(), "logger": record.name}
         if record.exc_info and record.exc_info[0] is not None:
             entry = {"event": "library.fault", "level": "error", "logger": record.name}
             entry["exception"] = record.exc_info[0].__name__

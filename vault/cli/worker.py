@@ -3,6 +3,7 @@
 import rich_click as click
 
 from vault.cli.logs import log_as_json
+from vault.cli.memory import settle
 from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option
 from vault.flows.vault import Vault
@@ -26,6 +27,7 @@ def worker(ctx: click.Context, *, once: bool) -> None:
     log_as_json()
 
     async def journey(vault: Vault) -> None:
+        settle()
         await run(vault, once=once)
 
     try:
