@@ -36,7 +36,12 @@ def policy() -> None:
 @json_option
 @click.pass_context
 def check(ctx: click.Context, folder: Path | None) -> None:
-    """Read FOLDER (by default the one of the settings) and list every problem. Needs no database."""
+    """Read FOLDER (by default the one of the settings) and list every problem. Needs no database.
+
+    \b
+    Example:
+      profile-vault policy check ./policies
+    """
     catalogue = version.check(read_folder(_place(folder))).catalogue
     counts = {
         "purposes": len(catalogue.purposes),
@@ -57,7 +62,12 @@ def check(ctx: click.Context, folder: Path | None) -> None:
 @json_option
 @click.pass_context
 def test(ctx: click.Context, folder: Path | None) -> None:
-    """Run the examples in FOLDER/tests. Ends with 1 if one does not hold. Needs no database."""
+    """Run the examples in FOLDER/tests. Ends with 1 if one does not hold. Needs no database.
+
+    \b
+    Example:
+      profile-vault policy test ./policies --json
+    """
     results = version.run_tests(version.check(read_folder(_place(folder))))
     failed = [result for result in results if result.fault is not None]
     rows = [(result.place, result.claim, result.fault) for result in failed]
@@ -76,6 +86,10 @@ def test(ctx: click.Context, folder: Path | None) -> None:
 @click.pass_context
 def apply(ctx: click.Context, folder: Path | None) -> None:
     """Make FOLDER the live version, if it checks and its examples hold. The same files again change nothing.
+
+    \b
+    Example:
+      profile-vault policy apply
 
     Processes that are running go on with the version they started with: restart them.
     """

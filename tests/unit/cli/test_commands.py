@@ -1,0 +1,203 @@
+"""The commands against a real vault: what they print once, what they never print, and that an import may be repeated."""
+
+import asyncio
+import gzip
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.api.shop import EMAIL, bearer, identify, order
+from vault.cli.main import main
+from vault.storage.session import Database
+
+ROOT = Path(__file__).resolve().parents[3]
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def environ(database_url: str, tmp_path: Path) -> dict[str, str]:
+    """Settings of a vault of this test alone."""
+    return {
+        "PROFILE_VAULT_DATABASE_URL": database_url,
+        "PROFILE_VAULT_KEYRING": str(tmp_path / "keyring"),
+        "PROFILE_VAULT_KEY_FILE": str(tmp_path / "root.key"),
+        "PROFILE_VAULT_JOURNAL": str(tmp_path / "journal"),
+        "PROFILE_VAULT_POLICIES": str(ROOT / "policies"),
+    }
+
+
+@pytest.fixture
+def call(environ: dict[str, str]) -> Call:
+    """Runs one command to its end."""
+
+    def run(*arguments: str, stdin: bytes | None = None) -> Result:
+        return CliRunner(env=environ).invoke(main, arguments, input=stdin)
+
+    return run
+
+
+def _json(done: Result) -> Any:
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def _ndjson(*messages: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(message).encode() + b"\n" for message in messages)
+
+
+def test_a_source_is_added_listed_and_disabled_and_its_key_is_told_once(call: Call) -> None:
+    key = _json(call("sources", "add", "shop", "--class", "server", "--json"))["write_key"]
+    listed = call("sources", "list", "--json")
+    assert _json(listed)["sources"][0] | {"created_at": ""} == {
+        "name": "shop", "class": "server", "created_at": "", "disabled_at": None,
+    }  # fmt: skip
+    assert key not in listed.stdout
+    taken = call("sources", "add", "shop", "--class", "client", "--json")
+    assert (taken.exit_code, json.loads(taken.stderr)["code"]) == (1, "conflict")
+    assert _json(call("sources", "disable", "shop", "--json"))["disabled"] is True
+    assert _json(call("sources", "list", "--json"))["sources"][0]["disabled_at"] is not None
+
+
+def test_staff_are_added_in_roles_that_exist(call: Call) -> None:
+    first = _json(call("staff", "add", "ada", "--role", "officer", "--token", "--json"))
+    again = _json(call("staff", "add", "ada", "--role", "officer", "--token", "--json"))
+    assert first["staff_id"] == again["staff_id"]
+    assert first["token"] != again["token"]
+    assert "token" not in _json(call("staff", "add", "bob", "--role", "auditor", "--json"))
+    wrong = call("staff", "add", "eve", "--role", "king")
+    assert wrong.exit_code == 1
+    assert "officer" in wrong.stderr
+    assert [row["name"] for row in _json(call("staff", "list", "--json"))["staff"]] == ["ada", "bob"]
+
+
+def test_destinations_get_tokens_and_no_webhook_to_a_private_address(call: Call) -> None:
+    assert _json(call("destinations", "token", "warehouse", "--revoke", "--json"))["token"].startswith("pvd_")
+    assert call("destinations", "token", "nobody").exit_code == 1
+    for url in ("https://127.0.0.1/x", "http://10.0.0.1/x", "https://user@example.com/", "ftp://example.com/"):
+        refused = call("destinations", "webhook", "email-tool", url, "--json")
+        assert (refused.exit_code, refused.stdout) == (1, "")
+    assert call("destinations", "webhook", "email-tool").exit_code == 2
+    assert call("destinations", "webhook", "email-tool", "--remove").exit_code == 1
+    rows = _json(call("destinations", "list", "--json"))["destinations"]
+    assert {row["name"] for row in rows} == {"ad-platform", "email-tool", "support-desk", "warehouse"}
+
+
+def test_a_file_is_imported_once_however_often_it_is_read(call: Call, tmp_path: Path) -> None:
+    call("sources", "add", "shop", "--class", "server")
+    unlisted = {"type": "track", "userId": "u-9", "event": "No Such Event", "messageId": "x-1"}
+    content = _ndjson(identify(), *(order(f"o-{number}") for number in range(700)), unlisted) + b"not json\n"
+    (tmp_path / "half.ndjson").write_bytes(content[: len(content) // 2])  # a run that was killed: cut within a line
+    (tmp_path / "all.ndjson.gz").write_bytes(gzip.compress(content))
+    half = _json(call("import", str(tmp_path / "half.ndjson"), "--source", "shop", "--json"))
+    assert 0 < half["stored"] < 700
+    assert half["unreadable_lines"] == 1
+    whole = _json(call("import", str(tmp_path / "all.ndjson.gz"), "--source", "shop", "--json"))
+    assert whole["stored"] + half["stored"] == 701
+    assert whole["duplicates"] == half["stored"]
+    assert (sum(whole["dropped"].values()), whole["unreadable_lines"]) == (1, 1)
+    again = _json(call("import", "-", "--source", "shop", "--json", stdin=content))
+    assert (again["messages"], again["stored"]) == (702, 0)
+    dropped = call("sources", "dropped", "shop", "--json")
+    assert [row["name"] for row in _json(dropped)["dropped"]] == ["No Such Event"]
+    assert EMAIL not in dropped.stdout
+
+
+def test_an_import_says_what_is_missing(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "e.ndjson").write_bytes(b"")
+    unknown = call("import", str(tmp_path / "e.ndjson"), "--source", "nobody")
+    assert unknown.exit_code == 1
+    assert "sources add" in unknown.stderr
+    missing = call("import", str(tmp_path / "none"), "--source", "shop")
+    assert (missing.exit_code, missing.stdout) == (1, "")
+
+
+def test_keys_are_named_and_never_shown(call: Call, tmp_path: Path) -> None:
+    told = call("keys", "status", "--json")
+    names = {row["name"]: row["protects"] for row in _json(told)["keys"]}
+    assert names["purpose-4"] == "analytics"
+    assert all(names.values())
+    assert (tmp_path / "root.key").read_text().strip() not in told.stdout
+
+
+def test_the_log_verifies_and_an_edit_ends_with_1(call: Call, database_url: str) -> None:
+    assert _json(call("worker", "--once", "--json")) == {"done": True}
+    report = _json(call("audit", "verify", "--json"))
+    assert report["ok"] is True
+    assert report["size"] >= 1
+    assert _json(call("audit", "checkpoint", "--json"))["checkpoint"].count("\n") >= 4
+    _edit_the_log(database_url)
+    broken = call("audit", "verify", "--json")
+    assert broken.exit_code == 1
+    assert json.loads(broken.stdout)["first_bad"] == 0
+
+
+def _edit_the_log(database_url: str) -> None:
+    async def edit() -> None:
+        database = await Database.open(database_url)
+        async with database.hot() as connection:
+            await connection.execute("UPDATE audit SET leaf = leaf || ' '::bytea WHERE number = 0")
+        await database.close()
+
+    asyncio.run(edit())
+
+
+def test_migrating_twice_changes_nothing(call: Call) -> None:
+    assert _json(call("migrate", "--json")) == _json(call("migrate", "--json"))
+
+
+def test_serve_answers_tracks_and_stops_cleanly_and_its_log_holds_no_value(
+    call: Call, environ: dict[str, str], tmp_path: Path
+) -> None:
+    key = _json(call("sources", "add", "shop", "--class", "server", "--json"))["write_key"]
+    token = _json(call("destinations", "token", "email-tool", "--json"))["token"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "vault.cli.main", "serve", "--port", str(port)]
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(command, env=environ, cwd=ROOT, stderr=log)  # noqa: S603
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
+                _until_ready(http, server)
+                sent = http.post("/v1/batch", headers=bearer(key), json={"batch": [identify(), order()]})
+                assert sent.json()["stored"] == 2
+                assert EMAIL in _wait_for_feed(http, token)
+                http.get(f"/{EMAIL}?email={EMAIL}")
+        finally:
+            server.send_signal(signal.SIGTERM)
+            ended = server.wait(timeout=20)
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert ended in {0, -signal.SIGTERM}
+    assert [json.loads(line)["event"] for line in lines[1:]].count("request") >= 4
+    assert not any(secret in "".join(lines) for secret in (EMAIL, "jane", key, token))
+
+
+def _until_ready(http: httpx.Client, server: "subprocess.Popen[bytes]") -> None:
+    for _ in range(200):
+        assert server.poll() is None
+        try:
+            if http.get("/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("the server did not get ready")
+
+
+def _wait_for_feed(http: httpx.Client, token: str) -> str:
+    for _ in range(100):
+        text = http.get("/v1/destinations/email-tool/profiles", headers=bearer(token)).text
+        if '"upsert"' in text:
+            return text
+        time.sleep(0.1)
+    raise AssertionError("the worker did not number the change")
