@@ -1,4 +1,4 @@
-"""`erasures`: check a certificate. Needs no vault, no database, no network and no settings."""
+"""`erasures`: check a certificate. Needs no database and no network; with `--keys`, no vault and no settings either."""
 
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -7,7 +7,12 @@ import msgspec
 import rich_click as click
 
 from vault.cli.output import EXIT_FAILED, emit, json_option
-from vault.errors import Invalid, Unreadable
+from vault.config import load
+from vault.crypto.services.local import LocalKeyService
+from vault.errors import ConfigError, Invalid, Unreadable
+from vault.keys import names
+from vault.keys.keyring import Keyring
+from vault.keys.keystore import KeyStore
 from vault.rights import certificate
 
 MAX_BYTES: Final = 4 << 20  # a certificate of a thousand recipients has some hundred kilobytes
@@ -44,12 +49,17 @@ def erasures() -> None:
 
 @erasures.command()
 @click.argument("file", type=_FILE)
-@click.option("--keys", "keys_file", type=_FILE, required=True, help="The saved /.well-known/profile-vault-keys.json.")
+@click.option(
+    "--keys",
+    "keys_file",
+    type=_FILE,
+    help="The saved /.well-known/profile-vault-keys.json. Left out: the key store of this machine's vault.",
+)
 @click.option("--about", help="Also check whom it is about: an identifier kind, as `email`; asks for the value.")
 @click.option("--salt", help="The salt that the person was given, if it is not in FILE.")
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, file: Path, keys_file: Path, about: str | None, salt: str | None) -> None:
+def verify(ctx: click.Context, file: Path, keys_file: Path | None, about: str | None, salt: str | None) -> None:
     """Check the signature of an erasure certificate, offline, and say what it states.
 
     \b
@@ -61,7 +71,7 @@ def verify(ctx: click.Context, file: Path, keys_file: Path, about: str | None, s
     still due, the signature cannot make true: it says that the vault said so.
     """
     found = _read(file, Certificate)
-    _check(found, _read(keys_file, PublicKeys))
+    _check(found, _own_keys() if keys_file is None else _read(keys_file, PublicKeys))
     answer = _summary(found.document)
     if about is not None:
         value = click.prompt(f"Value of {about}", hide_input=True, err=True)
@@ -69,6 +79,16 @@ def verify(ctx: click.Context, file: Path, keys_file: Path, about: str | None, s
     emit(ctx, answer, _sentences(answer))
     if answer.get("about") is False:
         ctx.exit(EXIT_FAILED)
+
+
+def _own_keys() -> PublicKeys:
+    """The public keys of the vault that the settings name, from its key store alone. Raises ConfigError, Unavailable."""
+    settings = load()
+    if not settings.keyring.is_dir():
+        raise ConfigError("There is no key store here; give the page of public keys with --keys.")
+    keyring = Keyring(KeyStore(settings.keyring, LocalKeyService.from_key_file(settings.key_file)))
+    keyring.open((names.signing("*"),))
+    return msgspec.convert({"keys": keyring.public_keys()}, PublicKeys)
 
 
 def _read(path: Path, kind: type[_Kind]) -> _Kind:

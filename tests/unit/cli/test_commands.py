@@ -18,6 +18,10 @@ from click.testing import CliRunner, Result
 
 from tests.api.shop import EMAIL, bearer, identify, order
 from vault.cli.main import main
+from vault.crypto.services.local import LocalKeyService
+from vault.crypto.signing import Signer
+from vault.keys.keyring import Keyring
+from vault.keys.keystore import KeyStore
 from vault.storage.session import Database
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -149,6 +153,28 @@ def _edit_the_log(database_url: str) -> None:
         await database.close()
 
     asyncio.run(edit())
+
+
+def test_a_certificate_is_checked_with_the_key_store_alone_when_no_page_of_keys_is_given(
+    call: Call, tmp_path: Path
+) -> None:
+    call("keys", "status")  # the first start makes the keys
+    signer = _certificate_signer(tmp_path)
+    document: dict[str, Any] = {"format": "profile-vault/certificate/1", "request": "r", "revision": 1}
+    document |= {"destroyed_at": "t", "stores": [], "stated": [], "due": [], "kept": []}
+    file = tmp_path / "certificate.json"
+    file.write_text(json.dumps({"document": document, "signature": signer.sign_document(document)}))
+    assert _json(call("erasures", "verify", str(file), "--json"))["signature"] == "holds"
+    forged = json.dumps({"document": document | {"revision": 2}, "signature": signer.sign_document(document)})
+    file.write_text(forged)
+    told = call("erasures", "verify", str(file), "--json")
+    assert (told.exit_code, json.loads(told.stderr)["code"]) == (1, "bad_signature")
+
+
+def _certificate_signer(tmp_path: Path) -> Signer:
+    keyring = Keyring(KeyStore(tmp_path / "keyring", LocalKeyService.from_key_file(tmp_path / "root.key")))
+    keyring.open()
+    return keyring.signer("certificate")
 
 
 def test_migrating_twice_changes_nothing(call: Call) -> None:
