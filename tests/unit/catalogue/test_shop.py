@@ -3,6 +3,8 @@
 import hashlib
 from decimal import Decimal
 
+import msgspec
+
 from tests.policy.folder import FOLDER, shipped, shop
 from vault.catalogue.audiences import Test as Leaf
 from vault.catalogue.load import load, read_folder
@@ -57,6 +59,7 @@ def test_accounting_is_kept_for_ten_years_after_the_end_of_the_year() -> None:
     said = Micros(1_772_442_000_000_000)  # 2026-03-02
     year_end = 1_798_761_600_000_000  # 2027-01-01
     assert accounting.kept_until(said) == year_end + 10 * (365 * DAY + DAY // 4)
+    assert msgspec.structs.replace(accounting, retention=None).kept_until(said) is None
     service = shop().purposes["service"]
     assert service.kept_until(said) == said + 3 * (365 * DAY + DAY // 4)
 
@@ -167,3 +170,8 @@ def test_thresholds_are_exact() -> None:
     files = read_folder(FOLDER)
     files["audiences.toml"] = files["audiences.toml"].replace("at_least = 200", "at_least = 199.99")
     assert load(files).audiences["best_customers"].condition == Leaf("ad_value", "at_least", Decimal("199.99"))
+
+
+def test_faces_are_short() -> None:
+    """A catalogue prints its digest, not its files."""
+    assert repr(shop()) == f"Catalogue({shop().digest.hex()[:12]})"

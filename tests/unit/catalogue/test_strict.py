@@ -6,14 +6,16 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.policy.folder import edited, extended, line_of, shipped
-from vault.catalogue.audiences import OPERATORS
+from vault.catalogue.audiences import OPERATORS, Any, None_
 from vault.catalogue.audiences import Test as Leaf
 from vault.catalogue.load import load, read_folder
 from vault.catalogue.numbers import MAX_PURPOSE
+from vault.catalogue.toml import Problems
+from vault.clock import isoformat
 from vault.errors import PolicyError
 
 SHAPE = re.compile(r"[a-z0-9_./-]+:[0-9]+: .+; .+")
@@ -117,6 +119,52 @@ CASES = [
     ("destinations.toml", 'audiences = ["best_customers"]', 'audiences = ["worst"]', "worst", "not declared"),
     ("destinations.toml", "timeline = true", 'timeline = true\nends = "2030"', "ends =", "write a date"),
     ("staff.toml", "[marketer]", '[marketer]\nsees = "all"', "sees =", "not known here"),
+    ("purposes.toml", 'title = "Answering the customer\'s questions"', 'title = " "', 'title = " "', "is empty"),
+    (
+        "purposes.toml",
+        'legal_basis = "contract"',
+        'legal_basis = "contract"\nexpires = "P1Y"',
+        "expires =",
+        "life of a choice",
+    ),
+    (
+        "purposes.toml",
+        'legal_basis = "contract"',
+        'legal_basis = "contract"\ncategories = ["x"]',
+        '["x"]',
+        "no banner decides",
+    ),
+    ("purposes.toml", 'notice = "analytics"\n', "", 'legal_basis = "consent"', "with no `notice`"),
+    ("purposes.toml", 'retention = "P10Y"\n', "", "on_erasure", "without an end"),
+    ("purposes.toml", 'kind = ["profiling"]', "kind = [1]", "kind = [1]", "list of texts"),
+    ("purposes.toml", 'kind = ["profiling"]', 'kind = ["profiling", "profiling"]', '"profiling", "profiling"', "twice"),
+    ("computed.toml", 'property = "revenue"\n', "", 'kind = "sum"', "of no `property`"),
+    ("computed.toml", 'type = "number"', 'type = "text"', 'type = "text"', "does not fit a sum"),
+    ("computed.toml", 'currency = "USD"\n', "", "[lifetime_value]", "only one of"),
+    ("audiences.toml", "at_least = 200", "one_of = []", "one_of", "faulty `one_of`"),
+    ("audiences.toml", "at_least = 200", 'before = "soon"', "before", "does not fit"),
+    ("audiences.toml", '{ trait = "ad_value", at_least = 200 }', '"everyone"', "everyone", "no condition"),
+    (
+        "audiences.toml",
+        '{ trait = "ad_value"',
+        '{ all = [{ trait = "ad_value", at_least = 1 }], trait = "ad_value"',
+        "all =",
+        "faulty `all`",
+    ),
+    (
+        "destinations.toml",
+        "[warehouse.traits]",
+        "[warehouse.was]\n[warehouse2.traits]",
+        "[warehouse.was]",
+        "not known here",
+    ),
+    (
+        "events.toml",
+        '[track."Signed Out"]',
+        '[track."Signed Out"]\nproperties = 1',
+        "properties = 1",
+        "must be a table",
+    ),
 ]
 
 
@@ -165,6 +213,7 @@ def test_an_unknown_table_or_key_at_the_top_is_refused(path: str) -> None:
     assert any("`what` must be a table" in problem for problem in problems_of(files))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(path for path in shipped() if path.endswith(".toml"))), st.data())
 def test_a_file_cut_anywhere_loads_or_is_a_policy_error(path: str, data: st.DataObject) -> None:
     files = shipped()
@@ -192,6 +241,7 @@ WANTED: dict[str, tuple[type, ...]] = {
 }
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(OPERATORS)), WRITTEN)
 def test_no_condition_loads_by_accident(operator: str, written: str) -> None:
     """Whatever loads has a value that the judge can compare with this operator."""
@@ -203,6 +253,41 @@ def test_no_condition_loads_by_accident(operator: str, written: str) -> None:
     assert isinstance(condition, Leaf)
     assert type(condition.value) in WANTED[operator]
     assert written not in {"nan", "inf", "{}", "[]", "[[1]]"}
+
+
+def test_a_contract_whose_traits_are_no_table_is_refused() -> None:
+    files = edited("destinations.toml", "[email-tool.traits]", "[email-tool.former]")
+    files["destinations.toml"] = files["destinations.toml"].replace(
+        "[email-tool]\n", '[email-tool]\ntraits = ["email"]\n'
+    )
+    assert any("`traits` must be a table" in problem for problem in problems_of(files))
+
+
+def test_a_tree_of_conditions_is_read_as_it_stands() -> None:
+    written = '{ any = [{ trait = "email", exists = true }, { none = [{ trait = "ad_value", one_of = [1, 2.5] }] }] }'
+    files = edited("audiences.toml", '{ trait = "ad_value", at_least = 200 }', written)
+    assert load(files).audiences["best_customers"].condition == Any(
+        (Leaf("email", "exists", True), None_((Leaf("ad_value", "one_of", (1, Decimal("2.5"))),)))
+    )
+
+
+def test_a_tree_too_deep_to_review_is_refused() -> None:
+    written = "{ all = [" * 9 + '{ trait = "ad_value", at_least = 1 }' + "] }" * 9
+    assert "no condition" in problems_of(edited("audiences.toml", '{ trait = "ad_value", at_least = 200 }', written))[0]
+
+
+def test_a_contract_ends_with_its_last_day() -> None:
+    files = edited("destinations.toml", "timeline = true", "timeline = true\nends = 2027-12-31")
+    ends = load(files).contracts["support-desk"].ends
+    assert ends is not None
+    assert isoformat(ends) == "2028-01-01T00:00:00.000Z"
+
+
+def test_the_same_problem_is_told_once() -> None:
+    problems = Problems()
+    problems.add("a.toml", 1, "wrong", "right it")
+    problems.add("a.toml", 1, "wrong", "right it")
+    assert problems.lines == ["a.toml:1: wrong; right it"]
 
 
 def test_links_and_strange_files_in_the_folder_are_refused(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def test_a_category_covers_its_children_and_the_events_of_a_timeline() -> None:
 
 
 BAD = [
+    ('destination = "ads"\nobject = "trait:email"\npurpose = "advertising"\ngives = "nothing"', "is `ads`"),
     ("", "claims nothing"),
     ('gives = "reveal"', "`destination` is missing"),
     ('destination = "ad-platform"\nobject = "trait:email"\npurpose = "advertising"\ngives = "clear"', "is `clear`"),
@@ -95,3 +96,10 @@ def test_an_example_that_cannot_be_understood_is_no_pass(body: str, says: str) -
     with pytest.raises(PolicyError) as raised:
         faults(extended("tests/fields.toml", f'["a claim"]\n{body}\n'))
     assert any(says in problem for problem in raised.value.problems), raised.value.problems
+
+
+def test_without_destinations_every_claim_about_one_is_refused() -> None:
+    files = shipped() | {"destinations.toml": "", "gate/rules.csv": ""}
+    with pytest.raises(PolicyError) as raised:
+        faults(files)
+    assert len([problem for problem in raised.value.problems if "`destination` is" in problem]) >= 12

@@ -153,3 +153,7 @@ def test_staff_reach_named_objects_for_the_purposes_of_their_role(gate: Gate) ->
 def test_staff_reach_nothing_else(gate: Gate, actor: str, role: str, purpose: int, objects: set[int]) -> None:
     with pytest.raises(Withheld):
         gate.staff(actor, role, purpose, objects)
+
+
+def test_its_face_is_its_version(gate: Gate) -> None:
+    assert repr(gate) == "Gate(policy=3)"

@@ -4,7 +4,7 @@ import contextlib
 import logging
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.policy.folder import edited, extended, line_of, shipped, shop
@@ -301,6 +301,7 @@ WORDS = st.one_of(
 )
 
 
+@settings(deadline=None, max_examples=60)  # each compiles a whole gate
 @given(st.lists(WORDS, max_size=8))
 def test_a_line_more_gives_nothing_more_than_it_says(words: list[str]) -> None:
     """Whatever is added to the rules either is refused, or gives at most what an exact allow line names."""
@@ -314,12 +315,14 @@ def test_a_line_more_gives_nothing_more_than_it_says(words: list[str]) -> None:
     assert after <= before | ({(EMAIL, "reveal")} if words[-1:] == ["allow"] else set())
 
 
+@settings(deadline=None, max_examples=60)  # each compiles a whole gate
 @given(st.text(max_size=200))
 def test_arbitrary_text_as_rules_gives_nothing(text: str) -> None:
     with contextlib.suppress(PolicyError):
         assert given_anywhere(load(shipped() | {"gate/rules.csv": text})) == []
 
 
+@settings(deadline=None, max_examples=60)  # each compiles a whole gate
 @given(st.text(max_size=200))
 def test_arbitrary_text_as_a_model_is_refused(text: str) -> None:
     assert "not the model" in refused(shipped() | {"gate/model.conf": text})[0]

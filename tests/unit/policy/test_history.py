@@ -90,3 +90,9 @@ def test_a_notice_that_was_shown_stays_as_it_was() -> None:
     del gone["notices/marketing/1.en.md"]
     assert "the notice is gone" in told(gone, shipped())[0]
     assert told(extended("traits.toml", "") | {"notices/marketing/2.en.md": "New.\n"}, shipped()) == []
+
+
+def test_what_cannot_be_read_is_left_to_the_other_checks() -> None:
+    broken = shipped() | {"traits.toml": "[", "computed.toml": "[x]\nnumber = 'one'\n"}
+    assert told(broken, shipped()) == []
+    assert told(shipped(), broken) == []

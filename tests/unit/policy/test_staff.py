@@ -7,6 +7,7 @@ from vault.catalogue.load import load
 from vault.errors import PolicyError
 from vault.policy.actors import Actor, Right
 from vault.policy.staff import StaffGate
+from vault.policy.version import check
 
 
 def refused(files: dict[str, str]) -> tuple[str, ...]:
@@ -55,3 +56,11 @@ def test_rights_are_written_audience_resource_act() -> None:
 
 def test_an_actor_is_named_by_kind_and_id() -> None:
     assert Actor("destination", "warehouse").label == "destination:warehouse"
+
+
+def test_problems_of_both_gates_are_told_together() -> None:
+    files = extended("staff/rules.csv", "x")
+    files["gate/rules.csv"] += "y\n"
+    with pytest.raises(PolicyError) as raised:
+        check(files)
+    assert [problem.split(":")[0] for problem in raised.value.problems] == ["gate/rules.csv", "staff/rules.csv"]
