@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import FakeClock
+from tests.worlds import World
 from vault.bootstrap import open_vault
 from vault.config import Settings
 from vault.flows.vault import Vault
@@ -26,3 +27,11 @@ async def vault(database_url: str, tmp_path: Path, clock: FakeClock) -> AsyncIte
     )
     async with open_vault(settings, clock=clock) as opened:
         yield opened
+
+
+@pytest.fixture
+async def world(vault: Vault) -> AsyncIterator[World]:
+    """A shop on that vault. At the end everything that is stored is read again: no test may leave what does not agree."""
+    made = await World.of(vault)
+    yield made
+    await made.check()
