@@ -48,24 +48,40 @@ def store_event(
         body = {"messageId": message.message_id, "type": message.type, "properties": properties}
         if message.name is not None:
             body["name"] = message.name
-        draft.add_event(purposes, event_key, message.said_at, 0 if sealed_name else event.number, msgspec.json.encode(body))
+        draft.add_event(
+            purposes, event_key, message.said_at, 0 if sealed_name else event.number, msgspec.json.encode(body)
+        )
+    by_purposes: dict[int, list[Computed]] = {}
     for computed in catalogue.computed_by_event.get(event.number, ()):
         if computed.purposes & mask == computed.purposes:
-            _fold(draft, computed, kept, message.said_at, event_key)
+            by_purposes.setdefault(computed.purposes, []).append(computed)
+    for purposes, together in by_purposes.items():
+        # An input counts only if it was collected for every purpose that the trait carries.
+        usable = {name: value for name, (left, value) in kept.items() if purposes & left == purposes}
+        _fold(draft, purposes, together, usable, message.said_at, event_key)
 
 
 def _fold(
-    draft: SubjectDraft, computed: Computed, kept: Mapping[str, tuple[int, bytes]], said_at: Micros, event_key: bytes
+    draft: SubjectDraft,
+    purposes: int,
+    together: list[Computed],
+    usable: Mapping[str, bytes],
+    said_at: Micros,
+    event_key: bytes,
 ) -> None:
-    """Take one event into a computed trait; a property counts only if it was collected for every purpose of the trait."""
-    usable = {name: value for name, (left, value) in kept.items() if computed.purposes & left == computed.purposes}
-    before = draft.get(computed.purposes, ACCUMULATORS)
+    """Take one event into the computed traits of one set of purposes: opened once, sealed once."""
+    before = draft.get(purposes, ACCUMULATORS)
     states = read_states(before) if before is not None else {}
-    after = fold(computed, states.get(computed.number), usable, said_at, event_key)
-    if after is None or after == states.get(computed.number):
-        return
-    # Provenance of a joint field is its latest event: it never loses to an older one, since it holds them all.
-    draft.put_joint(computed.purposes, ACCUMULATORS, Provenance(0, event_key, SERVER, draft.tools.now), write_states({**states, computed.number: after}))
+    changed = False
+    for computed in together:
+        after = fold(computed, states.get(computed.number), usable, said_at, event_key)
+        if after is not None and after != states.get(computed.number):
+            states[computed.number] = after
+            changed = True
+    if changed:
+        # Provenance of a joint field is its latest event: it never loses to an older one, since it holds them all.
+        provenance = Provenance(0, event_key, SERVER, draft.tools.now)
+        draft.put_joint(purposes, ACCUMULATORS, provenance, write_states(states))
 
 
 def store_trait(
@@ -97,7 +113,14 @@ def _outdate(draft: SubjectDraft, field: int, value: bytes, provenance: Provenan
 
 
 def store_identifier(
-    draft: SubjectDraft, kind: IdentifierKind, value: str, tag: bytes, source_id: int, said_at: Micros, event_key: bytes, mask: int
+    draft: SubjectDraft,
+    kind: IdentifierKind,
+    value: str,
+    tag: bytes,
+    source_id: int,
+    said_at: Micros,
+    event_key: bytes,
+    mask: int,
 ) -> None:
     """Seal an identifier's value beside its kind's others, unless this compartment surely holds it already."""
     field = identifier_object(kind.number)
@@ -146,4 +169,3 @@ def _known(
     values = computed_of(seen, computed)
     known.update({one.name: read_value(values[one.number]) for one in computed if one.number in values})
     return known
-

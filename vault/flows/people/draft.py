@@ -17,7 +17,15 @@ from vault.consent.standing import Standing
 from vault.errors import Unreadable
 from vault.flows.people.read import Stored, StoredCompartment
 from vault.flows.people.write import Expected, Rows, SubjectRow
-from vault.keys.compartments import Compartment, Opener, Wrapped, holdings_of, newest, next_generation, pack_wraps, without
+from vault.keys.compartments import (
+    Compartment,
+    Opener,
+    Wrapped,
+    holdings_of,
+    next_generation,
+    pack_wraps,
+    without,
+)
 from vault.keys.keyring import Keyring
 from vault.policy.gate import Gate
 from vault.policy.permit import Permit
@@ -30,7 +38,7 @@ EXPIRY: Final = 1  # due: a granted choice ends
 SWEEP: Final = 2  # due: events whose keys are gone wait for removal
 
 
-class LedgerNeeded(Exception):  # noqa: N818 - a signal to read more, not an error
+class LedgerNeeded(Exception):
     """A decision needs the ledger of this subject, which was not read."""
 
     def __init__(self, subject: UUID) -> None:
@@ -138,6 +146,9 @@ class SubjectDraft:
             self.compartments[place] = CompartmentDraft(wrapped, row, marks.get(place))
         if rows:  # values whose keys are gone: no writer leaves such
             raise Unreadable
+        self._newest: dict[int, CompartmentDraft] = {}  # by purposes: the highest generation
+        for place in sorted(self.compartments):
+            self._newest[place[0]] = self.compartments[place]
 
     def __repr__(self) -> str:
         return f"SubjectDraft(fresh={self.fresh}, group={self.group})"
@@ -151,18 +162,22 @@ class SubjectDraft:
 
     def writable(self, purposes: int) -> CompartmentDraft:
         """The compartment of exactly these purposes that takes new values, opened; a new generation if none does."""
-        wrapped = newest((one.wrapped for one in self.compartments.values()), purposes)
-        if wrapped is None:
+        draft = self._taking(purposes)
+        if draft is None:
             known = (mark.generation for mark in self.state.compartments if mark.purposes == purposes)
-            wrapped, opened = self._opener.create(purposes, next_generation((c.wrapped for c in self.compartments.values()), known, purposes))
+            generation = next_generation((one.wrapped for one in self.compartments.values()), known, purposes)
+            wrapped, opened = self._opener.create(purposes, generation)
             draft = CompartmentDraft(wrapped, None, None)
             draft.opened = opened
-            self.compartments[wrapped.purposes, wrapped.generation] = draft
+            self.compartments[purposes, generation] = self._newest[purposes] = draft
             self.wraps_dirty = self.touched = True
-            return draft
-        draft = self.compartments[wrapped.purposes, wrapped.generation]
         self._open(draft)
         return draft
+
+    def _taking(self, purposes: int) -> CompartmentDraft | None:
+        """The compartment of exactly these purposes that takes new values: the if no wrap was taken away."""
+        draft = self._newest.get(purposes)
+        return draft if draft is not None and draft.wrapped.whole else None
 
     def _open(self, draft: CompartmentDraft) -> Compartment:
         if draft.opened is None:
@@ -191,18 +206,13 @@ class SubjectDraft:
 
     def holding(self, purposes: int, field: int) -> CompartmentDraft | None:
         """The writable compartment of exactly these purposes, if it has the field already."""
-        wrapped = newest((one.wrapped for one in self.compartments.values()), purposes)
-        if wrapped is None:
-            return None
-        draft = self.compartments[wrapped.purposes, wrapped.generation]
-        return draft if field in draft.fields else None
+        draft = self._taking(purposes)
+        return draft if draft is not None and field in draft.fields else None
 
     def get(self, purposes: int, field: int) -> bytes | None:
         """The value in the writable compartment of exactly these purposes, opened for computation; None if none."""
-        wrapped = newest((one.wrapped for one in self.compartments.values()), purposes)
-        if wrapped is None:
-            return None
-        return self.read(self.compartments[wrapped.purposes, wrapped.generation], field)
+        draft = self._taking(purposes)
+        return self.read(draft, field) if draft is not None else None
 
     def read(self, draft: CompartmentDraft, field: int) -> bytes | None:
         """One value opened for computation under a purpose that the compartment still holds."""
@@ -225,7 +235,9 @@ class SubjectDraft:
         draft = self.writable(purposes)
         sealed = seal_event(self._open(draft), event_key, kind, plaintext)
         generation = draft.wrapped.generation
-        self.rows.events.append((self.group, self.subject, event_key, purposes, generation, at, self.tools.now, kind, sealed))
+        self.rows.events.append(
+            (self.group, self.subject, event_key, purposes, generation, at, self.tools.now, kind, sealed)
+        )
         self.events_added += 1
         self.touched = True
 
@@ -280,6 +292,8 @@ class SubjectDraft:
             wrapped = kept.get(place)
             if wrapped is None:
                 del self.compartments[place]
+                if self._newest.get(place[0]) is draft:
+                    del self._newest[place[0]]
                 if draft.stored:
                     self.destroyed.append(place)
                 self.rows.due.append((self.group, self.tools.now, self.subject, SWEEP))
@@ -313,7 +327,9 @@ class SubjectDraft:
                 continue
             blob = pack_fields(draft.fields.values())
             version = draft.version + 1
-            rows.compartments.append((group, subject, purposes, generation, draft.wrapped.compartment_id, version, blob))
+            rows.compartments.append(
+                (group, subject, purposes, generation, draft.wrapped.compartment_id, version, blob)
+            )
             marks.append(Mark(purposes, generation, version, digest(blob)))
         wrapped = tuple(draft.wrapped for _, draft in sorted(self.compartments.items()))
         keys_version = self.state.keys_version + self.wraps_dirty
