@@ -1,7 +1,7 @@
 """The key under which a message is stored, and the digest that tells a repeated one from another with its id. Keyed tags.
 
 The id is scoped by source, so that nobody can take another source's ids (threats, ruling 8; G11); the digest is keyed,
-because a plain hash of a short message could be guessed. Bytes: docs/formats/message-tags.md.
+because a plain hash of a short message could be guessed. Bytes: docs/formats/tags.md.
 """
 
 import struct
