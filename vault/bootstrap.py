@@ -54,10 +54,10 @@ async def open_vault(settings: Settings, *, clock: Clock | None = None) -> Async
         keyring.open()
         keyring.ensure((), ())
         journal = Journal(settings.journal, keyring.key(names.JOURNAL))
-        await asyncio.to_thread(journal.verify)
+        applied_before = await asyncio.to_thread(_applied, journal)
         async with database.hot() as connection:
             await check_head(connection, keyring, settings.journal)
-        live, files = await _policies(settings, database, journal, clock)
+        live, files = await _policies(settings, database, journal, clock, applied_before)
         catalogue = load(files)
         keyring.ensure(catalogue.purpose_by_number, [kind.name for kind in catalogue.identifiers.values()])
         async with database.begin() as connection:
@@ -99,12 +99,27 @@ def _service(settings: Settings) -> LocalKeyService:
     return LocalKeyService.from_key_file(settings.key_file)
 
 
+def _applied(journal: Journal) -> dict[int, Version]:
+    """The policy versions that the journal knows, by number; the whole journal is verified on the way. Raises `Unreadable`."""
+    entries = (entry.narrowing for entry in journal.read())
+    return {one.number: Version(one.number, one.digest) for one in entries if isinstance(one, PolicyApplied)}
+
+
 async def _policies(
-    settings: Settings, database: Database, journal: Journal, clock: Clock
+    settings: Settings, database: Database, journal: Journal, clock: Clock, applied_before: dict[int, Version]
 ) -> tuple[Version, dict[str, str]]:
-    """The live policy version and its files; the first start applies the folder."""
+    """The live policy version and its files; the first start applies the folder.
+
+    Raises `Unreadable` for a database that fell behind the journal. One version may be missing: it was journalled, and its
+    commit never came.
+    """
     async with database.begin() as connection:
         found = await version.live(connection)
+        number = 0 if found is None else found[0].number
+        newest = max(applied_before, default=0)
+        expected = applied_before.get(newest - 1 if number == newest - 1 else newest)
+        if expected is not None:
+            found = await version.live(connection, at_least=expected)
     if found is not None:
         return found
     files = read_folder(policies_folder(settings))

@@ -83,7 +83,7 @@ async def _standing(vault: Vault, item: Item) -> ChoiceOutcome:
     """Where the person of an item stands now."""
     tools = tools_of(vault)
     async with vault.database.hot() as connection:
-        world = await read_world(connection, tools, [item], (), again=True)
+        world = await read_world(connection, tools, [item], again=True)
     for named in sorted(item.named, key=lambda one: (not one.own, one.kind.priority)):
         profile = world.profile_of(named.tag)
         if profile is not None:
@@ -123,7 +123,9 @@ def _said(vault: Vault, choice: ChoiceAct, digest: bytes) -> Said:
         raise Invalid("Unknown purpose; GET /v1/purposes lists them.", code="unknown_purpose")
     if decision is None:
         raise Invalid(f"A decision is one of {', '.join(sorted(_DECISIONS))}.", code="unknown_decision")
-    if choice.notice is not None and choice.notice not in {f"{name}/{version}" for name, version, _ in vault.catalogue.notices}:
+    if choice.notice is not None and choice.notice not in {
+        f"{name}/{version}" for name, version, _ in vault.catalogue.notices
+    }:
         raise Invalid("Unknown notice; it is NAME/VERSION of a file under notices/.", code="unknown_notice")
     covers = []
     for name in choice.covers:

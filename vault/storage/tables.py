@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    text,
 )
 
 metadata = MetaData()
@@ -112,6 +113,7 @@ link = Table(
     Column("confirmed", Boolean, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("undone_at", BigInteger),
+    Index("link_root", "root"),
 )
 
 disclosure = Table(
@@ -138,6 +140,13 @@ disclosure_state = Table(
     Column("reason", Text),  # why it was removed
     Column("into_root", Uuid),  # for reason `merged`
     Column("acknowledged_at", BigInteger),
+    # What a destination was told to delete and has not confirmed, in the order in which it is repeated.
+    Index(
+        "disclosure_state_removed",
+        "destination",
+        "removed_number",
+        postgresql_where=text("removed_number IS NOT NULL AND acknowledged_at IS NULL"),
+    ),
 )
 
 audit_salt = Table(
@@ -154,6 +163,7 @@ due = Table(
     _key("at", BigInteger),
     _key("subject_id", Uuid),
     _key("what", SmallInteger),
+    Index("due_subject", "subject_id"),
 )
 
 # --- found by a key of their own -------------------------------------------------------------------------------------

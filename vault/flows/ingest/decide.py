@@ -20,7 +20,7 @@ from vault.events.message import Message, fit_name
 from vault.flows.ingest.item import Act, Dropped, Item, Named
 from vault.flows.ingest.resolve import Place, resolve
 from vault.flows.ingest.seal import CLIENT, SERVER, judge, store_event, store_identifier, store_trait
-from vault.flows.ingest.world import World
+from vault.flows.ingest.world import SaysNew, World
 from vault.flows.people.change import ProfileDraft
 from vault.flows.people.choices import take, write_entries
 from vault.flows.people.draft import SubjectDraft
@@ -70,7 +70,9 @@ class Decider:
     def decide(self, items: list[Item]) -> list[Verdict]:
         """A verdict for each item; the drafts of the world then hold what is to be written. May raise `LedgerNeeded`."""
         verdicts = [self._noting(item) for item in items]
-        for profile in {id(p): p for m in self._touched.values() for p in [self.world.people.get(m.root.subject, m)]}.values():
+        for profile in {
+            id(p): p for m in self._touched.values() for p in [self.world.people.get(m.root.subject, m)]
+        }.values():
             if any(member.changed for member in profile.members):
                 allowed = meet(self.catalogue, (member.state for member in profile.members), self.world.tools.now)
                 judge(self.catalogue, profile.root, profile.members, allowed)
@@ -120,7 +122,7 @@ class Decider:
             return Verdict(item, None, place.profile, fresh=True)
         allowed = self._collectable(place.profile) & ~(stamp.denies if stamp is not None else 0)
         if declared is not None and not declared.purposes & allowed:
-            if author.new_choices or not author.fresh:
+            if author.new_choices:  # what is not stored teaches nobody anything; choices must be found again
                 self._admit(item, place, allowed)
             kept = self.world.people.get(author.subject)
             return self._drop(item, "no_choice", kept, purposes=self.catalogue.names(declared.purposes))
@@ -188,7 +190,11 @@ class Decider:
             minor=author.state.minor,
             event_key=item.key,
         )
-        proofs = {digest: sealed for digest, sealed in zip((s.evidence for s in act.said), act.evidence, strict=False) if sealed}
+        proofs = {
+            digest: sealed
+            for digest, sealed in zip((s.evidence for s in act.said), act.evidence, strict=False)
+            if sealed
+        }
         take(self.catalogue, profile, author, outcome.entries, proofs)
 
     def _collectable(self, profile: ProfileDraft) -> int:
@@ -274,7 +280,13 @@ class Decider:
     # --- what is not stored -----------------------------------------------------------------------------------------
 
     def _drop(
-        self, item: Item, code: str, profile: ProfileDraft | None = None, *, purposes: tuple[str, ...] = (), fresh: bool = True
+        self,
+        item: Item,
+        code: str,
+        profile: ProfileDraft | None = None,
+        *,
+        purposes: tuple[str, ...] = (),
+        fresh: bool = True,
     ) -> Verdict:
         name = item.message.name if item.message.type in {"track", "page", "screen"} else item.message.type
         if code != "duplicate":
@@ -300,3 +312,19 @@ def fits(kind: FieldType, raw: bytes) -> bool:
     if text == b"null":
         return True
     return text[:1] in _STARTS[kind] and (kind != "integer" or text.lstrip(b"-").isdigit())
+
+
+def choices_of(vault: Vault, source: Source) -> SaysNew:
+    """Which messages of this source may write a choice: acts do, and stamps that say something new (never too few)."""
+    authority = Authority.SERVER if source.server else Authority.CLIENT
+    stamps: dict[int, Stamp | None] = {}
+
+    def says_new(item: Item, draft: SubjectDraft) -> bool:
+        if item.act is not None or item.message.is_consent_change:
+            return True
+        if item.index not in stamps:
+            stamps[item.index] = read_stamp(item.message.stamp, vault.catalogue)
+        speaker = Speaker(authority=authority, source=source.source_id, device=item.device)
+        return says_something_new(vault.catalogue, draft.state, stamps[item.index], speaker)
+
+    return says_new

@@ -8,7 +8,7 @@ from uuid import UUID
 from vault.clock import day_of
 from vault.errors import Conflict
 from vault.events.decode import Decoded, decode
-from vault.flows.ingest.decide import Decider, Verdict
+from vault.flows.ingest.decide import Decider, Verdict, choices_of
 from vault.flows.ingest.item import Dropped, Item, Outcome, items_of
 from vault.flows.ingest.world import World, read_world
 from vault.flows.people.change import ProfileDraft, tools_of
@@ -57,7 +57,7 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
             raise Conflict("Others kept changing the same people; send it again.", code="retry")
         tools = tools_of(vault)
         async with vault.database.hot() as connection:
-            world = await read_world(connection, tools, pending, with_ledger)
+            world = await read_world(connection, tools, pending, with_ledger, says_new=choices_of(vault, source))
         decider = Decider(vault, source, world)
         try:
             verdicts = decider.decide(pending)

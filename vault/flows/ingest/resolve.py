@@ -91,7 +91,8 @@ def _facts(catalogue: Catalogue, profile: ProfileDraft) -> Profile:
 
 def _merge(vault: Vault, source: Source, world: World, item: Item, merge: Merge) -> ProfileDraft:
     """Link every absorbed profile under the survivor. Each member's row is written, so that whoever decided on one of
-    them meanwhile decides again."""
+    them meanwhile decides again.
+    """
     survivor = world.people[merge.survivor]
     members = list(survivor.members)
     for absorbed in merge.absorbed:
@@ -126,5 +127,3 @@ def _audit_merge(vault: Vault, source: Source, world: World, absorbed: SubjectDr
         subject=salted(salt, absorbed.subject.bytes),
     )
     absorbed.rows.audit.append((0, entry.entry_id, entry.leaf(), absorbed.subject, salt))
-
-

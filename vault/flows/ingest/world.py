@@ -1,16 +1,26 @@
 """What a batch must know before it can decide: who is found, what was seen before, who was erased. Read once an attempt."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
 from vault.consent.standing import fold
+from vault.errors import Unreadable
 from vault.flows.ingest.item import Item
 from vault.flows.people.change import ProfileDraft, assemble
 from vault.flows.people.draft import SubjectDraft, Tools
-from vault.flows.people.read import ledgers, owners, profiles
+from vault.flows.people.read import Stored, ledgers, owners, profiles
 from vault.ids import new_subject
 from vault.storage.session import Raw
+
+
+SaysNew = Callable[[Item, SubjectDraft], bool]
+"""May this message write a choice into the ledger of this subject?"""
+
+
+def says_nothing(_item: Item, _draft: SubjectDraft) -> bool:
+    """For readers who write no choice."""
+    return False
 
 
 class Grave(NamedTuple):
@@ -72,9 +82,15 @@ class World:
 
 
 async def read_world(
-    connection: Raw, tools: Tools, items: Sequence[Item], with_ledger: Iterable[UUID], *, again: bool = False
+    connection: Raw,
+    tools: Tools,
+    items: Sequence[Item],
+    with_ledger: Iterable[UUID] = (),
+    *,
+    says_new: SaysNew = says_nothing,
+    again: bool = False,
 ) -> World:
-    """All that these items need to know. The ledgers of `with_ledger` are read, too.
+    """All that these items need to know. Ledgers are read of `with_ledger` and of whom `says_new` names.
 
     With `again`, people are looked up even for messages that were taken before.
     """
@@ -94,12 +110,40 @@ async def read_world(
     stored, world.broken = await profiles(connection, world.owners.values(), tools.state_key)
     world.people, unfit = assemble(tools, stored)
     world.broken |= unfit
-    wanted = set(with_ledger)
-    choices = await ledgers(connection, {s: one for s, one in stored.items() if s in wanted and s in world.people})
-    for subject, said in choices.items():
-        world.people[subject].member(subject).standing = fold(said)
+    await _read_ledgers(connection, world, stored, set(with_ledger) | _speakers(world, fresh, says_new))
     for profile in {id(one): one for one in world.people.values()}.values():
         world.groups += 1
         for member in profile.members:
             member.group = world.groups
     return world
+
+
+def _speakers(world: World, items: Sequence[Item], says_new: SaysNew) -> set[UUID]:
+    """Everyone in the profiles of whom a message surely writes, or may well write, a choice."""
+    found: set[UUID] = set()
+    for item in items:
+        for named in item.named:
+            profile = world.profile_of(named.tag) if named.kind.joins else None
+            if profile is not None and any(says_new(item, member) for member in profile.members):
+                found.update(member.subject for member in profile.members)
+    return found
+
+
+async def _read_ledgers(connection: Raw, world: World, stored: Mapping[UUID, Stored], wanted: set[UUID]) -> None:
+    """Give these subjects their standing. A ledger that is not the one its state vouches for breaks its profile only."""
+    rows = {subject: one for subject, one in stored.items() if subject in wanted and subject in world.people}
+    try:
+        choices = await ledgers(connection, rows)
+    except Unreadable:
+        choices = {}
+        for subject, one in rows.items():
+            try:
+                choices |= await ledgers(connection, {subject: one})
+            except Unreadable:
+                everyone = [member.subject for member in world.people[subject].members] if subject in world.people else []
+                world.broken.update(everyone)
+                for member in everyone:
+                    world.people.pop(member, None)
+    for subject, said in choices.items():
+        if subject in world.people:
+            world.people[subject].member(subject).standing = fold(said)

@@ -11,6 +11,8 @@ from typing import Final
 import sqlalchemy as sa
 from alembic import op
 
+from vault.errors import ConfigError
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -85,6 +87,7 @@ STATEMENTS: Final = (
         undone_at BIGINT,
         PRIMARY KEY (subject_id, root, event_key)
     )""",
+    "CREATE INDEX link_root ON link (root)",
     """CREATE TABLE disclosure (
         subject_id UUID NOT NULL,
         destination INTEGER NOT NULL,
@@ -109,6 +112,8 @@ STATEMENTS: Final = (
     ) WITH (fillfactor = 80)""",
     "ALTER TABLE disclosure_state ALTER COLUMN fields SET STORAGE EXTERNAL",
     "ALTER TABLE disclosure_state ALTER COLUMN gone SET STORAGE EXTERNAL",
+    """CREATE INDEX disclosure_state_removed ON disclosure_state (destination, removed_number)
+        WHERE removed_number IS NOT NULL AND acknowledged_at IS NULL""",
     """CREATE TABLE audit_salt (
         subject_id UUID NOT NULL,
         entry_id UUID NOT NULL,
@@ -121,6 +126,7 @@ STATEMENTS: Final = (
         what SMALLINT NOT NULL,
         PRIMARY KEY (at, subject_id, what)
     )""",
+    "CREATE INDEX due_subject ON due (subject_id)",
     """CREATE TABLE identity (
         tag BYTEA NOT NULL,
         subject_id UUID NOT NULL,
@@ -318,4 +324,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """There is nothing before the first schema."""
-    raise NotImplementedError("restore a backup instead")
+    raise ConfigError("there is no way back before the first schema; restore a backup instead")
