@@ -46,9 +46,7 @@ class Expected:
             spent[customer] = spent.get(customer, Decimal(0)) + Decimal(dollars)
             count[customer] += 1
         self.messages = len(spent) + sum(count.values())
-        self.lifetime = Counter(
-            (spent[c].normalize(), count[c]) for c in spent if share(c, "analytics") < 70
-        )
+        self.lifetime = Counter((spent[c].normalize(), count[c]) for c in spent if share(c, "analytics") < 70)
         self.total = sum((value * n for (value, _), n in self.lifetime.items()), Decimal(0))
         self.emails: set[str] = set()
         self.best: set[str] = set()
@@ -82,17 +80,22 @@ def killed_half_way(data_dir: Path, events: Path, after: float) -> None:
     process.wait()
 
 
+def _ready() -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{PORT}/readyz").is_success
+    except httpx.HTTPError:
+        return False
+
+
 @contextmanager
 def serving(data_dir: Path) -> Any:
     command = [*CLI, "serve", "--port", str(PORT), "--log-level", "error"]
     process = subprocess.Popen(command, env=environment(data_dir))
     try:
-        for _ in range(300):
-            try:
-                if httpx.get(f"http://127.0.0.1:{PORT}/readyz").is_success:
-                    break
-            except httpx.HTTPError:
-                time.sleep(0.1)
+        while not _ready():
+            if process.poll() is not None:
+                raise SystemExit("the server did not start")
+            time.sleep(0.1)
         yield
     finally:
         process.terminate()
