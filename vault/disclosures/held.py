@@ -26,6 +26,7 @@ class Held(msgspec.Struct, frozen=True):
     reason: Reason | None = None
     into_root: UUID | None = None  # for `merged`
     acknowledged_at: Micros | None = None  # of the latest retraction or removal
+    damaged: bool = False  # the stored row says nothing that can be believed; never written
 
     @property
     def told(self) -> bool:

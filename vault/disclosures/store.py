@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault.clock import Micros
 from vault.disclosures.held import Held
 from vault.disclosures.record import Released, pack_objects, parse_detail, parse_objects
+from vault.errors import Unreadable
 from vault.storage.session import Raw
 from vault.storage.tables import disclosure, disclosure_state
 
@@ -35,10 +36,17 @@ ON CONFLICT (subject_id, destination) DO UPDATE SET
   fields = excluded.fields, gone = excluded.gone, gone_number = excluded.gone_number,
   removed_number = excluded.removed_number, reason = excluded.reason, into_root = excluded.into_root,
   acknowledged_at = excluded.acknowledged_at
+RETURNING s.subject_id, s.xmax = 0 AS fresh
 """
 _HELD: Final = """
 SELECT subject_id, destination, fields, gone, gone_number, removed_number, reason, into_root, acknowledged_at
 FROM disclosure_state WHERE subject_id = ANY($1::uuid[]) AND destination = $2
+"""
+_LOCKED: Final = _HELD + "ORDER BY subject_id FOR UPDATE"
+_REMOVED: Final = """
+SELECT subject_id, destination, fields, gone, gone_number, removed_number, reason, into_root, acknowledged_at
+FROM disclosure_state WHERE destination = $1 AND removed_number > $2 AND acknowledged_at IS NULL
+ORDER BY removed_number LIMIT $3
 """
 
 
@@ -71,11 +79,14 @@ class Disclosure(msgspec.Struct, frozen=True):
     released: tuple[Released, ...]
 
 
-async def write_page(raw: Raw, page: Page, rows: Iterable[Row], held: Iterable[Held]) -> None:
-    """Append the records and set what the recipient holds now. `raw` is the asyncpg connection of the transaction."""
+async def write_page(raw: Raw, page: Page, rows: Iterable[Row], held: Iterable[Held]) -> frozenset[UUID]:
+    """Append the records and set what the recipient holds now; answers the profiles of which it had no state before.
+
+    `raw` is the asyncpg connection of the transaction.
+    """
     records = sorted(rows)
     states = sorted(held, key=_by_subject)
-    await raw.execute(
+    written = await raw.fetch(
         _WRITE_PAGE,
         page.destination,
         page.page,
@@ -93,12 +104,21 @@ async def write_page(raw: Raw, page: Page, rows: Iterable[Row], held: Iterable[H
         [state.into_root for state in states],
         [state.acknowledged_at for state in states],
     )
+    return frozenset(row[0] for row in written if row[1])
 
 
-async def held_by(raw: Raw, destination: int, subjects: Sequence[UUID]) -> dict[UUID, Held]:
-    """What the destination holds of these roots; one that never got anything is not in the answer."""
-    found = await raw.fetch(_HELD, list(subjects), destination)
-    return {row["subject_id"]: _held(row) for row in found}
+async def held_by(raw: Raw, destination: int, subjects: Sequence[UUID], *, lock: bool = False) -> dict[UUID, Held]:
+    """What the destination holds of these roots; one that never got anything is not in the answer.
+
+    With `lock`, nobody else changes it until the end of the transaction. A damaged row says `Held.damaged`.
+    """
+    found = await raw.fetch(_LOCKED if lock else _HELD, list(subjects), destination)
+    return {row["subject_id"]: _held_or_damaged(row) for row in found}
+
+
+async def removed_after(raw: Raw, destination: int, number: int, limit: int) -> list[Held]:
+    """Profiles that the destination was told to delete by a line with a higher number, and has not confirmed; in order."""
+    return [_held_or_damaged(row) for row in await raw.fetch(_REMOVED, destination, number, limit)]
 
 
 async def held_everywhere(conn: AsyncConnection, subjects: Sequence[UUID]) -> list[Held]:
@@ -157,6 +177,14 @@ async def erase(conn: AsyncConnection, subjects: Sequence[UUID]) -> int:
 
 def _by_subject(held: Held) -> UUID:
     return held.subject_id
+
+
+def _held_or_damaged(row: Any) -> Held:
+    """One row that nobody wrote must not stop the page of all others."""
+    try:
+        return _held(row)
+    except Unreadable:
+        return Held(row["subject_id"], row["destination"], damaged=True)
 
 
 def _held(row: Any) -> Held:

@@ -3,7 +3,7 @@
 What a person's choices do not allow is never opened. The answer says what left, so that it can be recorded before it goes.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -12,13 +12,16 @@ from vault.catalogue.numbers import MEMBERSHIPS
 from vault.clock import Micros
 from vault.consent.decision import meet
 from vault.disclosures.record import Released
+from vault.errors import Unavailable, Unreadable
 from vault.flows.release.people import Known, Member
 from vault.flows.release.plan import Plan, PurposePlan
-from vault.keys.compartments import Opener
+from vault.keys.compartments import Compartment, Opener, Wrapped
 from vault.keys.keyring import Keyring
 from vault.profile.sealing import open_fields
-from vault.profile.values import FieldHead
 from vault.profile.view import View, computed_of, identifiers_of, newest, view
+
+if TYPE_CHECKING:
+    from vault.profile.values import FieldHead
 
 Raw = msgspec.Raw
 
@@ -51,14 +54,14 @@ def shown_to(plan: Plan, keyring: Keyring, known: Known, allowed: int) -> list[S
     for purpose in plan.purposes:
         if not allowed >> purpose.number & 1:
             continue
-        seen = _open(purpose, known.members, openers)
+        seen = _open(purpose, keyring, known.members, openers)
         one = _shape(purpose, seen)
         if one.items:
             shown.append(one)
     return shown
 
 
-def _open(purpose: PurposePlan, members: tuple[Member, ...], openers: list[Opener]) -> View:
+def _open(purpose: PurposePlan, keyring: Keyring, members: tuple[Member, ...], openers: list[Opener]) -> View:
     """Opens of each trait the newest value only, and of the joint fields what the permit names."""
     sealed: list[tuple[FieldHead, tuple[int, int, bytes]]] = []
     joint: list[tuple[FieldHead, tuple[int, int, bytes]]] = []
@@ -74,9 +77,18 @@ def _open(purpose: PurposePlan, members: tuple[Member, ...], openers: list[Opene
         wanted.setdefault((m, s), []).append((head, blob))
     opened: list[tuple[FieldHead, bytes]] = []
     for (m, s), fields in wanted.items():
-        compartment = openers[m].open(members[m].shelves[s].wrapped, purpose.number)
+        compartment = _opened(keyring, openers[m], members[m].shelves[s].wrapped, purpose.number)
         opened.extend(open_fields(compartment, fields, purpose.permit))
     return view(opened)
+
+
+def _opened(keyring: Keyring, opener: Opener, wrapped: Wrapped, purpose: int) -> Compartment:
+    """The compartment. A wrap that names an epoch which never was is this person's trouble only (threat A14)."""
+    try:
+        return opener.open(wrapped, purpose)
+    except Unavailable:
+        keyring.epoch(purpose)  # raises where no key of the purpose is held: then nobody is served
+        raise Unreadable from None
 
 
 def _shape(purpose: PurposePlan, seen: View) -> Shown:
@@ -124,7 +136,12 @@ def upsert(plan: Plan, known: Known, shown: list[Shown], number: int) -> dict[st
     line["purposes"] = [one.purpose.name for one in shown]
     if len(plan.purposes) > 1:
         line["allowed"] = {
-            one.purpose.name: {"traits": sorted(one.traits), "identifiers": sorted(one.identifiers)} for one in shown
+            one.purpose.name: {
+                "traits": sorted(one.traits),
+                "identifiers": sorted(one.identifiers),
+                "audiences": one.audiences,
+            }
+            for one in shown
         }
     line["version"] = number
     return line

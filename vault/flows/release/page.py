@@ -1,59 +1,74 @@
 """One page of a destination's feed: decided in one snapshot, on record before its first byte.
 
-1. The cursor says how far the reader is; another policy starts a new snapshot, framed by `reset` and `snapshot_end`.
-2. The changes after it, and the people they name, are read in one database snapshot. 3. Contract, gate and each person's
-choices decide; what they allow is opened and shaped. 4. Disclosures, what the destination now holds, and the page's audit
-entry are written in one statement. 5. Only then is the page returned, and only if it is younger than a second; else it is
-decided again (design section 2, promise 5).
+1. The cursor says how far the reader is; another policy, or the end of the contract, starts a new snapshot, framed by
+`reset` and `snapshot_end`. 2. The changes after it, and the people they name, are read in one database snapshot. 3. Contract,
+gate and each person's choices decide; what they allow is opened and shaped. 4. Disclosures, what the destination now holds,
+and the page's audit entry are written in one commit. 5. Only then is the page returned, and only if it is younger than a
+second; else it is decided again (design section 2, promise 5).
 
-A page that is asked for twice says the same again: what had to be removed or retracted after the reader's cursor is
-repeated, so a lost answer loses nothing.
+A page that is asked for twice says the same again, so a lost answer loses nothing. A removal keeps its number and is
+repeated to every reader that passes it, even where the person has moved on to a later change; a retraction is repeated
+with the person's line. Both until the destination confirms them.
 """
 
-from typing import Any, Final
+import hashlib
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
 
+from vault.audit.entry import Tag
+from vault.catalogue.load import Catalogue
+from vault.catalogue.numbers import audience_object, computed_object, identifier_object
 from vault.changes.cursor import Cursor, pack, unpack
 from vault.changes.store import page as changes_after
 from vault.clock import SECOND, Micros
+from vault.consent.ledger import Decision, parse_choice
 from vault.disclosures.held import Held, Reason, after_removal, after_upsert
 from vault.disclosures.record import objects_of
-from vault.disclosures.store import held_by
-from vault.errors import NotFound, Unavailable, Unreadable
+from vault.disclosures.store import held_by, removed_after
+from vault.errors import Conflict, NotFound, Unavailable, Unreadable
 from vault.flows.release.line import allowed_of, released, shown_to, upsert
 from vault.flows.release.people import Known, Moved, read
 from vault.flows.release.plan import Plan
-from vault.flows.release.record import Left, record
+from vault.flows.release.record import Left, Sheet, Turned, record
 from vault.flows.vault import Vault
 from vault.keys import names
 from vault.storage.session import Raw
 
 MAX_LINES: Final = 1000  # people a page: some hundred kilobytes, decided in about 50 ms
 FRESH: Final = SECOND  # a decision older than this is taken again
-ATTEMPTS: Final = 3
+ATTEMPTS: Final = 5  # each with half as many people as the one before
 
 Line = dict[str, Any]
 
 
-class Draft(msgspec.Struct):
+class Draft(Sheet):
     """A page in the making."""
 
-    at: Micros
     lines: list[Line] = msgspec.field(default_factory=list)
-    left: list[Left] = msgspec.field(default_factory=list)
-    held: list[Held] = msgspec.field(default_factory=list)
-    unreadable: list[UUID] = msgspec.field(default_factory=list)
     after: int = 0
     more: bool = False
 
+
+class Page(NamedTuple):
+    """A page, decided and on record."""
+
+    lines: list[bytes]  # each ends in a line feed; the last one holds the cursor
+    cursor: str
+    at: Micros  # when it was decided
+
     def __repr__(self) -> str:
-        return f"Draft(lines={len(self.lines)})"
+        return f"Page(lines={len(self.lines)})"
 
 
 async def page(vault: Vault, destination: str, cursor: str | None, limit: int = MAX_LINES) -> list[bytes]:
-    """The lines of the page after `cursor`, each ending in a line feed; the last one holds the next cursor.
+    """The lines of `read_page`."""
+    return (await read_page(vault, destination, cursor, limit)).lines
+
+
+async def read_page(vault: Vault, destination: str, cursor: str | None, limit: int = MAX_LINES) -> Page:
+    """The page after `cursor`; without one, the first page of a snapshot.
 
     Raises `NotFound` for an unknown destination, `Invalid` for a cursor that is not of this destination, `Gone` for one of
     another database, `Unavailable` if no page could be decided fresh enough or recorded.
@@ -62,51 +77,87 @@ async def page(vault: Vault, destination: str, cursor: str | None, limit: int = 
     if plan is None:
         raise NotFound
     key = vault.keyring.key(names.CURSOR)
-    policy = vault.policy.digest[:8]
+    terms = _terms(vault, plan)
     place = unpack(cursor, key, plan.contract.number, vault.incarnation) if cursor else None
-    begins = place is None or place.policy != policy
+    begins = place is None or place.policy != terms
     if place is None or begins:
-        place = Cursor(plan.contract.number, vault.incarnation, policy, 0, snapshot=True)
-    limit = max(1, min(limit, MAX_LINES))
-    for attempt in range(ATTEMPTS):
-        draft = await _decide(vault, plan, place, max(1, limit >> attempt))
-        await record(vault, plan, draft.at, draft.left, draft.held, draft.unreadable)
-        if vault.clock.now() - draft.at <= FRESH:
-            break
-    else:
-        raise Unavailable("The page could not be decided within a second; ask for fewer lines with `limit`.")
+        place = Cursor(plan.contract.number, vault.incarnation, terms, 0, snapshot=True)
+    draft = await _recorded(vault, plan, place, max(1, min(limit, MAX_LINES)))
     ends = place.snapshot and not draft.more
-    following = Cursor(place.destination, place.incarnation, policy, draft.after, snapshot=place.snapshot and not ends)
+    following = pack(
+        Cursor(place.destination, place.incarnation, terms, draft.after, snapshot=place.snapshot and not ends), key
+    )
     lines: list[Line] = [{"op": "reset"}] if begins else []
     lines += draft.lines
     if ends:
         lines.append({"op": "snapshot_end"})
-    lines.append({"cursor": pack(following, key), "more": draft.more})
+    lines.append({"cursor": following, "more": draft.more})
     encode = msgspec.json.encode
-    return [encode(line) + b"\n" for line in lines]
+    return Page([encode(line) + b"\n" for line in lines], following, draft.at)
+
+
+def fresh(vault: Vault, at: Micros) -> bool:
+    """May what was decided at `at` still leave?"""
+    return vault.clock.now() - at <= FRESH
+
+
+def _terms(vault: Vault, plan: Plan) -> bytes:
+    """What a cursor rests on. The end of a contract is a change of terms that no profile's change tells."""
+    if plan.ended(vault.clock.now()):
+        return hashlib.sha256(b"contract ended" + vault.policy.digest).digest()[:8]
+    return vault.policy.digest[:8]
+
+
+async def _recorded(vault: Vault, plan: Plan, place: Cursor, limit: int) -> Draft:
+    """Decides as often as it takes until a page is on record and fresh."""
+    for attempt in range(ATTEMPTS):
+        draft = await _decide(vault, plan, place, max(1, limit >> attempt))
+        if not fresh(vault, draft.at):
+            continue
+        try:
+            await record(vault, plan, draft, Tag.DISCLOSURE_PAGE_RELEASED, Tag.DISCLOSURE_PAGE_WITHHELD)
+        except Conflict as error:
+            if error.reason != "retry":
+                raise
+            continue
+        if fresh(vault, draft.at):
+            return draft
+    raise Unavailable("The page could not be decided within a second; ask for fewer lines with `limit`.")
 
 
 async def _decide(vault: Vault, plan: Plan, place: Cursor, limit: int) -> Draft:
     """Reads one snapshot and decides every change in it."""
     async with vault.database.snapshot() as connection:
-        draft = Draft(vault.clock.now())
-        changes = await changes_after(connection, place.number, limit + 1)
-        draft.more = len(changes) > limit
-        changes = changes[:limit]
-        draft.after = changes[-1][0] if changes else place.number
-        subjects = [subject for _, subject in changes]
+        draft = Draft(at=vault.clock.now())
+        changes = dict(await changes_after(connection, place.number, limit + 1))
+        repeated = {
+            one.removed_number: one
+            for one in await removed_after(connection, plan.contract.number, place.number, limit + 1)
+            if one.removed_number is not None
+        }
+        numbers = sorted(changes.keys() | repeated.keys())
+        draft.more = len(numbers) > limit
+        numbers = numbers[:limit]
+        draft.after = numbers[-1] if numbers else place.number
+        subjects = [changes[number] for number in numbers if number in changes]
         people = await read(connection, subjects, plan.mask, vault.keyring.key(names.STATE))
         held = await held_by(connection, plan.contract.number, subjects)
         erased = await _erased(connection, [subject for subject in subjects if subject not in people])
-    for number, subject in changes:
-        known = people.get(subject)
-        before = held.get(subject)
-        if subject in erased:
-            _remove(draft, plan, place, subject, number, before, "erased")
+    for number in numbers:
+        if number in repeated:
+            draft.lines.append(_removal(plan, repeated[number]))
+        subject = changes.get(number)
+        if subject is None:
+            continue
+        known, before = people.get(subject), held.get(subject)
+        if before is not None and before.damaged:
+            draft.unreadable.append(subject)
+        elif subject in erased:
+            _remove(draft, plan, number, before, "erased")
         elif isinstance(known, Known):
-            _person(vault, plan, place, draft, known, number, before)
+            _person(vault, plan, draft, known, number, before)
         elif isinstance(known, Moved):
-            _remove(draft, plan, place, subject, number, before, "merged", known.root)
+            _remove(draft, plan, number, before, "merged", known.root)
         else:  # rows that do not agree, or are missing though nobody erased them: withheld and recorded
             draft.unreadable.append(subject)
     return draft
@@ -119,73 +170,109 @@ async def _erased(connection: Raw, subjects: list[UUID]) -> set[UUID]:
     return {UUID(bytes=row[0].bytes) for row in rows}
 
 
-def _person(
-    vault: Vault, plan: Plan, place: Cursor, draft: Draft, known: Known, number: int, before: Held | None
-) -> None:
-    root = known.members[0].state
+def _person(vault: Vault, plan: Plan, draft: Draft, known: Known, number: int, before: Held | None) -> None:
     if plan.ended(draft.at):
-        _remove(draft, plan, place, known.root, number, before, "contract_ended")
+        _remove(draft, plan, number, before, "contract_ended")
         return
-    if root.restricted and plan.contract.can_restrict and before is not None and before.fields:
+    restricted = any(member.state.restricted for member in known.members)
+    if restricted and plan.contract.can_restrict and before is not None and before.fields:
         draft.lines.append({"op": "restrict", "id": plan.id_of(known.root)})
         return
     allowed = allowed_of(vault.catalogue, known, draft.at) & plan.mask
     try:
         shown = shown_to(plan, vault.keyring, known, allowed) if allowed else []
+        reason = None if shown else _reason(plan, known, draft.at, allowed, before)
     except Unreadable:
         draft.unreadable.append(known.root)
         return
-    if not shown:
-        _remove(draft, plan, place, known.root, number, before, _reason(vault, plan, known, draft.at))
+    unsettled = _unsettled(plan, known, draft.at)
+    if reason is not None:
+        _remove(draft, plan, number, before, reason, settled=not unsettled)
         return
-    detail = released(shown, root.ledger_count)
-    after = after_upsert(before or Held(known.root, plan.contract.number), objects_of(detail), number)
-    if after.gone and after.gone_number is not None and place.number < after.gone_number:
-        draft.lines.append(_retraction(vault, plan, known.root, after.gone))
+    detail = released(shown, known.members[0].state.ledger_count)
+    objects = objects_of(detail)
+    was = before or Held(known.root, plan.contract.number)
+    after = after_upsert(was, objects | was.fields if unsettled else objects, number)
+    lost = (after.gone | after.fields) - objects
+    if lost and after.acknowledged_at is None:
+        draft.lines.append(_retraction(vault.catalogue, plan, known.root, lost))
     draft.lines.append(upsert(plan, known, shown, number))
     draft.left.append(Left(known.root, number, detail))
     if before != after:
-        draft.held.append(after)
+        draft.turned.append(Turned(before, after))
+
+
+def _unsettled(plan: Plan, known: Known, now: Micros) -> bool:
+    """Has a choice ended that no ledger tells of yet?
+
+    What that takes back must wait for the number of its own change: under this one, whoever passed it would never hear.
+    """
+    expiries = (one for member in known.members for one in member.state.expiries)
+    return any(at <= now and plan.mask >> purpose & 1 for purpose, at in expiries)
 
 
 def _remove(
     draft: Draft,
     plan: Plan,
-    place: Cursor,
-    root: UUID,
     number: int,
     before: Held | None,
     reason: Reason,
     into: UUID | None = None,
+    *,
+    settled: bool = True,
 ) -> None:
-    """Tells the destination to delete a profile that it holds; says nothing where it never held one."""
-    if before is None:
+    """Tells the destination to delete a profile that it holds; says nothing where it never held one, or was told before."""
+    if before is None or before.removed_number is not None:
         return
-    if before.removed_number is None:
-        before = after_removal(before, number, reason, into)
-        draft.held.append(before)
-    if before.removed_number is None or place.number >= before.removed_number:
-        return
-    line: Line = {"op": "remove", "id": plan.id_of(root), "reason": before.reason}
-    if before.into_root is not None:
-        line["into"] = plan.id_of(before.into_root)
-    draft.lines.append(line)
+    after = after_removal(before, number, reason, into)
+    draft.lines.append(_removal(plan, after))
+    if settled:
+        draft.turned.append(Turned(before, after))
 
 
-def _retraction(vault: Vault, plan: Plan, root: UUID, lost: frozenset[int]) -> Line:
-    return {"op": "retract", "id": plan.id_of(root), "traits": sorted(vault.catalogue.object_name(n) for n in lost)}
+def _removal(plan: Plan, held: Held) -> Line:
+    line: Line = {"op": "remove", "id": plan.id_of(held.subject_id), "reason": held.reason}
+    if held.into_root is not None:
+        line["into"] = plan.id_of(held.into_root)
+    return line
 
 
-def _reason(vault: Vault, plan: Plan, known: Known, now: Micros) -> Reason:
+def _retraction(catalogue: Catalogue, plan: Plan, root: UUID, lost: frozenset[int]) -> Line:
+    """Names of what must be deleted, each under the member in which an `upsert` carries it.
+
+    What left the policies has no name any more; the `upsert` that follows does not hold it, and is the whole view.
+    """
+    line: Line = {"op": "retract", "id": plan.id_of(root), "traits": [], "identifiers": [], "audiences": []}
+    for number in lost & catalogue.objects.keys():
+        line[_member_of(number)].append(catalogue.object_name(number))
+    for member in ("traits", "identifiers", "audiences"):
+        line[member].sort()
+    return line
+
+
+def _member_of(number: int) -> str:
+    if number >= audience_object(0):
+        return "audiences"
+    if number >= computed_object(0) or number < identifier_object(0):
+        return "traits"
+    return "identifiers"
+
+
+def _reason(plan: Plan, known: Known, now: Micros, allowed: int, before: Held | None) -> Reason:
     """Why nothing is shown any more, as exactly as the destination needs to know."""
-    for member in known.members:
-        state = member.state
-        if state.fenced:
-            return "erased"
-        if (state.refused | state.blocked | state.objected) & plan.mask:
-            return "withdrawn"
-        if any(at <= now and plan.mask >> purpose & 1 for purpose, at in state.expiries):
-            return "expired"
+    if any(member.state.fenced for member in known.members):
+        return "erased"
+    if before is not None and before.fields and not before.fields & plan.objects:
+        return "policy"
+    if any((m.state.refused | m.state.blocked | m.state.objected) & plan.mask & ~allowed for m in known.members):
+        return "withdrawn"
+    if _unsettled(plan, known, now) or any(
+        _expired(plan, entry) for member in known.members for entry in member.ledger
+    ):
+        return "expired"
     return "out_of_scope"
 
 
+def _expired(plan: Plan, entry: bytes) -> bool:
+    choice = parse_choice(entry)
+    return choice.decision is Decision.EXPIRED and bool(plan.mask >> choice.purpose & 1)

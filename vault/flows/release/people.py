@@ -1,6 +1,7 @@
 """What a release reads of people, in one snapshot: state rows of whole profiles, and only the compartments it may need.
 
-The state row is checked before anything else of a subject is believed. A profile whose rows do not agree is `None`: it is
+The state row is checked before anything else of a subject is believed, and the ledger must be the one that it vouches for:
+a withdrawal that somebody deleted closes the person (threat A20). A profile whose rows do not agree is `None`: it is
 withheld, and the caller records it (promise 3).
 """
 
@@ -8,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 from uuid import UUID
 
-
+from vault.consent.ledger import NO_HEAD, chain
 from vault.errors import Unreadable
 from vault.keys.compartments import Wrapped, holdings_of, parse_wraps
 from vault.profile.values import FieldHead, parse_fields
@@ -28,6 +29,7 @@ class Member(NamedTuple):
 
     state: State
     shelves: tuple[Shelf, ...]
+    ledger: tuple[bytes, ...] = ()  # the entries that the state vouches for
 
 
 class Known(NamedTuple):
@@ -44,7 +46,8 @@ class Moved(NamedTuple):
 
 
 _PEOPLE = """
-SELECT s.subject_id, s.root, s.version, s.state, k.version, k.wraps, c.rows
+SELECT s.subject_id, s.root, s.version, s.state, k.version, k.wraps, c.rows,
+    ARRAY(SELECT entry FROM ledger WHERE subject_id = s.subject_id ORDER BY sequence)
 FROM subject s
 LEFT JOIN keys.subject_key k USING (subject_id)
 LEFT JOIN LATERAL (
@@ -67,15 +70,14 @@ async def read(
     wanted = set(subjects)
     for row in await connection.fetch(_PEOPLE, list(wanted), purposes):
         subject, root = UUID(bytes=row[0].bytes), UUID(bytes=row[1].bytes)
-        if root != subject and subject in wanted:
-            answers[subject] = Moved(root)
-        if root not in wanted:
-            continue
         try:
             member = _member(subject, row, purposes, state_key)
         except Unreadable:
             member = None
-        members.setdefault(root, []).append(member)
+        if root != subject and subject in wanted:
+            answers[subject] = Moved(root) if member is not None else None
+        if root in wanted:
+            members.setdefault(root, []).append(member)
     for root, everyone in members.items():
         answers[root] = _profile(root, everyone)
     return answers
@@ -98,6 +100,7 @@ def _member(subject: UUID, row: Any, purposes: int, state_key: bytes) -> Member:
         raise Unreadable
     if state.fenced:
         return Member(state, ())
+    _check_ledger(state, row[7])
     if row[5] is None or state.keys_version != row[4]:
         raise Unreadable
     wrapped = parse_wraps(row[5])
@@ -119,4 +122,12 @@ def _member(subject: UUID, row: Any, purposes: int, state_key: bytes) -> Member:
             shelves.append(Shelf(place, tuple(zip(*parse_fields(stored[4]), strict=True))))
     if rows:
         raise Unreadable
-    return Member(state, tuple(shelves))
+    return Member(state, tuple(shelves), tuple(row[7]))
+
+
+def _check_ledger(state: State, entries: list[bytes]) -> None:
+    head = NO_HEAD
+    for entry in entries:
+        head = chain(head, entry)
+    if len(entries) != state.ledger_count or head != state.ledger_head:
+        raise Unreadable

@@ -55,6 +55,12 @@ class PurposePlan(msgspec.Struct, frozen=True):
             return bool(self.audiences)
         return field in self.identifiers
 
+    @property
+    def objects(self) -> frozenset[int]:
+        """Every object number that it may release."""
+        items = (*self.traits.values(), *self.identifiers.values(), *self.audiences.values())
+        return frozenset(item.number for item in (*items, *(item for _, item in self.computed)))
+
 
 class Plan(msgspec.Struct, frozen=True):
     """All that one destination may get."""
@@ -63,6 +69,7 @@ class Plan(msgspec.Struct, frozen=True):
     mask: int
     purposes: tuple[PurposePlan, ...]
     key: bytes  # of this destination's pseudonyms
+    objects: frozenset[int]  # every object number that any purpose may release
 
     def id_of(self, root: UUID) -> str:
         """The destination's own name for a profile."""
@@ -82,8 +89,10 @@ class Plan(msgspec.Struct, frozen=True):
 
 def compile_plan(catalogue: Catalogue, gate: Gate, contract: Contract, key: bytes) -> Plan:
     """The plan of a contract. `key` is the vault's pseudonym key."""
-    purposes = tuple(_purpose(catalogue, gate, contract, number, key) for number in bits(contract.purposes))
-    return Plan(contract, contract.purposes, tuple(p for p in purposes if p is not None), person_key(key, contract.number))
+    asked = (_purpose(catalogue, gate, contract, number, key) for number in bits(contract.purposes))
+    purposes = tuple(purpose for purpose in asked if purpose is not None)
+    objects = frozenset().union(*(purpose.objects for purpose in purposes))
+    return Plan(contract, contract.purposes, purposes, person_key(key, contract.number), objects)
 
 
 def _purpose(catalogue: Catalogue, gate: Gate, contract: Contract, number: int, key: bytes) -> PurposePlan | None:
@@ -122,6 +131,12 @@ def _purpose(catalogue: Catalogue, gate: Gate, contract: Contract, number: int, 
         if object_number in allowed:
             audiences[audience.number] = item(object_number, audience.name, "")
     return PurposePlan(
-        number, purpose.name, Basis.named(purpose.legal_basis), gate.release(contract.number, number),
-        traits, identifiers, tuple(computed), audiences,
+        number,
+        purpose.name,
+        Basis.named(purpose.legal_basis),
+        gate.release(contract.number, number),
+        traits,
+        identifiers,
+        tuple(computed),
+        audiences,
     )

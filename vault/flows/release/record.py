@@ -1,7 +1,10 @@
-"""Puts a page on record: who got which fields of whom, what the destination now holds, and one audit entry; one commit.
+"""Puts a release on record: who got which fields of whom, what the destination now holds, and audit entries; one commit.
 
 The entry holds the root over the page's salted rows (RFC 9162), so that each row can be proven against the log while the
 person is kept, and says nothing of anybody once the salts are erased with them. No durable record: no release.
+
+What was decided upon is compared once more, under locks: `Overtaken` is raised where somebody was erased meanwhile, or
+another reader of the same destination turned what it holds. Then nothing was written, and the caller decides again.
 """
 
 import struct
@@ -11,21 +14,37 @@ from uuid import UUID
 
 import msgspec
 
-from vault.audit.entry import Entry, Tag
+from vault.audit.entry import Entry, Tag, salted
 from vault.audit.store import append, keep_salts
 from vault.canonical import framed
 from vault.clock import Micros
 from vault.disclosures.held import Held
 from vault.disclosures.record import Released, pack_detail
-from vault.disclosures.store import Page, Row, write_page
+from vault.disclosures.store import Page, Row, held_by, write_page
+from vault.errors import Conflict
 from vault.flows.release.plan import Plan
 from vault.flows.vault import Vault
 from vault.ids import random_bytes, uuid7
 from vault.merkle import leaf_hash, root_of
-from vault.storage.session import raw
+from vault.storage.session import Connection, Raw, raw
 
 SALT_BYTES: Final = 16
+NAMED: Final = 100  # people that one entry of a failed check names: 64 digits each, under the size of a leaf
 _NUMBERS: Final = struct.Struct(">QII")  # change number | destination | policy version
+
+# Erasing locks the rows of its people first, so whoever is not in `erased` here is still whole when this commits.
+_PRESENT: Final = "SELECT subject_id FROM subject WHERE subject_id = ANY ($1::uuid[]) ORDER BY subject_id FOR KEY SHARE"
+_ERASED: Final = "SELECT EXISTS (SELECT FROM erased WHERE subject_id = ANY ($1::uuid[]))"
+# A removal is repeated to whoever passes its number, so the person must not move on to another number before it is there.
+_UNMOVED: Final = """
+SELECT subject_id, number FROM change WHERE subject_id = ANY ($1::uuid[]) ORDER BY subject_id FOR SHARE
+"""
+
+
+class Overtaken(Conflict):
+    """What the release was decided upon is not so any more. Nothing was written."""
+
+    code = "retry"
 
 
 class Left(msgspec.Struct, frozen=True):
@@ -36,38 +55,99 @@ class Left(msgspec.Struct, frozen=True):
     detail: tuple[Released, ...]
 
 
-async def record(
-    vault: Vault, plan: Plan, at: Micros, left: Sequence[Left], held: Sequence[Held], unreadable: Sequence[UUID]
-) -> None:
-    """Durable when it returns. A page that discloses, removes and refuses nothing leaves no entry.
+class Turned(msgspec.Struct, frozen=True):
+    """What the destination held of a profile when it was decided, and holds after the line."""
 
-    Raises `Unavailable` when it cannot be written; the caller then releases nothing.
+    before: Held | None
+    after: Held
+
+
+class Sheet(msgspec.Struct, kw_only=True):
+    """A release in the making: all that must be on record before its first byte."""
+
+    at: Micros
+    left: list[Left] = msgspec.field(default_factory=list)
+    turned: list[Turned] = msgspec.field(default_factory=list)
+    unreadable: list[UUID] = msgspec.field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        """True if it discloses, removes and refuses nothing: then it leaves no entry."""
+        return not (self.left or self.turned or self.unreadable)
+
+    def __repr__(self) -> str:
+        return f"Sheet(left={len(self.left)})"
+
+
+async def record(vault: Vault, plan: Plan, sheet: Sheet, released: Tag, withheld: Tag) -> None:
+    """Durable when it returns. `released` and `withheld` are the kinds of entry for a sheet with and without disclosures.
+
+    Raises `Overtaken` to have it decided again, `Unavailable` when it cannot be written; the caller then releases nothing.
     """
-    if not (left or held or unreadable):
+    if sheet.empty:
         return
-    page = Page(plan.contract.number, uuid7(at), at, vault.policy.number)
-    rows = sorted(Row(one.root, one.number, pack_detail(one.detail)) for one in left)
+    page = Page(plan.contract.number, uuid7(sheet.at), sheet.at, vault.policy.number)
+    rows = sorted(Row(one.root, one.number, pack_detail(one.detail)) for one in sheet.left)
     salts = [(row.subject_id, random_bytes(SALT_BYTES)) for row in rows]
-    leaves = [
-        leaf_hash(framed(salt, row.subject_id.bytes, _NUMBERS.pack(row.number, page.destination, page.policy), row.detail))
-        for row, (_, salt) in zip(rows, salts, strict=True)
-    ]
+    leaves = [row_leaf(page, row, salt) for row, (_, salt) in zip(rows, salts, strict=True)]
     entry = Entry(
         entry_id=page.page,
-        at=at,
-        tag=Tag.DISCLOSURE_PAGE_RELEASED if left else Tag.DISCLOSURE_PAGE_WITHHELD,
+        at=sheet.at,
+        tag=released if sheet.left else withheld,
         actor=f"destination:{plan.contract.name}",
         policy=page.policy,
         detail={
             "destination": plan.contract.name,
             "disclosed": len(rows),
-            "removed": sum(one.removed_number is not None for one in held),
-            "unreadable": len(unreadable),
+            "removed": sum(one.after.removed_number is not None for one in sheet.turned),
+            "unreadable": len(sheet.unreadable),
             "rows": root_of(leaves).hex(),
         },
     )
     async with vault.database.begin() as connection:
         driver = await raw(connection)
-        await write_page(driver, page, rows, held)
+        await _check(driver, plan, sheet)
+        made = await write_page(driver, page, rows, [one.after for one in sheet.turned])
+        if made != {one.after.subject_id for one in sheet.turned if one.before is None}:
+            raise Overtaken
         await keep_salts(driver, page.page, salts)
         await append(connection, entry)
+        await _accuse(connection, entry, sheet.unreadable)
+
+
+def row_leaf(page: Page, row: Row, salt: bytes) -> bytes:
+    """The leaf of one disclosure under the root that the page's entry holds."""
+    numbers = _NUMBERS.pack(row.number, page.destination, page.policy)
+    return leaf_hash(framed(salt, row.subject_id.bytes, numbers, row.detail))
+
+
+async def _check(driver: Raw, plan: Plan, sheet: Sheet) -> None:
+    """Raises `Overtaken` unless everybody is still there, and the destination holds what it held."""
+    people = {one.root for one in sheet.left}
+    if people:
+        if len(await driver.fetch(_PRESENT, sorted(people))) != len(people):
+            raise Overtaken
+        if await driver.fetchval(_ERASED, sorted(people)):
+            raise Overtaken
+    removed = {t.after.subject_id: t.after.removed_number for t in sheet.turned if t.after.removed_number is not None}
+    if removed and {row[0]: row[1] for row in await driver.fetch(_UNMOVED, sorted(removed))} != removed:
+        raise Overtaken
+    known = {one.before.subject_id: one.before for one in sheet.turned if one.before is not None}
+    if known and await held_by(driver, plan.contract.number, sorted(known), lock=True) != known:
+        raise Overtaken
+
+
+async def _accuse(connection: Connection, entry: Entry, unreadable: Sequence[UUID]) -> None:
+    """Entries that name, behind salts, the people whose rows did not agree or did not open (promise 3)."""
+    for start in range(0, len(unreadable), NAMED):
+        salts = [(subject, random_bytes(SALT_BYTES)) for subject in unreadable[start : start + NAMED]]
+        failed = Entry(
+            entry_id=uuid7(entry.at),
+            at=entry.at,
+            tag=Tag.INTEGRITY_CHECK_FAILED,
+            actor=entry.actor,
+            policy=entry.policy,
+            detail={"subjects": [salted(salt, subject.bytes) for subject, salt in salts]},
+        )
+        await append(connection, failed)
+        await keep_salts(connection, failed.entry_id, salts)
