@@ -13,7 +13,6 @@ from vault.flows.people.read import Stored, ledgers, owners, profiles
 from vault.ids import new_subject
 from vault.storage.session import Raw
 
-
 SaysNew = Callable[[Item, SubjectDraft], bool]
 """May this message write a choice into the ledger of this subject?"""
 
@@ -101,13 +100,13 @@ async def read_world(
     world.seen = {row[0]: row[1] for row in rows}
     fresh = [item for item in items if again or item.key not in world.seen]
     named = [named for item in fresh for named in item.named]
+    stored = await _read_people(connection, world, {one.tag for one in named})
+    # After the owners: an erasure writes its tombstones before it takes the tags, so who is gone by now has left one.
     rows = await connection.fetch(
         "SELECT tag, until, suppress, objected FROM tombstone WHERE tag = ANY ($1::bytea[])",
         list({one.tombstone for one in named}),
     )
     world.graves = {row[0]: Grave(row[1], row[2], row[3]) for row in rows}
-    world.owners = await owners(connection, {one.tag for one in named})
-    stored, world.broken = await profiles(connection, world.owners.values(), tools.state_key)
     world.people, unfit = assemble(tools, stored)
     world.broken |= unfit
     await _read_ledgers(connection, world, stored, set(with_ledger) | _speakers(world, fresh, says_new))
@@ -116,6 +115,17 @@ async def read_world(
         for member in profile.members:
             member.group = world.groups
     return world
+
+
+async def _read_people(connection: Raw, world: World, tags: set[bytes]) -> dict[UUID, Stored]:
+    """Whom these tags find. A tag whose subject went between the two statements is looked up once more."""
+    stored: dict[UUID, Stored] = {}
+    for _ in range(2):
+        world.owners = await owners(connection, tags)
+        stored, world.broken = await profiles(connection, world.owners.values(), world.tools.state_key)
+        if all(subject in stored or subject in world.broken for subject in world.owners.values()):
+            break
+    return stored
 
 
 def _speakers(world: World, items: Sequence[Item], says_new: SaysNew) -> set[UUID]:
@@ -140,7 +150,9 @@ async def _read_ledgers(connection: Raw, world: World, stored: Mapping[UUID, Sto
             try:
                 choices |= await ledgers(connection, {subject: one})
             except Unreadable:
-                everyone = [member.subject for member in world.people[subject].members] if subject in world.people else []
+                everyone = (
+                    [member.subject for member in world.people[subject].members] if subject in world.people else []
+                )
                 world.broken.update(everyone)
                 for member in everyone:
                     world.people.pop(member, None)
