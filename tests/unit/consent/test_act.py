@@ -194,6 +194,13 @@ def test_an_objection_to_marketing_binds_and_takes_its_wraps() -> None:
     assert wraps_lost(SHOP, outcome.entries) == mask(MARKETING)
 
 
+def test_a_later_denial_does_not_lift_an_objection() -> None:
+    book = granted_book()
+    book.say(MARKETING, Decision.OBJECTED, PERSON, 10)
+    book.say(MARKETING, Decision.DENIED, PHONE, 11)
+    assert book.state.objected == mask(MARKETING)
+
+
 def test_a_request_permits_nothing_until_it_is_confirmed() -> None:
     book = Book()
     book.say(MARKETING, Decision.REQUESTED)
@@ -318,6 +325,14 @@ def test_c5_what_the_key_said_before_that_time_stands_and_so_does_what_others_sa
     book.say(ADVERTISING, Decision.GRANTED, SERVER, 10)
     book.write(invalidation_entries(book.standing, SERVER.source, at(1), at(20)))
     assert book.state.granted == mask(ANALYTICS, MARKETING)
+
+
+def test_c5_a_purpose_of_which_the_key_said_nothing_since_then_gets_no_entry() -> None:
+    book = Book()
+    book.stamp({"analytics": True}, SERVER, 0)
+    book.say(ADVERTISING, Decision.GRANTED, SERVER, 10)
+    entries = invalidation_entries(book.standing, SERVER.source, at(1), at(20))
+    assert [entry.purpose for entry in entries] == [ADVERTISING]
 
 
 def test_a_voided_grant_uncovers_the_refusal_that_it_had_overturned() -> None:

@@ -143,6 +143,7 @@ def test_one_closed_member_closes_the_profile(field: str) -> None:
 
 def test_one_minor_makes_a_profile_a_minor_s() -> None:
     assert meet(SHOP, [granted(), replace(NOBODY, minor=True)], NOW) == NEUTRAL
+    assert meet(SHOP, [granted()], NOW, [replace(NOBODY, minor=True)]) == NEUTRAL
 
 
 def test_nobody_permits_nothing() -> None:

@@ -1,8 +1,9 @@
 """A stamp limits, and writes little."""
 
+import msgspec
 import pytest
 
-from tests.shop import ADVERTISING, ANALYTICS, MARKETING, PERSONAL, SHOP, mask
+from tests.shop import ADVERTISING, ANALYTICS, FRAUD, MARKETING, PERSONAL, SHOP, mask
 from tests.unit.consent.said import (
     ALL_FALSE,
     ALL_TRUE,
@@ -17,7 +18,8 @@ from tests.unit.consent.said import (
 from vault.clock import DAY
 from vault.consent.decision import permitted
 from vault.consent.ledger import Authority, Decision
-from vault.consent.stamp import Speaker, Stamp, read_stamp, says_something_new
+from vault.consent.stamp import Speaker, Stamp, read_stamp, says_something_new, stamp_entries
+from vault.consent.standing import fold
 
 MAPPED = mask(ANALYTICS, PERSONAL, MARKETING, ADVERTISING)
 
@@ -168,3 +170,13 @@ def test_an_expired_choice_is_an_entry_so_no_stamp_renews_it() -> None:
     later = 4 * 365 * 86_400
     assert not permitted(SHOP, book.state, at(later)) & MAPPED
     assert book.stamp(ALL_TRUE, said=later) == ()
+
+
+def test_a_stamp_neither_grants_nor_objects_where_the_basis_is_an_interest() -> None:
+    categories = {**SHOP.categories, "security": mask(FRAUD)}
+    mapped = msgspec.structs.replace(SHOP, categories=categories, mapped=SHOP.mapped | mask(FRAUD))
+    for answer in (True, False):
+        stamp = read_stamp({"security": answer}, mapped)
+        assert stamp is not None
+        assert bool(stamp.denies & mask(FRAUD)) is not answer
+        assert stamp_entries(mapped, fold([]), stamp, SERVER, said_at=at(0), received_at=at(0)) == ()
