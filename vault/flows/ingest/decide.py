@@ -235,6 +235,8 @@ class Decider:
         self.world.owners[named.tag] = author.subject
         author.tags[named.tag] = named.kind.number
         author.rows.identity.append((0, named.tag, author.subject))
+        if named.tombstone not in self.world.graves:
+            author.rows.no_grave.append((0, named.tombstone))
         facts = (named.kind.number, self.source.source_id, item.message.said_at, True)
         author.rows.identifiers.append((0, author.subject, named.tag, *facts))
         if named.kind.joins and not named.kind.device_access and not author.state.identified:

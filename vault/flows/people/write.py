@@ -55,12 +55,12 @@ class Rows(NamedTuple):
     changes: list[tuple[int, UUID]]
     due: list[tuple[int, int, UUID, int]]
     audit: list[tuple[int, UUID, bytes, UUID | None, bytes]]
+    no_grave: list[tuple[int, bytes]]  # tombstone tags that must still not exist
 
     @classmethod
     def none(cls) -> "Rows":
         """No rows at all."""
-        return cls([], [], [], [], [], [], [], [], [], [], [], [])
-
+        return cls([], [], [], [], [], [], [], [], [], [], [], [], [])
 
     def take(self, others: "Rows", group: int) -> None:
         """Add the rows of one subject under the group that it ended in."""
@@ -77,7 +77,8 @@ WITH want AS (
 ), held AS MATERIALIZED (
     SELECT subject_id, version FROM subject WHERE subject_id = ANY($1::uuid[]) ORDER BY subject_id FOR NO KEY UPDATE
 ), lost AS MATERIALIZED (
-    SELECT DISTINCT w.grp FROM want w LEFT JOIN held h USING (subject_id) WHERE h.version IS DISTINCT FROM w.version
+    SELECT w.grp FROM want w LEFT JOIN held h USING (subject_id) WHERE h.version IS DISTINCT FROM w.version
+    UNION SELECT n.grp FROM unnest($79::int[], $80::bytea[]) AS n(grp, tag) JOIN tombstone USING (tag)
 ), updated AS (
     UPDATE subject s SET root = u.root, version = u.version, state = u.state
     FROM unnest($4::uuid[], $5::int[], $6::uuid[], $7::bigint[], $8::bytea[]) AS u(subject_id, grp, root, version, state)
@@ -196,6 +197,7 @@ async def write(connection: Raw, expected: Sequence[Expected], subjects: Sequenc
             *_columns(rows.due, 4),
             *_columns([row[:3] for row in rows.audit], 3),
             *_columns(salts, 4),
+            *_columns(rows.no_grave, 2),
         )
     except (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
         raise Raced from None
