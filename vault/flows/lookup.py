@@ -1,39 +1,50 @@
 """One profile for one destination, found by an identifier: the paths of Segment's Profile API.
 
-Promises: the same plan, choices and transforms as the feed, on record before it is answered; who is unknown, who allows
-nothing and who cannot be read look the same (threats G12).
+Promises: the same plan, choices and transforms as the feed; what is sent, and nothing else, is on record before it is
+answered; who is unknown, who allows nothing and who cannot be read look the same (threats G12).
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-import msgspec
-
-from vault.clock import SECOND
+from vault.audit.entry import Tag
 from vault.disclosures.held import Held, after_upsert
-from vault.disclosures.record import objects_of
+from vault.disclosures.record import Released, objects_of
 from vault.disclosures.store import held_by
-from vault.errors import Invalid, NotFound, Unavailable, Unreadable
+from vault.errors import Conflict, Invalid, NotFound, Unavailable, Unreadable
 from vault.flows.people.read import owners
-from vault.flows.release.line import Shown, allowed_of, released, shown_to
-from vault.flows.release.people import Known, read
+from vault.flows.release.line import Shown, allowed_of, shown_to
+from vault.flows.release.page import fresh
+from vault.flows.release.people import Known, Moved, read
 from vault.flows.release.plan import Plan
-from vault.flows.release.record import Left, record
+from vault.flows.release.record import Left, Sheet, Turned, record
 from vault.flows.tags import identity_tag
 from vault.flows.vault import Vault
 from vault.identity.identifiers import normalise
 from vault.keys import names
 from vault.storage.session import Raw
 
+if TYPE_CHECKING:
+    import msgspec
+
 DEFAULT_LIMIT: Final = 10  # as Segment's Profile API
 MAX_LIMIT: Final = 200
 MISSING: Final = "Profile was not found."
+ATTEMPTS: Final = 3
+
+Answer = dict[str, Any]
+
+
+class Draft(Sheet):
+    """A lookup in the making."""
+
+    answer: Answer | None = None  # None: nothing may be seen
 
 
 async def traits(
     vault: Vault, destination: str, kind: str, value: str, include: Sequence[str] = (), limit: int = DEFAULT_LIMIT
-) -> dict[str, Any]:
+) -> Answer:
     """`{"traits": {...}, "cursor": {...}}` of the profile that `kind:value` finds, as `destination` may see it now.
 
     Raises `NotFound` if there is none or nothing may be seen, `Invalid` for a limit out of range, `Unavailable` if the
@@ -44,59 +55,94 @@ async def traits(
         raise NotFound
     if not 1 <= limit <= MAX_LIMIT:
         raise Invalid(f"limit is a number from 1 to {MAX_LIMIT}.")
-    at = vault.clock.now()
+    for _ in range(ATTEMPTS):
+        draft = await _decide(vault, plan, kind, value, include, limit)
+        if not fresh(vault, draft.at):
+            continue
+        try:
+            await record(vault, plan, draft, Tag.DISCLOSURE_LOOKUP_RELEASED, Tag.DISCLOSURE_LOOKUP_WITHHELD)
+        except Conflict as error:
+            if error.reason != "retry":
+                raise
+            continue
+        if draft.answer is None:
+            raise NotFound(MISSING)
+        if fresh(vault, draft.at):
+            return draft.answer
+    raise Unavailable("The decision grew old before it could be sent; ask again.")
+
+
+async def _decide(vault: Vault, plan: Plan, kind: str, value: str, include: Sequence[str], limit: int) -> Draft:
+    """Reads one snapshot and decides what is sent."""
     async with vault.database.snapshot() as connection:
-        root = await _find(vault, connection, kind, value)
-        people = await read(connection, [root], plan.mask, vault.keyring.key(names.STATE))
-        held = await held_by(connection, plan.contract.number, [root])
-    known = people.get(root)
-    if not isinstance(known, Known) or plan.ended(at):
-        raise NotFound(MISSING)
-    shown = _shown(vault, plan, known, at)
-    if not shown:
-        raise NotFound(MISSING)
-    detail = released(shown, known.members[0].state.ledger_count)
-    before = held.get(root) or Held(root, plan.contract.number)
-    # What is looked up is held beside what the feed gave: only the feed says what it takes back.
-    number = max(before.gone_number or 0, 0)
-    after = after_upsert(before, before.fields | objects_of(detail), number)
-    await record(vault, plan, at, [Left(root, number, detail)], [after] if after != before else [], [])
-    if vault.clock.now() - at > SECOND:
-        raise Unavailable("The decision grew old before it could be sent; ask again.")
-    return _answer(shown, include, limit)
+        draft = Draft(at=vault.clock.now())
+        found = await _find(vault, connection, kind, value)
+        if found is None or plan.ended(draft.at):
+            return draft
+        people = await read(connection, [found], plan.mask, vault.keyring.key(names.STATE))
+        known = people.get(found)
+        if isinstance(known, Moved):
+            found = known.root
+            known = (await read(connection, [found], plan.mask, vault.keyring.key(names.STATE))).get(found)
+        before = (await held_by(connection, plan.contract.number, [found])).get(found)
+        number = await connection.fetchval("SELECT number FROM change WHERE subject_id = $1", found) or 0
+    if not isinstance(known, Known) or (before is not None and before.damaged):
+        draft.unreadable.append(found)
+        return draft
+    try:
+        shown = shown_to(plan, vault.keyring, known, allowed_of(vault.catalogue, known, draft.at) & plan.mask)
+    except Unreadable:
+        draft.unreadable.append(found)
+        return draft
+    if shown:
+        draft.answer, sent = _answer(shown, include, limit)
+        _note(draft, plan, known, sent, before, number)
+    return draft
 
 
-async def _find(vault: Vault, connection: Raw, kind_name: str, value: str) -> UUID:
+def _note(draft: Draft, plan: Plan, known: Known, sent: tuple[Released, ...], before: Held | None, number: int) -> None:
+    """What is looked up is held beside what the feed gave: only the feed says what it takes back."""
+    if not sent:
+        return
+    ledger = known.members[0].state.ledger_count
+    detail = tuple(one._replace(ledger=ledger) for one in sent)
+    draft.left.append(Left(known.root, number, detail))
+    was = before or Held(known.root, plan.contract.number)
+    after = after_upsert(was, was.fields | objects_of(detail), number)
+    if after != before:
+        draft.turned.append(Turned(before, after))
+
+
+async def _find(vault: Vault, connection: Raw, kind_name: str, value: str) -> UUID | None:
+    """The subject that an identifier finds."""
     kind = vault.catalogue.identifiers.get(kind_name)
     normal = normalise(kind, value) if kind is not None else None
     if kind is None or normal is None:
-        raise NotFound(MISSING)
+        return None
     tag = identity_tag(vault.keyring, kind.name, normal)
-    subject = (await owners(connection, [tag])).get(tag)
-    if subject is None:
-        raise NotFound(MISSING)
-    root = await connection.fetchval("SELECT root FROM subject WHERE subject_id = $1", subject)
-    if root is None:
-        raise NotFound(MISSING)
-    return UUID(bytes=root.bytes)
+    return (await owners(connection, [tag])).get(tag)
 
 
-def _shown(vault: Vault, plan: Plan, known: Known, at: Any) -> list[Shown]:
-    try:
-        return shown_to(plan, vault.keyring, known, allowed_of(vault.catalogue, known, at) & plan.mask)
-    except Unreadable:
-        raise NotFound(MISSING) from None
-
-
-def _answer(shown: list[Shown], include: Sequence[str], limit: int) -> dict[str, Any]:
+def _answer(shown: list[Shown], include: Sequence[str], limit: int) -> tuple[Answer, tuple[Released, ...]]:
+    """What is sent, and what to record of it: only what the answer holds."""
     found: dict[str, msgspec.Raw | bool] = {}
+    objects: dict[str, dict[int, tuple[int, int]]] = {}  # name -> purpose -> (object, transform)
     for one in shown:
         found.update(one.traits)
         found.update(dict.fromkeys(one.audiences, True))
+        for name, item in one.named.items():
+            objects.setdefault(name, {})[one.purpose.number] = item
     names_ = sorted(name for name in found if not include or name in include)
     page = names_[:limit]
     more = len(names_) > limit
-    return {
+    sent = []
+    for one in shown:
+        number = one.purpose.number
+        items = tuple(sorted(objects[name][number] for name in page if number in objects[name]))
+        if items:
+            sent.append(Released(number, one.purpose.basis, 0, items))
+    answer = {
         "traits": {name: found[name] for name in page},
         "cursor": {"url": "", "has_more": more, "next": page[-1] if more else "", "limit": limit},
     }
+    return answer, tuple(sent)

@@ -34,6 +34,7 @@ class Shown(msgspec.Struct, frozen=True):
     identifiers: dict[str, list[Raw]]
     audiences: list[str]
     items: tuple[tuple[int, int], ...]  # (object, transform)
+    named: dict[str, tuple[int, int]]  # the same by name, of traits and audiences: what a lookup chooses from
 
     def __repr__(self) -> str:
         return f"Shown({self.purpose.name})"
@@ -96,28 +97,33 @@ def _shape(purpose: PurposePlan, seen: View) -> Shown:
     traits: dict[str, Raw] = {}
     identifiers: dict[str, list[Raw]] = {}
     items: list[tuple[int, int]] = []
+    named: dict[str, tuple[int, int]] = {}
     for number, item in purpose.traits.items():
         value = seen.traits.get(number)
         shaped = item.apply(value) if value is not None else None
         if shaped is not None:
             traits[item.name] = Raw(shaped)
-            items.append((number, item.transform))
+            named[item.name] = (number, item.transform)
     values = computed_of(seen, [one for one, _ in purpose.computed])
     for one, item in purpose.computed:
         value = values.get(one.number)
         shaped = item.apply(value) if value is not None else None
         if shaped is not None:
             traits[item.name] = Raw(shaped)
-            items.append((item.number, item.transform))
+            named[item.name] = (item.number, item.transform)
     for number, chosen in identifiers_of(seen, {n: item.which for n, item in purpose.identifiers.items()}).items():
         item = purpose.identifiers[number]
         forms = [shaped for text in chosen if (shaped := item.apply(msgspec.json.encode(text))) is not None]
         if forms:
             identifiers[item.name] = [Raw(form) for form in forms]
             items.append((number, item.transform))
-    audiences = sorted(item.name for number, item in purpose.audiences.items() if number in seen.audiences)
-    items.extend((i.number, i.transform) for number, i in purpose.audiences.items() if number in seen.audiences)
-    return Shown(purpose, traits, identifiers, audiences, tuple(sorted(items)))
+    audiences = []
+    for number, item in purpose.audiences.items():
+        if number in seen.audiences:
+            audiences.append(item.name)
+            named[item.name] = (item.number, item.transform)
+    items.extend(named.values())
+    return Shown(purpose, traits, identifiers, sorted(audiences), tuple(sorted(items)), named)
 
 
 def upsert(plan: Plan, known: Known, shown: list[Shown], number: int) -> dict[str, Any]:

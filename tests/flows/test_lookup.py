@@ -1,0 +1,174 @@
+"""Claims about lookups: what the feed would show and no more, on record as sent, and silence that tells nobody apart."""
+
+import pytest
+
+from tests.fakes import FakeClock
+from tests.flows.feed_world import Reader, audited, open_shop, ops, rows_of, superuser
+from vault.audit.entry import Tag
+from vault.clock import SECOND
+from vault.disclosures.record import objects_of, parse_detail, parse_objects
+from vault.errors import Invalid, NotFound, Unavailable
+from vault.flows import lookup
+from vault.flows.vault import Vault
+
+ADA = ("email", "ada@planted.example")
+
+
+async def disclosed(vault: Vault) -> list[set[str]]:
+    rows = await rows_of(vault, "SELECT detail FROM disclosure ORDER BY at, page")
+    names = {number: name for name, number in vault.catalogue.rule_objects.items()}
+    return [{names[number] for number in objects_of(parse_detail(row[0]))} for row in rows]
+
+
+async def test_a_lookup_answers_traits_as_the_feed_shows_them_and_records_just_these(vault: Vault) -> None:
+    await (await open_shop(vault)).person("ada", lastName="Lovelace", phone="+4915112345678")
+    answer = await lookup.traits(vault, "support-desk", *ADA)
+    assert {name: bytes(raw) for name, raw in answer["traits"].items()} == {
+        "email": b'"ada@planted.example"',
+        "firstName": b'"Ada"',
+        "lastName": b'"Lovelace"',
+        "phone": b'"***78"',
+    }
+    assert answer["cursor"] == {"url": "", "has_more": False, "next": "", "limit": 10}
+    assert await disclosed(vault) == [{"trait:email", "trait:firstName", "trait:lastName", "trait:phone"}]
+
+
+async def test_what_include_and_limit_leave_out_is_not_disclosed(vault: Vault) -> None:
+    await (await open_shop(vault)).person("ada", lastName="Lovelace")
+    answer = await lookup.traits(vault, "support-desk", *ADA, include=["lastName", "phone", "nonsense"])
+    assert answer["traits"].keys() == {"lastName"}
+    answer = await lookup.traits(vault, "support-desk", *ADA, limit=2)
+    assert (answer["traits"].keys(), answer["cursor"]["has_more"], answer["cursor"]["next"]) == (
+        {"email", "firstName"}, True, "firstName",
+    )  # fmt: skip
+    assert await disclosed(vault) == [{"trait:lastName"}, {"trait:email", "trait:firstName"}]
+    (row,) = await rows_of(vault, "SELECT fields FROM disclosure_state")
+    assert len(parse_objects(row[0])) == 3
+
+
+async def test_a_lookup_that_matches_no_trait_discloses_nothing(vault: Vault) -> None:
+    await (await open_shop(vault)).person("ada")
+    answer = await lookup.traits(vault, "support-desk", *ADA, include=["nonsense"])
+    assert answer["traits"] == {}
+    assert await rows_of(vault, "SELECT 1 FROM disclosure UNION ALL SELECT 1 FROM disclosure_state") == []
+
+
+async def test_audiences_are_shown_as_true(vault: Vault) -> None:
+    await (await open_shop(vault)).person("ada", order=250.0)
+    answer = await lookup.traits(vault, "ad-platform", *ADA)
+    assert answer["traits"]["best_customers"] is True
+    assert b"ada" not in bytes(answer["traits"]["email"])
+    assert await disclosed(vault) == [{"trait:email", "audience:best_customers"}]
+
+
+async def test_each_lookup_is_one_entry_of_its_own_kind(vault: Vault) -> None:
+    await (await open_shop(vault)).person("ada")
+    await lookup.traits(vault, "support-desk", *ADA)
+    (entry,) = await audited(vault, Tag.DISCLOSURE_LOOKUP_RELEASED, Tag.DISCLOSURE_PAGE_RELEASED)
+    assert (entry.tag, entry.actor) == (Tag.DISCLOSURE_LOOKUP_RELEASED, "destination:support-desk")
+    assert entry.detail["disclosed"] == 1
+
+
+async def test_g12_unknown_forbidden_withdrawn_and_broken_look_the_same(vault: Vault) -> None:
+    shop = await open_shop(vault)
+    for user in ("bea", "ada"):
+        await shop.person(user)
+    await shop.withdraw("ada", "marketing")
+    await shop.person("cleo")
+    owner = await superuser(vault)
+    subject = await owner.fetchval("SELECT subject_id FROM change ORDER BY number DESC LIMIT 1")
+    await owner.execute(
+        "UPDATE subject SET state = set_byte(state, 9, get_byte(state, 9) # 255) WHERE subject_id = $1", subject
+    )
+    await owner.close()
+    asked = [
+        ("email", "nobody@planted.example"), ("email", "ada@planted.example"), ("email", "cleo@planted.example"),
+        ("email", "not an address"), ("nonsense", "x"), ("email", "\u202eada@planted.example"), ("user_id", ""),
+    ]  # fmt: skip
+    answers = set()
+    for kind, value in asked:
+        with pytest.raises(NotFound) as told:
+            await lookup.traits(vault, "email-tool", kind, value)
+        answers.add((told.value.reason, str(told.value)))
+    assert len(answers) == 1
+    assert await rows_of(vault, "SELECT 1 FROM disclosure") == []
+    (withheld,) = await audited(vault, Tag.DISCLOSURE_LOOKUP_WITHHELD)
+    assert withheld.detail["unreadable"] == 1
+    assert len(await audited(vault, Tag.INTEGRITY_CHECK_FAILED)) == 1
+    assert (await lookup.traits(vault, "email-tool", "email", "bea@planted.example"))["traits"]
+
+
+async def test_a_member_of_a_joined_profile_finds_the_whole_of_it(vault: Vault) -> None:
+    shop = await open_shop(vault)
+    await shop.send({"type": "identify", "anonymousId": "device-1", "traits": {"email": "a@planted.example"}})
+    await shop.person("ada")
+    await shop.send({"type": "identify", "userId": "ada", "anonymousId": "device-1", "traits": {}})
+    found = [await lookup.traits(vault, "support-desk", "email", f"{one}@planted.example") for one in ("a", "ada")]
+    assert found[0]["traits"].keys() == found[1]["traits"].keys() == {"email", "firstName"}
+
+
+async def test_a_lookup_never_takes_back_what_the_feed_gave_and_the_feed_takes_back_what_a_lookup_gave(
+    vault: Vault,
+) -> None:
+    shop = await open_shop(vault)
+    await shop.person("ada")
+    reader = Reader(vault, "email-tool")
+    await reader.read()
+    await lookup.traits(vault, "email-tool", *ADA, include=["email"])
+    await shop.send({"type": "identify", "userId": "ada", "traits": {"firstName": None}})
+    assert ops(await reader.read()) == ["retract", "upsert"]
+    await shop.person("bea")
+    await lookup.traits(vault, "email-tool", "email", "bea@planted.example")
+    await shop.withdraw("bea", "marketing")
+    assert ops(await reader.read()) == ["remove"]
+
+
+async def test_a_limit_out_of_range_is_told_before_anything_is_looked_for(vault: Vault) -> None:
+    for limit in (0, -1, lookup.MAX_LIMIT + 1):
+        with pytest.raises(Invalid):
+            await lookup.traits(vault, "email-tool", *ADA, limit=limit)
+    with pytest.raises(NotFound):
+        await lookup.traits(vault, "nobody", *ADA)
+
+
+async def test_without_a_record_nothing_is_answered_and_an_old_decision_is_taken_again(
+    vault: Vault, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await (await open_shop(vault)).person("ada")
+    whole = lookup.record
+    calls = []
+
+    async def slow(*args: object) -> None:
+        calls.append(1)
+        await whole(*args)  # type: ignore[arg-type]
+        if len(calls) == 1:
+            clock.advance(micros=SECOND + 1)
+
+    monkeypatch.setattr(lookup, "record", slow)
+    assert (await lookup.traits(vault, "email-tool", *ADA))["traits"]
+    assert len(calls) == 2
+
+    async def broken(*_: object) -> None:
+        raise Unavailable("the disk is full")
+
+    monkeypatch.setattr(lookup, "record", broken)
+    with pytest.raises(Unavailable):
+        await lookup.traits(vault, "email-tool", *ADA)
+
+
+async def test_who_withdrew_while_the_decision_grew_old_is_not_shown(
+    vault: Vault, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = await open_shop(vault)
+    await shop.person("ada")
+    whole = lookup.record
+
+    async def slow(*args: object) -> None:
+        await whole(*args)  # type: ignore[arg-type]
+        monkeypatch.setattr(lookup, "record", whole)
+        await shop.withdraw("ada", "marketing")
+        clock.advance(micros=SECOND + 1)
+
+    monkeypatch.setattr(lookup, "record", slow)
+    with pytest.raises(NotFound):
+        await lookup.traits(vault, "email-tool", *ADA)
