@@ -322,3 +322,10 @@ def test_no_bytes_break_the_decoder(body: bytes) -> None:
             decode(body, kind, NOW)
         except Invalid:
             continue
+
+
+def test_the_envelope_says_when_a_message_was_sent_unless_the_message_does() -> None:
+    ahead = {**TRACK, "timestamp": "2026-11-23T13:59:00Z"}  # a clock two hours ahead
+    own = {**ahead, "sentAt": "2026-11-23T13:59:30Z"}
+    first, second = batch(ahead, own, sentAt="2026-11-23T14:00:00Z").messages
+    assert (NOW - first.said_at, NOW - second.said_at) == (60_000_000, 30_000_000)
