@@ -2,15 +2,16 @@
 
 Promises: the certificate is checked for the host that was named, the connection goes to the address that was checked; no
 proxy of the environment; redirects are failures; the whole attempt has one deadline, however slowly the other side drips
-(threats H1, H2). Must not know what it carries. Never logs a URL.
+(threats H1, H2); before the first byte of the message the sender is asked once more (C6). Must not know what it carries.
+Never logs a URL.
 """
 
 import asyncio
 import logging
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import httpx
 import msgspec
@@ -20,6 +21,8 @@ from vault.errors import Invalid
 
 DEADLINE_SECONDS: Final = 20.0  # Standard Webhooks: 15 to 30 seconds
 MAX_RETRY_AFTER: Final = 24 * 3600  # seconds; a recipient cannot park its own deletions for longer
+
+_BEFORE_FIRST_BYTE: Final = ".send_request_headers.started"  # httpcore's name for the moment after TLS
 
 # Both write URLs at INFO, and a recipient's URL may hold its secret (threats H2).
 for _name in ("httpx", "httpcore"):
@@ -35,12 +38,16 @@ class Delivered(msgspec.Struct, frozen=True, tag="delivered"):
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """It did not take it. `retry_after` is in seconds, where the recipient named one."""
 
-    reason: Literal["address", "unreachable", "timeout", "redirect", "refused", "gone"]
+    reason: Literal["address", "unreachable", "timeout", "redirect", "refused", "gone", "stale"]
     status: int | None = None
     retry_after: int | None = None
 
 
 Outcome = Delivered | Failed
+
+
+class _Stale(Exception):  # noqa: N818 - a signal inside this module
+    """What was to be sent is too old."""
 
 
 class Transport:
@@ -68,25 +75,39 @@ class Transport:
             limits=httpx.Limits(max_keepalive_connections=0),
         )
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
-        """One attempt. Never raises for what the other side does."""
+    async def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, fresh: Callable[[], bool] = lambda: True
+    ) -> Outcome:
+        """One attempt. Never raises for what the other side does.
+
+        `fresh` is asked once the connection stands, however long that took; if it says no, nothing is sent: `stale`.
+        """
         try:
             async with asyncio.timeout(self._deadline):
-                return await self._post(url, headers, body)
+                return await self._post(url, headers, body, fresh)
         except TimeoutError:
             return Failed("timeout")
+        except _Stale:
+            return Failed("stale")
 
-    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
+    async def _post(
+        self, url: str, headers: Mapping[str, str], body: bytes, fresh: Callable[[], bool]
+    ) -> Outcome:
         try:
             target = await resolve_target(url, self._networks, self._resolve)
         except Invalid:
             return Failed("address")
         except (OSError, ValueError):
             return Failed("unreachable")
+
+        async def trace(event: str, _details: dict[str, Any]) -> None:
+            if event.endswith(_BEFORE_FIRST_BYTE) and not fresh():
+                raise _Stale
+
         sent = {**headers, "host": target.host_header, "accept-encoding": "identity", "user-agent": "profile-vault"}
         try:
             async with self._client.stream(
-                "POST", target.url, headers=sent, content=body, extensions={"sni_hostname": target.host}
+                "POST", target.url, headers=sent, content=body, extensions={"sni_hostname": target.host, "trace": trace}
             ) as response:
                 return _outcome(response)
         except httpx.TimeoutException:

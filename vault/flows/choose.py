@@ -1,5 +1,7 @@
-"""`POST /v1/consents`: choices said through a door of their own. They go the way of a message, so that who is meant, what
-was said before and who lost a race are judged by the same rules as everywhere.
+"""`POST /v1/consents`: choices said through a door of their own.
+
+They go the way of a message, so that who is meant, what was said before and who lost a race are judged by the same rules
+as everywhere.
 """
 
 import hashlib

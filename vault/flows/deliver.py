@@ -1,60 +1,94 @@
 """Pushes what a destination would pull: the worker reads the feed for it, decides at the moment of sending, and signs.
 
 The cursor moves only when the recipient said 2xx, so nothing is skipped; a retry is decided anew, so nothing withdrawn
-since is sent. Values are never stored on the way: a queue of cursors, not of lines.
+since is sent. Values are never stored on the way: a queue of cursors, not of lines. One destination in trouble holds up
+no other.
 """
 
+import asyncio
 from typing import Final
 
-import msgspec
-
+from vault.audit.entry import Tag
 from vault.destinations.store import Webhook, delivered, due_webhooks, failed
-from vault.destinations.transport import Delivered, Transport
+from vault.destinations.transport import Delivered, Failed, Outcome, Transport
 from vault.destinations.webhook import delivery_id, envelope, next_attempt, sign
-from vault.flows.release.page import page
+from vault.errors import Gone, Invalid, VaultError
+from vault.flows.release.page import Page, fresh, read_page
+from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.keys import names
 
 LINES: Final = 50  # people a delivery: about 15 kilobytes, as Standard Webhooks advises
+AT_ONCE: Final = 8  # deliveries under way in one process
+ATTEMPTS: Final = 3  # to reach the recipient before the decision is a second old
 
 
 async def deliver_due(vault: Vault, transport: Transport) -> int:
-    """One attempt for each webhook that may be tried now; answers how many deliveries arrived."""
+    """One attempt for each webhook that may be tried now; answers how many came further.
+
+    Raises the first error of the vault's own (no database, no key) once every other destination has had its turn.
+    """
     async with vault.database.begin() as connection:
         hooks = await due_webhooks(connection, vault.clock.now())
-    arrived = 0
-    for hook in hooks:
-        arrived += await _deliver(vault, transport, hook)
-    return arrived
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(hook: Webhook) -> bool:
+        async with gate:
+            return await _deliver(vault, transport, hook)
+
+    outcomes = await asyncio.gather(*(one(hook) for hook in hooks), return_exceptions=True)
+    troubles = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    for trouble in troubles:
+        raise trouble
+    return sum(outcome is True for outcome in outcomes)
 
 
 async def _deliver(vault: Vault, transport: Transport, hook: Webhook) -> bool:
+    """True if the cursor moved."""
     contract = vault.catalogue.contracts_by_number.get(hook.destination)
     if contract is None:
         return False
-    lines = await page(vault, contract.name, hook.cursor, LINES)
-    cursor = _cursor_of(lines[-1])
-    now = vault.clock.now()
-    if len(lines) == 1:  # the cursor line alone: nothing changed for this destination
-        if cursor != hook.cursor:
-            async with vault.database.begin() as connection:
-                await delivered(connection, hook, cursor, now)
-        return False
-    message = delivery_id(vault.keyring.key(names.PSEUDONYM), hook.destination, hook.cursor or "", lines[:-1])
-    secret = vault.keyring.key(names.webhook(contract.name))
-    delivery = sign([secret], message, now, envelope(lines, now))
-    outcome = await transport.post(hook.url, delivery.headers, delivery.body)
-    now = vault.clock.now()
-    async with vault.database.begin() as connection:
+    outcome: Outcome = Failed("stale")
+    for _ in range(ATTEMPTS):
+        page = await _page(vault, contract.name, hook.cursor)
+        if len(page.lines) == 1:  # the cursor line alone: nothing changed for this destination
+            return page.cursor != hook.cursor and await _moved(vault, hook, page)
+        outcome = await _post(vault, transport, hook, contract.name, page)
         if isinstance(outcome, Delivered):
-            return await delivered(connection, hook, cursor, now)
-        next_at = next_attempt(hook.failures + 1, now, outcome.retry_after)
-        ended = now if outcome.reason == "gone" else None
-        await failed(connection, hook, next_at, disabled_at=ended)
-    vault.log.warning("webhook.failed", destination=contract.name, reason=outcome.reason, failures=hook.failures + 1)
+            return await _moved(vault, hook, page)
+        if outcome.reason != "stale":
+            break
+    await _failed(vault, hook, contract.name, outcome)
     return False
 
 
-def _cursor_of(line: bytes) -> str:
-    return str(msgspec.json.decode(line)["cursor"])
+async def _page(vault: Vault, destination: str, cursor: str | None) -> Page:
+    """The next page. A cursor of an earlier life of the database, or made under other keys, begins a new snapshot."""
+    try:
+        return await read_page(vault, destination, cursor, LINES)
+    except (Gone, Invalid):
+        return await read_page(vault, destination, None, LINES)
 
+
+async def _post(vault: Vault, transport: Transport, hook: Webhook, destination: str, page: Page) -> Outcome:
+    now = vault.clock.now()
+    message = delivery_id(vault.keyring.key(names.PSEUDONYM), hook.destination, hook.cursor or "", page.lines[:-1])
+    secret = vault.keyring.key(names.webhook(destination))
+    delivery = sign([secret], message, now, envelope(page.lines[:-1], now))
+    return await transport.post(hook.url, delivery.headers, delivery.body, lambda: fresh(vault, page.at))
+
+
+async def _moved(vault: Vault, hook: Webhook, page: Page) -> bool:
+    async with vault.database.begin() as connection:
+        return await delivered(connection, hook, page.cursor, vault.clock.now())
+
+
+async def _failed(vault: Vault, hook: Webhook, destination: str, outcome: Failed) -> None:
+    now = vault.clock.now()
+    next_at = next_attempt(hook.failures + 1, now, outcome.retry_after)
+    ended = now if outcome.reason == "gone" else None
+    async with vault.database.begin() as connection:
+        if await failed(connection, hook, next_at, disabled_at=ended) and ended is not None:
+            actor = f"destination:{destination}"
+            await leave(vault, connection, Tag.DESTINATION_WEBHOOK_DISABLED, actor, {"destination": destination})
+    vault.log.warning("webhook.failed", destination=destination, reason=outcome.reason, failures=hook.failures + 1)

@@ -8,13 +8,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from vault.audit.entry import Entry, Tag
+from vault.audit.entry import Entry, Tag, salted
 from vault.catalogue.fields import Event, FieldType, Trait
-from vault.catalogue.load import Catalogue
+from vault.catalogue.numbers import bits
 from vault.clock import Micros, day_of
-from vault.consent.act import act_entries, carried_entries, said_by_change
+from vault.consent.act import Ignored, Said, act_entries, carried_entries, said_by_change
 from vault.consent.decision import meet
-from vault.consent.ledger import Authority, How
+from vault.consent.ledger import Authority, Decision, How
 from vault.consent.stamp import Speaker, Stamp, read_stamp, says_something_new, stamp_entries
 from vault.events.message import Message, fit_name
 from vault.flows.ingest.item import Act, Dropped, Item, Named
@@ -27,7 +27,7 @@ from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.write import NO_GROUP, Rows
 from vault.flows.vault import Vault
 from vault.identity.graph import Rule
-from vault.ids import uuid7
+from vault.ids import random_bytes, uuid7
 from vault.profile.values import Provenance
 from vault.sources.dropped import Drop
 from vault.sources.store import Source
@@ -60,7 +60,7 @@ class Decider:
     def __init__(self, vault: Vault, source: Source, world: World) -> None:
         """One attempt: a lost race makes a new one."""
         self.vault = vault
-        self.catalogue: Catalogue = vault.catalogue
+        self.catalogue = vault.catalogue
         self.source = source
         self.world = world
         self.rows = Rows.none()
@@ -136,7 +136,7 @@ class Decider:
 
     # --- the catalogue ----------------------------------------------------------------------------------------------
 
-    def _declared(self, message: Message) -> Event | None | str:
+    def _declared(self, message: Message) -> Event | str | None:
         """The event as declared; None for calls that leave no event; or why it is not stored."""
         if message.type in {"identify", "alias"} or message.is_consent_change:
             return None  # acts come as an identify without traits
@@ -176,6 +176,17 @@ class Decider:
                 event_key=item.key,
             )
             take(self.catalogue, place.profile, author, entries)
+        if act is None and place.claim is not None:
+            self._echo(item, author, place.claim, msgspec.structs.replace(speaker, claimed=True))
+
+    def _echo(self, item: Item, author: SubjectDraft, claim: ProfileDraft, speaker: Speaker) -> None:
+        """What the device has refused counts for the profile that it names: it blocks there (design section 7)."""
+        known = claim.root.state
+        refused = author.state.refused & ~(known.refused | known.blocked | known.objected)
+        if refused:
+            said = tuple(Said(purpose=number, decision=Decision.DENIED) for number in bits(refused))
+            self._act(item, claim, claim.root, Act(How.CHANGE_EVENT, said), speaker)
+            self._touched[id(claim)] = claim
 
     def _act(self, item: Item, profile: ProfileDraft, author: SubjectDraft, act: Act, speaker: Speaker) -> None:
         """Write an act. Of a profile that a client source merely names a refusal blocks, and a grant does nothing."""
@@ -196,6 +207,8 @@ class Decider:
             if sealed
         }
         take(self.catalogue, profile, author, outcome.entries, proofs)
+        if outcome.ignored:
+            self._audit_ignored(author, outcome.ignored)
 
     def _collectable(self, profile: ProfileDraft) -> int:
         """What may be taken in now for this profile: a restriction stops use, not sealing."""
@@ -294,6 +307,22 @@ class Decider:
         if code != "duplicate":
             self._noted.append(Drop(item.message.type, fit_name(name), code))
         return Verdict(item, Dropped(item.index, code, purposes), profile, fresh)
+
+    def _audit_ignored(self, author: SubjectDraft, ignored: tuple[Ignored, ...]) -> None:
+        """A grant that did not count leaves a trace: a replay, a lie about time, or somebody who ranks too low (threats C1)."""
+        salt = random_bytes(16)
+        now: Micros = self.world.tools.now
+        entry = Entry(
+            entry_id=uuid7(now),
+            at=now,
+            tag=Tag.CONSENT_GRANT_IGNORED,
+            actor=f"source:{self.source.source_id}",
+            policy=self.vault.policy.number,
+            subject=salted(salt, author.subject.bytes),
+            detail={"reasons": sorted({one.reason for one in ignored})},
+        )
+        author.rows.audit.append((0, entry.entry_id, entry.leaf(), author.subject, salt))
+        author.touched = True  # its rows are written with it
 
     def _audit_conflict(self) -> None:
         now: Micros = self.world.tools.now

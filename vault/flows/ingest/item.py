@@ -84,7 +84,7 @@ def items_of(catalogue: Catalogue, keyring: Keyring, source: Source, messages: l
             message,
             event_key(event, source.source_id, message.message_id),
             content_digest(dedup, message),
-            device_tag(dedup, message),
+            device_tag(dedup, message, server=source.server),
             tuple(_named(catalogue, keyring, message)),
         )
         for message in messages

@@ -90,8 +90,9 @@ def _facts(catalogue: Catalogue, profile: ProfileDraft) -> Profile:
 
 
 def _merge(vault: Vault, source: Source, world: World, item: Item, merge: Merge) -> ProfileDraft:
-    """Link every absorbed profile under the survivor. Each member's row is written, so that whoever decided on one of
-    them meanwhile decides again.
+    """Link every absorbed profile under the survivor.
+
+    Each member's row is written, so that whoever decided on one of them meanwhile decides again.
     """
     survivor = world.people[merge.survivor]
     members = list(survivor.members)

@@ -18,7 +18,11 @@ Proofs = Mapping[bytes, bytes]  # digest in the entry -> the evidence, to be sea
 
 
 def take(
-    catalogue: Catalogue, profile: ProfileDraft, author: SubjectDraft, entries: Iterable[Choice], proofs: Proofs | None = None
+    catalogue: Catalogue,
+    profile: ProfileDraft,
+    author: SubjectDraft,
+    entries: Iterable[Choice],
+    proofs: Proofs | None = None,
 ) -> None:
     """Write entries to `author`'s ledger and to every member's, and let state and wraps follow. May raise `LedgerNeeded`."""
     said = tuple(entries)

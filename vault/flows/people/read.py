@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
-
 from vault.consent.ledger import Choice, read_chain
 from vault.errors import Unreadable
 from vault.keys.compartments import Wrapped, holdings_of, parse_wraps
@@ -52,7 +51,8 @@ async def ledgers(connection: Raw, stored: Mapping[UUID, Stored]) -> dict[UUID, 
     """The ledger of each of these subjects, in order. Raises `Unreadable` for one that is not the one its state vouches for."""
     entries: dict[UUID, list[bytes]] = {subject: [] for subject in stored}
     rows = await connection.fetch(
-        "SELECT subject_id, entry FROM ledger WHERE subject_id = ANY ($1::uuid[]) ORDER BY subject_id, sequence", list(stored)
+        "SELECT subject_id, entry FROM ledger WHERE subject_id = ANY ($1::uuid[]) ORDER BY subject_id, sequence",
+        list(stored),
     )
     for row in rows:
         entries[UUID(bytes=row[0].bytes)].append(row[1])
@@ -68,9 +68,7 @@ async def owners(connection: Raw, tags: Iterable[bytes]) -> dict[bytes, UUID]:
     return {row[0]: row[1] for row in rows}
 
 
-async def profiles(
-    connection: Raw, subjects: Iterable[UUID], state_key: bytes
-) -> tuple[dict[UUID, Stored], set[UUID]]:
+async def profiles(connection: Raw, subjects: Iterable[UUID], state_key: bytes) -> tuple[dict[UUID, Stored], set[UUID]]:
     """Every member of every profile that one of `subjects` belongs to, and the subjects that cannot be believed.
 
     A subject that cannot be believed makes its whole profile so; nothing of it is in the first answer.
@@ -108,7 +106,9 @@ def _believed(subject: UUID, row: Any, state_key: bytes) -> Stored:
     if not agrees:
         raise Unreadable
     compartments = tuple(StoredCompartment._make(one) for one in row[6] or ())
-    if {(one.purposes, one.generation) for one in compartments} != {(mark.purposes, mark.generation) for mark in state.compartments}:
+    if {(one.purposes, one.generation) for one in compartments} != {
+        (mark.purposes, mark.generation) for mark in state.compartments
+    }:
         raise Unreadable
     return Stored(state, wrapped, compartments, tuple((one[0], one[1]) for one in row[7] or ()))
 

@@ -153,7 +153,8 @@ WITH want AS (
     WHERE grp <> ALL (ARRAY(SELECT grp FROM lost))
 ), s AS (
     INSERT INTO audit_salt (subject_id, entry_id, salt)
-    SELECT subject_id, entry_id, salt FROM unnest($75::int[], $76::uuid[], $77::uuid[], $78::bytea[]) AS n(grp, subject_id, entry_id, salt)
+    SELECT subject_id, entry_id, salt
+    FROM unnest($75::int[], $76::uuid[], $77::uuid[], $78::bytea[]) AS n(grp, subject_id, entry_id, salt)
     WHERE grp <> ALL (ARRAY(SELECT grp FROM lost))
 )
 SELECT grp FROM lost
