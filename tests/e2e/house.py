@@ -75,7 +75,9 @@ class Door:
         query: dict[str, str] = {}
         while True:
             answer = self.http.get(f"/v1/destinations/{name}/profiles", params=query, headers=bearer(token))
-            *found, last = [json.loads(line, parse_float=Decimal) for line in answer.raise_for_status().text.splitlines()]
+            *found, last = [
+                json.loads(line, parse_float=Decimal) for line in answer.raise_for_status().text.splitlines()
+            ]
             lines += found
             query = {"cursor": last["cursor"]}
             if not last["more"]:
@@ -137,7 +139,12 @@ class House:
         """A command that goes on running."""
         with self.log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603
-                [COMMAND, *arguments], env=self.environ, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [COMMAND, *arguments],
+                env=self.environ,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     def furnish(self) -> Secrets:

@@ -117,7 +117,11 @@ def test_a_broken_gzip_body_is_refused_without_an_echo(shop: tuple[Door, Secrets
     whole = gzip.compress(CANARY.encode() * 20)
     headers = {**JSON, "content-encoding": "gzip"}
     for body in (whole[:-9], whole + CANARY.encode(), CANARY.encode()):
-        refused(door.http.post("/v1/batch", content=body, headers=headers, auth=(secrets.write_key, "")), 400, "invalid_gzip")
+        refused(
+            door.http.post("/v1/batch", content=body, headers=headers, auth=(secrets.write_key, "")),
+            400,
+            "invalid_gzip",
+        )
 
 
 def test_own_doors_refuse_what_they_do_not_know(shop: tuple[Door, Secrets, House]) -> None:
@@ -153,7 +157,9 @@ def test_a_credential_opens_its_own_doors_only(shop: tuple[Door, Secrets, House]
 def test_paths_that_are_not_there_tell_nothing(shop: tuple[Door, Secrets, House]) -> None:
     door, secrets, _ = shop
     refused(door.http.get("/" + quote(CANARY)), 404, "not_found")
-    refused(door.http.get(f"/v1/subjects/email:{quote(CANARY)}/consents", headers=bearer(secrets.officer)), 404, "not_found")
+    refused(
+        door.http.get(f"/v1/subjects/email:{quote(CANARY)}/consents", headers=bearer(secrets.officer)), 404, "not_found"
+    )
     refused(door.http.delete("/v1/track?" + quote(CANARY)), 405, "method_not_allowed")
 
 

@@ -41,7 +41,7 @@ class Keyring:
         for held in (self._held, self._epochs, self._newest, self._signers):
             held.clear()
         for name in self._store.names():
-            if self._may(name) and not name.startswith(named.PASSING):
+            if self._may(name) and not name.startswith(named.FRESH):
                 self._fetch(name)
 
     def ensure(self, purposes: Iterable[int], kinds: Iterable[str]) -> list[str]:
@@ -90,6 +90,11 @@ class Keyring:
         versions = self._versions(name)
         return versions[max(versions)].key
 
+    def renewed(self, name: str) -> bytes:
+        """As `key`, read from the store: for a key that another process may replace while this one runs."""
+        versions = self._fetch(name)
+        return versions[max(versions)].key
+
     def newest_version(self, name: str) -> int:
         """The number of the newest key of that name. Raises `Unavailable` if none is held."""
         return max(self._versions(name))
@@ -124,7 +129,7 @@ class Keyring:
         """Makes a new random key (a first one, or the next version); durable when this returns. Answers its version."""
         self._check(name)
         version = self._store.add(name, random_bytes(KEY_BYTES), self._clock.now())
-        if not name.startswith(named.PASSING):
+        if not name.startswith(named.FRESH):
             self._fetch(name)
         return version
 
@@ -146,7 +151,7 @@ class Keyring:
             versions = self._store.held(name)
         except NotFound:
             raise Unavailable("a key that is needed is not in the key store") from None
-        if name.startswith(named.PASSING):
+        if name.startswith(named.FRESH):
             return versions
         self._forget(name)
         self._held[name] = versions
