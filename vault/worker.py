@@ -48,8 +48,10 @@ async def _loop(vault: Vault, name: str, step: Step, pause: float) -> None:
     while True:
         try:
             done = await step()
-        except VaultError as error:
-            vault.log.warning("worker.failed", loop=name, code=error.reason)
+        except Exception as error:  # noqa: BLE001 - a loop that ends would take all others with it
+            # The type alone: the text of an error that nobody foresaw may hold a value.
+            code = error.reason if isinstance(error, VaultError) else type(error).__name__
+            vault.log.warning("worker.failed", loop=name, code=code)
             wait = min(wait * 2, MAX_WAIT)
             await asyncio.sleep(wait)
             continue

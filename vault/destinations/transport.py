@@ -46,7 +46,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 Outcome = Delivered | Failed
 
 
-class _Stale(Exception):  # noqa: N818 - a signal inside this module
+class _Stale(Exception):
     """What was to be sent is too old."""
 
 
@@ -90,9 +90,7 @@ class Transport:
         except _Stale:
             return Failed("stale")
 
-    async def _post(
-        self, url: str, headers: Mapping[str, str], body: bytes, fresh: Callable[[], bool]
-    ) -> Outcome:
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes, fresh: Callable[[], bool]) -> Outcome:
         try:
             target = await resolve_target(url, self._networks, self._resolve)
         except Invalid:

@@ -45,8 +45,12 @@ FROM disclosure_state WHERE subject_id = ANY($1::uuid[]) AND destination = $2
 _LOCKED: Final = _HELD + "ORDER BY subject_id FOR UPDATE"
 _REMOVED: Final = """
 SELECT subject_id, destination, fields, gone, gone_number, removed_number, reason, into_root, acknowledged_at
-FROM disclosure_state WHERE destination = $1 AND removed_number > $2 AND acknowledged_at IS NULL
-ORDER BY removed_number LIMIT $3
+FROM disclosure_state WHERE destination = $1 AND removed_number > $2 AND ($3 OR acknowledged_at IS NULL)
+ORDER BY removed_number LIMIT $4
+"""
+_READ_ON: Final = """
+UPDATE disclosure_state SET acknowledged_at = $3
+WHERE destination = $1 AND removed_number <= $2 AND acknowledged_at IS NULL
 """
 
 
@@ -116,9 +120,18 @@ async def held_by(raw: Raw, destination: int, subjects: Sequence[UUID], *, lock:
     return {row["subject_id"]: _held_or_damaged(row) for row in found}
 
 
-async def removed_after(raw: Raw, destination: int, number: int, limit: int) -> list[Held]:
-    """Profiles that the destination was told to delete by a line with a higher number, and has not confirmed; in order."""
-    return [_held_or_damaged(row) for row in await raw.fetch(_REMOVED, destination, number, limit)]
+async def removed_after(raw: Raw, destination: int, number: int, limit: int, *, confirmed: bool) -> list[Held]:
+    """Profiles that the destination was told to delete by a line with a higher number, in order.
+
+    With `confirmed`, those too of which it said that it did.
+    """
+    return [_held_or_damaged(row) for row in await raw.fetch(_REMOVED, destination, number, confirmed, limit)]
+
+
+async def read_on(raw: Raw, destination: int, number: int, at: Micros) -> int:
+    """The recipient has stored all lines up to `number`, and says by that that it deleted; counts what was still open."""
+    status = await raw.execute(_READ_ON, destination, number, at)
+    return int(status.rpartition(" ")[2])
 
 
 async def held_everywhere(conn: AsyncConnection, subjects: Sequence[UUID]) -> list[Held]:

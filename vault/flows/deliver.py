@@ -17,49 +17,66 @@ from vault.flows.release.page import Page, fresh, read_page
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.keys import names
+from vault.storage.lease import hold
 
+WEBHOOKS: Final = "webhooks"  # the lease
 LINES: Final = 50  # people a delivery: about 15 kilobytes, as Standard Webhooks advises
 AT_ONCE: Final = 8  # deliveries under way in one process
 ATTEMPTS: Final = 3  # to reach the recipient before the decision is a second old
 
 
 async def deliver_due(vault: Vault, transport: Transport) -> int:
-    """One attempt for each webhook that may be tried now; answers how many came further.
+    """One attempt for each webhook that may be tried now; answers how many came further. 0 too while another process does it.
 
-    Raises the first error of the vault's own (no database, no key) once every other destination has had its turn.
+    Raises what keeps every destination from being served, once each has had its turn.
     """
+    now = vault.clock.now()
     async with vault.database.begin() as connection:
-        hooks = await due_webhooks(connection, vault.clock.now())
+        hooks = await due_webhooks(connection, now)
+        if not hooks or await hold(connection, WEBHOOKS, vault.database.holder, now) is None:
+            return 0
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(hook: Webhook) -> bool:
         async with gate:
-            return await _deliver(vault, transport, hook)
+            return await _attempt(vault, transport, hook)
 
     outcomes = await asyncio.gather(*(one(hook) for hook in hooks), return_exceptions=True)
-    troubles = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    for trouble in troubles:
-        raise trouble
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
     return sum(outcome is True for outcome in outcomes)
 
 
-async def _deliver(vault: Vault, transport: Transport, hook: Webhook) -> bool:
-    """True if the cursor moved."""
+async def _attempt(vault: Vault, transport: Transport, hook: Webhook) -> bool:
+    """True if the cursor moved. What only this destination suffers from is put off; what all do is raised on putting off."""
     contract = vault.catalogue.contracts_by_number.get(hook.destination)
     if contract is None:
         return False
-    outcome: Outcome = Failed("stale")
+    try:
+        outcome = await _deliver(vault, transport, hook, contract.name)
+    except VaultError as error:
+        await _failed(vault, hook, contract.name, error.reason)
+        return False
+    if isinstance(outcome, Failed):
+        ended = outcome.reason == "gone"
+        await _failed(vault, hook, contract.name, outcome.reason, retry_after=outcome.retry_after, ended=ended)
+        return False
+    return outcome
+
+
+async def _deliver(vault: Vault, transport: Transport, hook: Webhook, destination: str) -> bool | Failed:
+    """Whether the cursor moved, or why the recipient did not take it."""
     for _ in range(ATTEMPTS):
-        page = await _page(vault, contract.name, hook.cursor)
+        page = await _page(vault, destination, hook.cursor)
         if len(page.lines) == 1:  # the cursor line alone: nothing changed for this destination
             return page.cursor != hook.cursor and await _moved(vault, hook, page)
-        outcome = await _post(vault, transport, hook, contract.name, page)
+        outcome = await _post(vault, transport, hook, destination, page)
         if isinstance(outcome, Delivered):
             return await _moved(vault, hook, page)
         if outcome.reason != "stale":
-            break
-    await _failed(vault, hook, contract.name, outcome)
-    return False
+            return outcome
+    return Failed("stale")
 
 
 async def _page(vault: Vault, destination: str, cursor: str | None) -> Page:
@@ -73,7 +90,7 @@ async def _page(vault: Vault, destination: str, cursor: str | None) -> Page:
 async def _post(vault: Vault, transport: Transport, hook: Webhook, destination: str, page: Page) -> Outcome:
     now = vault.clock.now()
     message = delivery_id(vault.keyring.key(names.PSEUDONYM), hook.destination, hook.cursor or "", page.lines[:-1])
-    secret = vault.keyring.key(names.webhook(destination))
+    secret = vault.keyring.renewed(names.webhook(destination))  # whoever sets it anew is another process
     delivery = sign([secret], message, now, envelope(page.lines[:-1], now))
     return await transport.post(hook.url, delivery.headers, delivery.body, lambda: fresh(vault, page.at))
 
@@ -83,12 +100,13 @@ async def _moved(vault: Vault, hook: Webhook, page: Page) -> bool:
         return await delivered(connection, hook, page.cursor, vault.clock.now())
 
 
-async def _failed(vault: Vault, hook: Webhook, destination: str, outcome: Failed) -> None:
+async def _failed(
+    vault: Vault, hook: Webhook, destination: str, reason: str, *, retry_after: int | None = None, ended: bool = False
+) -> None:
     now = vault.clock.now()
-    next_at = next_attempt(hook.failures + 1, now, outcome.retry_after)
-    ended = now if outcome.reason == "gone" else None
+    next_at = next_attempt(hook.failures + 1, now, retry_after)
     async with vault.database.begin() as connection:
-        if await failed(connection, hook, next_at, disabled_at=ended) and ended is not None:
+        if await failed(connection, hook, next_at, disabled_at=now if ended else None) and ended:
             actor = f"destination:{destination}"
             await leave(vault, connection, Tag.DESTINATION_WEBHOOK_DISABLED, actor, {"destination": destination})
-    vault.log.warning("webhook.failed", destination=destination, reason=outcome.reason, failures=hook.failures + 1)
+    vault.log.warning("webhook.failed", destination=destination, reason=reason, failures=hook.failures + 1)

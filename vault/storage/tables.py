@@ -140,12 +140,12 @@ disclosure_state = Table(
     Column("reason", Text),  # why it was removed
     Column("into_root", Uuid),  # for reason `merged`
     Column("acknowledged_at", BigInteger),
-    # What a destination was told to delete and has not confirmed, in the order in which it is repeated.
+    # What a destination was told to delete, in the order in which it is repeated.
     Index(
         "disclosure_state_removed",
         "destination",
         "removed_number",
-        postgresql_where=text("removed_number IS NOT NULL AND acknowledged_at IS NULL"),
+        postgresql_where=text("removed_number IS NOT NULL"),
     ),
 )
 

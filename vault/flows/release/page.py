@@ -8,7 +8,8 @@ second; else it is decided again (design section 2, promise 5).
 
 A page that is asked for twice says the same again, so a lost answer loses nothing. A removal keeps its number and is
 repeated to every reader that passes it, even where the person has moved on to a later change; a retraction is repeated
-with the person's line. Both until the destination confirms them.
+with the person's line until the destination confirms it. So who asks with a cursor was told of every removal before it, and
+where the contract says so, has confirmed them by that.
 """
 
 import hashlib
@@ -26,15 +27,16 @@ from vault.clock import SECOND, Micros
 from vault.consent.ledger import Decision, parse_choice
 from vault.disclosures.held import Held, Reason, after_removal, after_upsert
 from vault.disclosures.record import objects_of
-from vault.disclosures.store import held_by, removed_after
+from vault.disclosures.store import held_by, read_on, removed_after
 from vault.errors import Conflict, NotFound, Unavailable, Unreadable
 from vault.flows.release.line import allowed_of, released, shown_to, upsert
 from vault.flows.release.people import Known, Moved, read
 from vault.flows.release.plan import Plan
 from vault.flows.release.record import Left, Sheet, Turned, record
+from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.keys import names
-from vault.storage.session import Raw
+from vault.storage.session import Raw, raw
 
 MAX_LINES: Final = 1000  # people a page: some hundred kilobytes, decided in about 50 ms
 FRESH: Final = SECOND  # a decision older than this is taken again
@@ -82,6 +84,7 @@ async def read_page(vault: Vault, destination: str, cursor: str | None, limit: i
     begins = place is None or place.policy != terms
     if place is None or begins:
         place = Cursor(plan.contract.number, vault.incarnation, terms, 0, snapshot=True)
+    await _confirm(vault, plan, place)
     draft = await _recorded(vault, plan, place, max(1, min(limit, MAX_LINES)))
     ends = place.snapshot and not draft.more
     following = pack(
@@ -108,6 +111,18 @@ def _terms(vault: Vault, plan: Plan) -> bytes:
     return vault.policy.digest[:8]
 
 
+async def _confirm(vault: Vault, plan: Plan, place: Cursor) -> None:
+    """A destination whose contract `acknowledges` by cursor has carried out what came before the one it asks with."""
+    if plan.contract.acknowledges != "cursor" or not place.number:
+        return
+    async with vault.database.begin() as connection:
+        count = await read_on(await raw(connection), plan.contract.number, place.number, vault.clock.now())
+        if count:
+            detail: dict[str, Any] = {"destination": plan.contract.name, "profiles": count}
+            actor = f"destination:{plan.contract.name}"
+            await leave(vault, connection, Tag.DISCLOSURE_ACKNOWLEDGEMENT_TAKEN, actor, detail)
+
+
 async def _recorded(vault: Vault, plan: Plan, place: Cursor, limit: int) -> Draft:
     """Decides as often as it takes until a page is on record and fresh."""
     for attempt in range(ATTEMPTS):
@@ -132,7 +147,9 @@ async def _decide(vault: Vault, plan: Plan, place: Cursor, limit: int) -> Draft:
         changes = dict(await changes_after(connection, place.number, limit + 1))
         repeated = {
             one.removed_number: one
-            for one in await removed_after(connection, plan.contract.number, place.number, limit + 1)
+            for one in await removed_after(
+                connection, plan.contract.number, place.number, limit + 1, confirmed=not place.snapshot
+            )
             if one.removed_number is not None
         }
         numbers = sorted(changes.keys() | repeated.keys())

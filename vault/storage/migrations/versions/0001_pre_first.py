@@ -113,7 +113,7 @@ STATEMENTS: Final = (
     "ALTER TABLE disclosure_state ALTER COLUMN fields SET STORAGE EXTERNAL",
     "ALTER TABLE disclosure_state ALTER COLUMN gone SET STORAGE EXTERNAL",
     """CREATE INDEX disclosure_state_removed ON disclosure_state (destination, removed_number)
-        WHERE removed_number IS NOT NULL AND acknowledged_at IS NULL""",
+        WHERE removed_number IS NOT NULL""",
     """CREATE TABLE audit_salt (
         subject_id UUID NOT NULL,
         entry_id UUID NOT NULL,
