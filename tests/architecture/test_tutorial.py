@@ -33,6 +33,7 @@ def script(folder: Path, port: int) -> str:
 @pytest.mark.slow
 def test_the_tutorial_can_be_typed_as_it_stands() -> None:
     folder = Path(tempfile.mkdtemp(prefix="pvt", dir="/tmp"))
+    folder.chmod(0o711)  # as /tmp itself: else root's database would lie elsewhere, and stay there
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PROFILE_VAULT_")}
     environment["PATH"] = f"{COMMAND.parent}:{environment['PATH']}"
     try:

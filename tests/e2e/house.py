@@ -10,6 +10,7 @@ Reaches into the vault by two ways only, neither of them the vault's own: SQL on
 import asyncio
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -154,9 +155,15 @@ class House:
     @contextmanager
     def serving(self, *arguments: str) -> Iterator[Door]:
         """`serve` on a free port, ready; ended in order, unless the test ended it."""
-        port = free_port()
-        process = self.start("serve", "--port", str(port), *arguments)
-        door = Door(process, f"http://{HOST}:{port}")
+        before = self.log.stat().st_size if self.log.exists() else 0
+        process = self.start("serve", "--port", "0", *arguments)
+        try:
+            url = awaited("the server's address", lambda: process.poll() is not None or self._told(before))
+        except AssertionError:
+            process.kill()
+            raise
+        assert isinstance(url, str), f"the server ended: {self.log.read_text('utf-8')[before:][-2000:]}"
+        door = Door(process, url)
         try:
             awaited("a ready server", lambda: _ready(process, door.http))
             yield door
@@ -168,6 +175,13 @@ class House:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+    def _told(self, offset: int) -> str | None:
+        """The address that the server says it starts on, in what it logged since."""
+        with self.log.open("rb") as log:
+            log.seek(offset)
+            found = re.search(r"starting on (http://[0-9.]+:[0-9]+) ", log.read().decode())
+        return None if found is None else found[1]
 
     # --- the database, past the vault -----------------------------------------------------------------------------
 

@@ -172,3 +172,12 @@ def test_what_is_no_http_is_answered_without_an_echo_and_the_server_lives(shop: 
             assert CANARY.encode() not in raw.recv(65536)
     assert door.http.get("/livez").text == "ok"
     assert "canary" not in house.log.read_text("utf-8")
+
+
+def test_a_port_that_is_taken_ends_the_command_with_one_line(shop: tuple[Door, Secrets, House]) -> None:
+    door, _, house = shop
+    done = house.run("serve", "--port", door.url.rpartition(":")[2], check=False)
+    assert done.returncode == 1
+    assert "address already in use" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert house.holders() == [door.process.pid]

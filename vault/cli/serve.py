@@ -1,15 +1,24 @@
 """`serve`: the HTTP doors, and unless told otherwise the worker, in one process."""
 
+import socket
+
 import rich_click as click
 import uvicorn
 
 from vault.cli.logs import log_as_json
 from vault.config import load
+from vault.errors import ConfigError
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 takes a free one and says which.",
+)
 @click.option("--no-worker", is_flag=True, help="Answer HTTP only; run `profile-vault worker` beside it.")
 @click.option(
     "--log-level",
@@ -48,7 +57,22 @@ def serve(host: str, port: int, *, no_worker: bool, log_level: str, _json: bool)
         timeout_keep_alive=30,
     )
     server = uvicorn.Server(config)
-    click.echo(f"Profile Vault is starting on http://{host}:{port} (Ctrl-C stops it).", err=True)
-    server.run()
+    listener = _bind(host, port)
+    click.echo(f"Profile Vault is starting on http://{host}:{listener.getsockname()[1]} (Ctrl-C stops it).", err=True)
+    server.run(sockets=[listener])
     if not server.started:
         raise SystemExit(1)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """The port is taken before the vault opens: port 0 can be told then, and one in use costs nothing. Raises ConfigError."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"it cannot listen on {host}, port {port}: {(error.strerror or 'no answer').lower()}"
+        ) from None
+    return listener

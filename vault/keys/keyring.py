@@ -41,7 +41,7 @@ class Keyring:
         for held in (self._held, self._epochs, self._newest, self._signers):
             held.clear()
         for name in self._store.names():
-            if self._may(name) and not name.startswith(named.FRESH):
+            if self._may(name) and not name.startswith(named.PASSING):
                 self._fetch(name)
 
     def ensure(self, purposes: Iterable[int], kinds: Iterable[str]) -> list[str]:
@@ -129,7 +129,7 @@ class Keyring:
         """Makes a new random key (a first one, or the next version); durable when this returns. Answers its version."""
         self._check(name)
         version = self._store.add(name, random_bytes(KEY_BYTES), self._clock.now())
-        if not name.startswith(named.FRESH):
+        if not name.startswith(named.PASSING):
             self._fetch(name)
         return version
 
@@ -151,7 +151,7 @@ class Keyring:
             versions = self._store.held(name)
         except NotFound:
             raise Unavailable("a key that is needed is not in the key store") from None
-        if name.startswith(named.FRESH):
+        if name.startswith(named.PASSING):
             return versions
         self._forget(name)
         self._held[name] = versions

@@ -23,9 +23,6 @@ PASSING: Final = ("case-", "archive-")
 """Fronts of the names of keys that belong to one request. They are read at each use and kept in no memory, so that
 destroying one in the store is destroying it in every process; and they leave no trace when destroyed."""
 
-FRESH: Final = (*PASSING, "webhook-")
-"""Fronts of the names that are read at each use: another process (a command) may replace such a key while this one runs."""
-
 _PURPOSE: Final = "purpose-"
 _RIGHTS: Final = "rights"
 

@@ -118,12 +118,12 @@ def test_an_epoch_that_another_process_began_is_found(keyring: Keyring, opened: 
 def test_a_webhook_secret_that_another_process_replaced_is_used_at_once(keyring: Keyring, opened: Opened) -> None:
     other = opened(["webhook-*"])
     keyring.make("webhook-crm")
-    before = other.key("webhook-crm")
+    before = other.renewed("webhook-crm")
     keyring.destroy("webhook-crm")
     with pytest.raises(Unavailable):
-        other.key("webhook-crm")
+        other.renewed("webhook-crm")
     keyring.make("webhook-crm")
-    assert other.key("webhook-crm") == keyring.key("webhook-crm") != before
+    assert other.renewed("webhook-crm") == keyring.key("webhook-crm") != before
 
 
 def test_a_purpose_that_another_process_added_is_found(keyring: Keyring, opened: Opened) -> None:
