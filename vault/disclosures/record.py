@@ -46,7 +46,7 @@ class Released(NamedTuple):
 
     purpose: int
     basis: int  # Basis
-    ledger: int  # sequence of the ledger entry that the permission rests on; 0: it rests on none
+    ledger: int  # length of the root's ledger when it was decided: the permission rests on its first so many entries
     items: tuple[tuple[int, int], ...]  # (object number, transform number: destinations.transform)
 
 
