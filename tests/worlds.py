@@ -188,7 +188,7 @@ class World:
 
     async def count(self, table: str) -> int:
         """How many rows a table has."""
-        return int((await self.rows(f"SELECT count(*) FROM {table}"))[0][0])
+        return int((await self.rows(f"SELECT count(*) FROM {table}"))[0][0])  # noqa: S608 - a name of ours
 
     async def dropped(self, source: str = "shop") -> dict[tuple[str, str, str], int]:
         """(type, name, reason) to count, as the source is shown."""

@@ -14,6 +14,7 @@ from vault.clock import Micros
 from vault.consent.act import Said
 from vault.consent.decision import words_of
 from vault.consent.ledger import REFUSALS, Decision, How
+from vault.consent.standing import mask_of
 from vault.errors import Conflict, Invalid, NotFound
 from vault.events.message import Message
 from vault.flows.ingest.item import Act, Item, items_of
@@ -23,6 +24,7 @@ from vault.flows.people.change import tools_of
 from vault.flows.vault import Vault
 from vault.ids import random_bytes
 from vault.sources.store import Source
+from vault.state.record import State
 
 MAX_CHOICES: Final = 63  # one a purpose
 MAX_TEXT: Final = 100  # characters of a messageId
@@ -89,9 +91,30 @@ async def _standing(vault: Vault, item: Item) -> ChoiceOutcome:
     for named in sorted(item.named, key=lambda one: (not one.own, one.kind.priority)):
         profile = world.profile_of(named.tag)
         if profile is not None:
-            state = profile.member(world.owners[named.tag]).state
-            return ChoiceOutcome(state.ledger_count, words_of(vault.catalogue, state, tools.now))
+            own = profile.member(world.owners[named.tag]).state
+            state = _joined([member.state for member in profile.members], tools.now)
+            return ChoiceOutcome(own.ledger_count, words_of(vault.catalogue, state, tools.now))
     raise NotFound("Nobody can be found by these ids.")
+
+
+def _joined(members: list[State], now: Micros) -> State:
+    """The choices of a whole profile in one state: refused over granted over neutral, as `decision.meet` takes them."""
+    first, *others = members
+    live = 0
+    for state in members:
+        live |= state.granted & ~mask_of(purpose for purpose, ends in state.expiries if ends <= now)
+    ended = {purpose: ends for state in members for purpose, ends in state.expiries if not live >> purpose & 1}
+    for state in others:
+        first = msgspec.structs.replace(
+            first,
+            granted=first.granted | state.granted,
+            refused=first.refused | state.refused,
+            blocked=first.blocked | state.blocked,
+            objected=first.objected | state.objected,
+            minor=first.minor or state.minor,
+            fenced=first.fenced or state.fenced,
+        )
+    return msgspec.structs.replace(first, expiries=tuple(sorted(ended.items())))
 
 
 def _item(vault: Vault, source: Source, act: ConsentAct) -> Item:

@@ -4,7 +4,9 @@ Choices that a message carries are written first and count for it. Each message 
 dedup row and a count, nothing else.
 """
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
+from uuid import UUID
 
 import msgspec
 
@@ -16,10 +18,12 @@ from vault.consent.act import Ignored, Said, act_entries, carried_entries, said_
 from vault.consent.decision import meet
 from vault.consent.ledger import Authority, Decision, How
 from vault.consent.stamp import Speaker, Stamp, read_stamp, says_something_new, stamp_entries
+from vault.errors import Unreadable
 from vault.events.message import Message, fit_name
 from vault.flows.ingest.item import Act, Dropped, Item, Named
 from vault.flows.ingest.resolve import Place, resolve
-from vault.flows.ingest.seal import CLIENT, SERVER, judge, store_event, store_identifier, store_trait
+from vault.flows.ingest.seal import judge, store_event
+from vault.flows.ingest.values import CLIENT, SERVER, store_identifier, store_trait
 from vault.flows.ingest.world import SaysNew, World
 from vault.flows.people.change import ProfileDraft
 from vault.flows.people.choices import take, write_entries
@@ -54,6 +58,14 @@ class Verdict(NamedTuple):
     noted: tuple[Drop, ...] = ()  # what of it was not stored, for the counters
 
 
+class Unfit(Exception):
+    """Rows of these subjects do not agree: decide again without them."""
+
+    def __init__(self, subjects: Iterable[UUID]) -> None:
+        self.subjects = frozenset(subjects)
+        super().__init__()
+
+
 class Decider:
     """Decides the messages of one batch, in order, on one world."""
 
@@ -66,25 +78,36 @@ class Decider:
         self.rows = Rows.none()
         self._noted: list[Drop] = []
         self._touched: dict[int, ProfileDraft] = {}
+        self._reported: set[UUID] = set()
 
     def decide(self, items: list[Item]) -> list[Verdict]:
-        """A verdict for each item; the drafts of the world then hold what is to be written. May raise `LedgerNeeded`."""
+        """A verdict for each item; the drafts of the world then hold what is to be written. May raise `LedgerNeeded`, `Unfit`."""
         verdicts = [self._noting(item) for item in items]
-        for profile in {
-            id(p): p for m in self._touched.values() for p in [self.world.people.get(m.root.subject, m)]
-        }.values():
-            if any(member.changed for member in profile.members):
-                allowed = meet(self.catalogue, (member.state for member in profile.members), self.world.tools.now)
-                judge(self.catalogue, profile.root, profile.members, allowed)
+        self._judge()
         for verdict in verdicts:
             if verdict.fresh:
                 group = NO_GROUP if verdict.profile is None else verdict.profile.root.group
                 self.rows.dedup.append((group, verdict.item.key, verdict.item.digest, day_of(self.world.tools.now)))
         return verdicts
 
+    def _judge(self) -> None:
+        """Judge the audiences of everyone who changed."""
+        current = [self.world.people.get(known.root.subject, known) for known in self._touched.values()]
+        for profile in {id(one): one for one in current}.values():
+            if any(member.changed for member in profile.members):
+                allowed = meet(self.catalogue, (member.state for member in profile.members), self.world.tools.now)
+                try:
+                    judge(self.catalogue, profile.root, profile.members, allowed)
+                except Unreadable:
+                    raise Unfit(member.subject for member in profile.members) from None
+
     def _noting(self, item: Item) -> Verdict:
         self._noted = []
-        verdict = self._one(item)
+        try:
+            verdict = self._one(item)
+        except Unreadable:  # a value, a key or a ledger that does not agree: whoever is named is withheld
+            named = [profile for one in item.named if (profile := self.world.profile_of(one.tag)) is not None]
+            raise Unfit(member.subject for profile in named for member in profile.members) from None
         return verdict._replace(noted=tuple(self._noted))
 
     def _one(self, item: Item) -> Verdict:
@@ -106,12 +129,17 @@ class Decider:
                 return self._drop(item, "suppressed" if grave.suppress else "late_after_erasure")
             objected |= grave.objected if grave is not None else 0
         place = resolve(self.vault, self.source, self.world, item)
+        if place == "integrity":  # not forgotten: it may be sent again when the rows were mended
+            self._audit_broken(item)
+            return self._drop(item, place, fresh=False)
         if isinstance(place, str):
             return self._drop(item, "late_after_erasure" if place == "erasing" else place)
         return self._placed(item, place, declared, objected)
 
     def _placed(self, item: Item, place: Place, declared: Event | None, objected: int) -> Verdict:
         message, author = item.message, place.author
+        if not author.fresh:
+            self._touched[id(place.profile)] = place.profile
         if objected and author.fresh and not author.new_choices:
             entries = carried_entries(self.catalogue, objected, message.said_at, self.world.tools.now)
             write_entries(self.catalogue, author, entries)
@@ -163,8 +191,7 @@ class Decider:
         if act is not None:
             self._act(item, place.profile, author, act, speaker)
             if place.claim is not None:
-                self._act(item, place.claim, place.claim.root, act, msgspec.structs.replace(speaker, claimed=True))
-                self._touched[id(place.claim)] = place.claim
+                self._act_on_claim(item, place, place.claim, act, speaker)
         elif stamp is not None and says_something_new(self.catalogue, author.state, stamp, speaker):
             entries = stamp_entries(
                 self.catalogue,
@@ -177,16 +204,21 @@ class Decider:
             )
             take(self.catalogue, place.profile, author, entries)
         if act is None and place.claim is not None:
-            self._echo(item, author, place.claim, msgspec.structs.replace(speaker, claimed=True))
+            self._echo(item, place, place.claim, speaker)
 
-    def _echo(self, item: Item, author: SubjectDraft, claim: ProfileDraft, speaker: Speaker) -> None:
+    def _echo(self, item: Item, place: Place, claim: ProfileDraft, speaker: Speaker) -> None:
         """What the device has refused counts for the profile that it names: it blocks there (design section 7)."""
         known = claim.root.state
-        refused = author.state.refused & ~(known.refused | known.blocked | known.objected)
+        refused = place.author.state.refused & ~(known.refused | known.blocked | known.objected)
         if refused:
             said = tuple(Said(purpose=number, decision=Decision.DENIED) for number in bits(refused))
-            self._act(item, claim, claim.root, Act(How.CHANGE_EVENT, said), speaker)
-            self._touched[id(claim)] = claim
+            self._act_on_claim(item, place, claim, Act(How.CHANGE_EVENT, said), speaker)
+
+    def _act_on_claim(self, item: Item, place: Place, claim: ProfileDraft, act: Act, speaker: Speaker) -> None:
+        """Write an act about the profile that a client source merely names, together with the device's own or not at all."""
+        self._act(item, claim, claim.root, act, msgspec.structs.replace(speaker, claimed=True))
+        self.world.join(claim, place.profile)
+        self._touched[id(claim)] = claim
 
     def _act(self, item: Item, profile: ProfileDraft, author: SubjectDraft, act: Act, speaker: Speaker) -> None:
         """Write an act. Of a profile that a client source merely names a refusal blocks, and a grant does nothing."""
@@ -228,12 +260,12 @@ class Decider:
         allowed = allowed or self._collectable(profile)
         finding = [n for n in item.named if not n.kind.joins and n.tag not in self.world.owners]
         for named in (*place.attach, *finding):
-            self._attach(item, author, named, allowed)
+            self._attach(item, place, named, allowed)
         for named in item.named:
             if named.tag in author.tags and named.kind.joins:
                 mask = named.kind.purposes & allowed
                 if mask:
-                    self._store_identifier(item, author, named, mask)
+                    self._store_identifier(item, place, named, mask)
         if place.claim is not None and author.state.claimed != place.claim.root.subject and author.state.is_root:
             root = place.claim.root.subject
             author.alter(claimed=root)
@@ -241,7 +273,8 @@ class Decider:
             evidence = (item.key, self.source.source_id, int(Rule.CLAIMED), kind, False, self.world.tools.now)
             author.rows.links.append((0, author.subject, root, *evidence))
 
-    def _attach(self, item: Item, author: SubjectDraft, named: Named, allowed: int) -> None:
+    def _attach(self, item: Item, place: Place, named: Named, allowed: int) -> None:
+        author = place.author
         mask = named.kind.purposes & allowed
         if not mask:
             return
@@ -254,12 +287,11 @@ class Decider:
         author.rows.identifiers.append((0, author.subject, named.tag, *facts))
         if named.kind.joins and not named.kind.device_access and not author.state.identified:
             author.alter(identified=True)
-        self._store_identifier(item, author, named, mask)
+        self._store_identifier(item, place, named, mask)
 
-    def _store_identifier(self, item: Item, author: SubjectDraft, named: Named, mask: int) -> None:
-        store_identifier(
-            author, named.kind, named.value, named.tag, self.source.source_id, item.message.said_at, item.key, mask
-        )
+    def _store_identifier(self, item: Item, place: Place, named: Named, mask: int) -> None:
+        provenance = Provenance(self.source.source_id, item.key, SERVER, item.message.said_at)
+        store_identifier(place.profile.members, place.author, named.kind, named.value, provenance, mask)
 
     # --- traits -----------------------------------------------------------------------------------------------------
 
@@ -325,6 +357,18 @@ class Decider:
         author.touched = True  # its rows are written with it
 
     def _audit_conflict(self) -> None:
+        self._audit_check("message_id", None)
+
+    def _audit_broken(self, item: Item) -> None:
+        """Once a batch for each person of whom rows do not agree (promise 3)."""
+        for named in item.named:
+            subject = self.world.owners.get(named.tag)
+            if subject is not None and subject not in self.world.people and subject not in self._reported:
+                self._reported.add(subject)
+                self._audit_check("profile", subject)
+
+    def _audit_check(self, check: str, subject: UUID | None) -> None:
+        salt = random_bytes(16)
         now: Micros = self.world.tools.now
         entry = Entry(
             entry_id=uuid7(now),
@@ -332,9 +376,10 @@ class Decider:
             tag=Tag.INTEGRITY_CHECK_FAILED,
             actor=f"source:{self.source.source_id}",
             policy=self.vault.policy.number,
-            detail={"check": "message_id"},
+            subject=salted(salt, subject.bytes) if subject is not None else None,
+            detail={"check": check},
         )
-        self.rows.audit.append((NO_GROUP, entry.entry_id, entry.leaf(), None, b""))
+        self.rows.audit.append((NO_GROUP, entry.entry_id, entry.leaf(), subject, salt))
 
 
 def fits(kind: FieldType, raw: bytes) -> bool:

@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from vault.clock import day_of
-from vault.errors import Conflict
+from vault.errors import Conflict, Unreadable
 from vault.events.decode import Decoded, decode
-from vault.flows.ingest.decide import Decider, Verdict, choices_of
+from vault.flows.ingest.decide import Decider, Unfit, Verdict, choices_of
 from vault.flows.ingest.item import Dropped, Item, Outcome, items_of
 from vault.flows.ingest.world import World, read_world
 from vault.flows.people.change import ProfileDraft, tools_of
@@ -50,17 +50,29 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
     stored = 0
     profiles: dict[int, ProfileDraft] = {}
     with_ledger: set[UUID] = set()
+    unfit: set[UUID] = set()
     attempt = 0
     while pending:
         attempt += 1
         if attempt > ATTEMPTS:
             raise Conflict("Others kept changing the same people; send it again.", code="retry")
         tools = tools_of(vault)
-        async with vault.database.hot() as connection:
-            world = await read_world(connection, tools, pending, with_ledger, says_new=choices_of(vault, source))
+        try:
+            async with vault.database.hot() as connection:
+                world = await read_world(
+                    connection, tools, pending, with_ledger, says_new=choices_of(vault, source), without=unfit
+                )
+        except Raced:
+            continue
         decider = Decider(vault, source, world)
         try:
             verdicts = decider.decide(pending)
+        except Unfit as found:
+            if found.subjects <= unfit:
+                raise Unreadable from None
+            unfit |= found.subjects
+            attempt -= 1
+            continue
         except LedgerNeeded as needed:
             with_ledger |= _with_members(world, needed.subject)
             attempt -= 1

@@ -99,7 +99,7 @@ def _merge(vault: Vault, source: Source, world: World, item: Item, merge: Merge)
     for absorbed in merge.absorbed:
         other = world.people[absorbed.root]
         world.join(survivor, other)
-        confirmed = other.root.state.claimed == merge.survivor
+        confirmed = other.root.state.claimed in {member.subject for member in survivor.members}
         rule = Rule.CONFIRMED if confirmed else Rule.MERGED
         link = (item.key, source.source_id, int(rule), absorbed.kind, True, world.tools.now)
         other.root.rows.links.append((0, other.root.subject, merge.survivor, *link))

@@ -1,33 +1,26 @@
-"""What a decided message leaves: parts of an event, traits, identifiers, computed traits; each sealed for its purposes.
+"""What a decided event leaves: its parts, each sealed for its purposes, and computed traits. Traits are `values`' to store.
 
-Everything is given the mask of purposes that is left for it after catalogue, stamp and choices. A property or trait of
-which no purpose is left is not stored. Audiences are judged once a profile at the end of the batch: `judge`.
+Everything is given the mask of purposes that is left for it after catalogue, stamp and choices. A property of which no
+purpose is left is not stored. Audiences are judged once a profile at the end of the batch: `judge`.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Mapping
 
 import msgspec
 
 from vault.audiences.expression import judge as holds
 from vault.audiences.expression import read_value, traits_of
 from vault.catalogue.computed import Computed
-from vault.catalogue.fields import Event, Trait
-from vault.catalogue.identifiers import IdentifierKind
+from vault.catalogue.fields import Event
 from vault.catalogue.load import Catalogue
-from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, bit, identifier_object
+from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, bit
 from vault.clock import Micros
 from vault.events.message import Message
+from vault.flows.ingest.values import SERVER
 from vault.flows.people.draft import SubjectDraft
 from vault.profile.computed import fold, read_states, write_states
-from vault.profile.sightings import Sighting, join, read_sightings, write_sightings
 from vault.profile.values import Provenance
 from vault.profile.view import computed_of, view, write_memberships
-
-CLIENT: Final = 0  # authority of a value: a later one wins only among equals
-SERVER: Final = 1
-_NULL: Final = b"null"
-_CONTACT: Final = "user.contact"
 
 
 def store_event(
@@ -82,57 +75,6 @@ def _fold(
         # Provenance of a joint field is its latest event: it never loses to an older one, since it holds them all.
         provenance = Provenance(0, event_key, SERVER, draft.tools.now)
         draft.put_joint(purposes, ACCUMULATORS, provenance, write_states(states))
-
-
-def store_trait(
-    members: Iterable[SubjectDraft], draft: SubjectDraft, trait: Trait, value: bytes, provenance: Provenance, mask: int
-) -> bool:
-    """Seal one trait of an identify for the purposes in `mask`. An explicit null removes every copy. True if stored."""
-    if value.strip() == _NULL:
-        for member in members:
-            member.forget(trait.number)
-        return True
-    if not mask:
-        return False
-    if trait.category.startswith(_CONTACT):
-        for member in members:
-            _outdate(member, trait.number, value, provenance)
-    draft.put(mask, trait.number, provenance, value)
-    return True
-
-
-def _outdate(draft: SubjectDraft, field: int, value: bytes, provenance: Provenance) -> None:
-    """Take out older contact values that a purpose left out now would go on using though they are known to be outdated."""
-    for compartment in draft.compartments.values():
-        entry = compartment.fields.get(field)
-        if entry is None or (entry[0].authority, entry[0].said_at) > (provenance.authority, provenance.said_at):
-            continue
-        if draft.read(compartment, field) != value:
-            compartment.drop(field)
-            draft.touched = draft.changed = True
-
-
-def store_identifier(
-    draft: SubjectDraft,
-    kind: IdentifierKind,
-    value: str,
-    tag: bytes,
-    source_id: int,
-    said_at: Micros,
-    event_key: bytes,
-    mask: int,
-) -> None:
-    """Seal an identifier's value beside its kind's others, unless this compartment surely holds it already."""
-    field = identifier_object(kind.number)
-    place = draft.holding(mask, field)
-    if place is not None and draft.tags.get(tag) is not None and list(draft.tags.values()).count(kind.number) == 1:
-        return  # the only value of its kind, and this compartment has one
-    before = draft.get(mask, field)
-    known = read_sightings(before) if before is not None else []
-    if any(one.value == value for one in known):
-        return
-    after = join([*known, Sighting(value, said_at, said_at, source_id)])
-    draft.put_joint(mask, field, Provenance(source_id, event_key, SERVER, draft.tools.now), write_sightings(after))
 
 
 def judge(catalogue: Catalogue, root: SubjectDraft, members: list[SubjectDraft], allowed: int) -> None:

@@ -9,7 +9,8 @@ from vault.errors import Unreadable
 from vault.flows.ingest.item import Item
 from vault.flows.people.change import ProfileDraft, assemble
 from vault.flows.people.draft import SubjectDraft, Tools
-from vault.flows.people.read import Stored, ledgers, owners, profiles
+from vault.flows.people.read import Stored, ledgers, moved_on, owners, profiles
+from vault.flows.people.write import Raced
 from vault.ids import new_subject
 from vault.storage.session import Raw
 
@@ -53,6 +54,14 @@ class World:
         subject = self.owners.get(tag)
         return subject is not None and subject not in self.people
 
+    def withhold(self, subject: UUID) -> None:
+        """Rows of this subject do not agree: nobody finds its profile."""
+        profile = self.people.get(subject)
+        if profile is not None:
+            for member in profile.members:
+                self.broken.add(member.subject)
+                self.people.pop(member.subject, None)
+
     def newcomer(self) -> ProfileDraft:
         """A new subject, not yet in the world: `admit` puts it there once something of it is kept."""
         draft = SubjectDraft(self.tools, new_subject(self.tools.now), None)
@@ -70,7 +79,7 @@ class World:
         if first.root.group == second.root.group:
             return
         old, new = second.root.group, first.root.group
-        for profile in {id(one): one for one in self.people.values()}.values():
+        for profile in {id(one): one for one in (second, *self.people.values())}.values():
             for member in profile.members:
                 if member.group == old:
                     member.group = new
@@ -87,11 +96,13 @@ async def read_world(
     with_ledger: Iterable[UUID] = (),
     *,
     says_new: SaysNew = says_nothing,
+    without: Iterable[UUID] = (),
     again: bool = False,
 ) -> World:
     """All that these items need to know. Ledgers are read of `with_ledger` and of whom `says_new` names.
 
-    With `again`, people are looked up even for messages that were taken before.
+    `without` are subjects of whom something did not open: their profiles are withheld. With `again`, people are looked up
+    even for messages that were taken before. Raises `Raced` when somebody wrote between two reads.
     """
     world = World(tools)
     rows = await connection.fetch(
@@ -109,6 +120,8 @@ async def read_world(
     world.graves = {row[0]: Grave(row[1], row[2], row[3]) for row in rows}
     world.people, unfit = assemble(tools, stored)
     world.broken |= unfit
+    for subject in without:
+        world.withhold(subject)
     await _read_ledgers(connection, world, stored, set(with_ledger) | _speakers(world, fresh, says_new))
     for profile in {id(one): one for one in world.people.values()}.values():
         world.groups += 1
@@ -150,12 +163,9 @@ async def _read_ledgers(connection: Raw, world: World, stored: Mapping[UUID, Sto
             try:
                 choices |= await ledgers(connection, {subject: one})
             except Unreadable:
-                everyone = (
-                    [member.subject for member in world.people[subject].members] if subject in world.people else []
-                )
-                world.broken.update(everyone)
-                for member in everyone:
-                    world.people.pop(member, None)
+                if await moved_on(connection, {subject: one}):
+                    raise Raced from None
+                world.withhold(subject)
     for subject, said in choices.items():
         if subject in world.people:
             world.people[subject].member(subject).standing = fold(said)

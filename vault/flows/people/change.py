@@ -8,7 +8,7 @@ from vault.consent.standing import fold
 from vault.errors import Conflict, NotFound, Unreadable
 from vault.flows.people.commit import commit
 from vault.flows.people.draft import SubjectDraft, Tools
-from vault.flows.people.read import Stored, ledgers, profiles
+from vault.flows.people.read import Stored, ledgers, moved_on, profiles
 from vault.flows.people.write import Raced, Rows
 from vault.flows.vault import Vault
 from vault.keys import names
@@ -78,16 +78,10 @@ async def change_profiles(
     done: dict[UUID, ProfileDraft] = {}
     for _ in range(ATTEMPTS):
         tools = tools_of(vault)
-        async with vault.database.hot() as connection:
-            stored, broken = await profiles(connection, pending, tools.state_key)
-            choices = await ledgers(connection, stored)
-        found, unfit = assemble(tools, stored)
-        if broken or unfit:
-            raise Unreadable
-        if not pending <= found.keys():
-            raise NotFound
-        for subject, said in choices.items():
-            found[subject].member(subject).standing = fold(said)
+        try:
+            found = await _read(vault, tools, pending)
+        except Raced:
+            continue
         distinct = {id(found[subject]): found[subject] for subject in pending}
         for group, profile in enumerate(distinct.values()):
             for member in profile.members:
@@ -105,3 +99,23 @@ async def change_profiles(
         if not pending:
             return done
     raise Conflict("Others kept changing this profile; try again.", code="retry")
+
+
+async def _read(vault: Vault, tools: Tools, subjects: set[UUID]) -> dict[UUID, ProfileDraft]:
+    """Drafts of these subjects' profiles, by member, with their standing. Raises `Raced` if somebody wrote meanwhile."""
+    async with vault.database.hot() as connection:
+        stored, broken = await profiles(connection, subjects, tools.state_key)
+        try:
+            choices = await ledgers(connection, stored)
+        except Unreadable:
+            if await moved_on(connection, stored):
+                raise Raced from None
+            raise
+    found, unfit = assemble(tools, stored)
+    if broken or unfit:
+        raise Unreadable
+    if not subjects <= found.keys():
+        raise NotFound
+    for subject, said in choices.items():
+        found[subject].member(subject).standing = fold(said)
+    return found

@@ -7,8 +7,9 @@ become the fold of its ledger; the wraps that a refusal takes are destroyed.
 from collections.abc import Iterable, Mapping
 
 from vault.catalogue.load import Catalogue
-from vault.catalogue.numbers import bit
-from vault.consent.act import copied_to_member, expiry_entries, wraps_lost
+from vault.catalogue.numbers import bit, bits
+from vault.clock import Micros
+from vault.consent.act import GRACE, copied_to_member, expiry_entries, grace_entries, wraps_lost
 from vault.consent.ledger import Choice, Decision
 from vault.consent.standing import apply
 from vault.flows.people.change import ProfileDraft
@@ -44,6 +45,7 @@ def write_entries(
         standing = apply(standing, choice)
     masks = standing.masks()
     known = set(member.state.expiries)
+    blocked = masks.blocked & ~member.state.blocked
     member.standing = standing
     member.alter(
         granted=masks.granted,
@@ -55,6 +57,8 @@ def write_entries(
     for end in masks.expiries:
         if end not in known:
             member.end_at(end[1])
+    for purpose in bits(blocked):
+        member.end_at(Micros((standing.of(purpose).blocked_at or 0) + GRACE))
     member.remove_wraps(wraps_lost(catalogue, entries))
     for choice in entries:
         if choice.decision is Decision.GRANTED and choice.covers and masks.granted >> choice.purpose & 1:
@@ -74,8 +78,9 @@ def _reach_back(catalogue: Catalogue, member: SubjectDraft, choice: Choice) -> N
 
 
 def expire(catalogue: Catalogue, profile: ProfileDraft) -> None:
-    """Write the end of every choice whose time has come, member by member: an end is nobody's word about the others."""
+    """Write what time decides, member by member: the end of choices, and refusals that stood blocked for the whole grace."""
     for member in profile.members:
-        entries = expiry_entries(member.standing, member.tools.now)
+        now = member.tools.now
+        entries = (*expiry_entries(member.standing, now), *grace_entries(member.standing, now))
         if entries:
             write_entries(catalogue, member, entries)

@@ -18,6 +18,7 @@ from vault.errors import Unreadable
 from vault.flows.people.read import Stored, StoredCompartment
 from vault.flows.people.write import Expected, Rows, SubjectRow
 from vault.keys.compartments import (
+    MAX_GENERATION,
     Compartment,
     Opener,
     Wrapped,
@@ -134,6 +135,7 @@ class SubjectDraft:
         self.removed_wraps: list[tuple[bytes, int]] = []
         self.events_added = 0
         self._standing: Standing | None = Standing() if stored is None or not stored.state.ledger_count else None
+        self._made: dict[int, int] = {}  # by purposes: the highest generation that this draft opened
         self._opener = Opener(tools.keyring, subject)
         marks = {(mark.purposes, mark.generation): mark for mark in self.state.compartments}
         rows = {(row.purposes, row.generation): row for row in stored.compartments} if stored else {}
@@ -164,8 +166,13 @@ class SubjectDraft:
         """The compartment of exactly these purposes that takes new values, opened; a new generation if none does."""
         draft = self._taking(purposes)
         if draft is None:
-            known = (mark.generation for mark in self.state.compartments if mark.purposes == purposes)
+            # The version of the keys row is above every generation that ever was, those destroyed too: their events may
+            # still wait for the sweep, and must never meet a key that was not theirs.
+            known = (self.state.keys_version, self._made.get(purposes, 0))
             generation = next_generation((one.wrapped for one in self.compartments.values()), known, purposes)
+            if generation > MAX_GENERATION:
+                raise Unreadable
+            self._made[purposes] = generation
             wrapped, opened = self._opener.create(purposes, generation)
             draft = CompartmentDraft(wrapped, None, None)
             draft.opened = opened
@@ -175,7 +182,7 @@ class SubjectDraft:
         return draft
 
     def _taking(self, purposes: int) -> CompartmentDraft | None:
-        """The compartment of exactly these purposes that takes new values: the if no wrap was taken away."""
+        """The compartment of exactly these purposes that takes new values: the newest, if no wrap was taken away."""
         draft = self._newest.get(purposes)
         return draft if draft is not None and draft.wrapped.whole else None
 
@@ -222,13 +229,15 @@ class SubjectDraft:
         purpose = next(bits(draft.wrapped.held))
         return open_field(self._open(draft), entry[0], entry[1], self.tools.permit(purpose))
 
-    def forget(self, field: int) -> bool:
-        """Take a field out of every compartment: an explicit null, a rectification. True if any held it."""
-        found = [draft.drop(field) for draft in self.compartments.values()]
-        if any(found):
+    def copies(self, field: int) -> list[tuple[CompartmentDraft, FieldHead]]:
+        """Every compartment that holds the field, and its head there."""
+        places = [(draft, draft.fields.get(field)) for draft in self.compartments.values()]
+        return [(draft, entry[0]) for draft, entry in places if entry is not None]
+
+    def take_out(self, draft: CompartmentDraft, field: int) -> None:
+        """Take a field out of one compartment."""
+        if draft.drop(field):
             self.touched = self.changed = True
-            return True
-        return False
 
     def add_event(self, purposes: int, event_key: bytes, at: Micros, kind: int, plaintext: bytes) -> None:
         """Seal one part of an event into the compartment of exactly these purposes."""
@@ -305,7 +314,7 @@ class SubjectDraft:
         self.wraps_dirty = self.touched = self.changed = True
 
     def end_at(self, at: Micros) -> None:
-        """Have the worker look at this subject at `at`, when a grant ends."""
+        """Have the worker look at this subject at `at`, when a grant or a grace ends."""
         self.rows.due.append((self.group, at, self.subject, EXPIRY))
 
     # --- writing ----------------------------------------------------------------------------------------------------
@@ -332,7 +341,9 @@ class SubjectDraft:
             )
             marks.append(Mark(purposes, generation, version, digest(blob)))
         wrapped = tuple(draft.wrapped for _, draft in sorted(self.compartments.items()))
-        keys_version = self.state.keys_version + self.wraps_dirty
+        keys_version = self.state.keys_version
+        if self.wraps_dirty:
+            keys_version = max(keys_version + 1, *self._made.values(), 0)
         if self.wraps_dirty:
             rows.keys.append((group, subject, keys_version, pack_wraps(wrapped)))
         rows.destroyed.extend((group, subject, purposes, generation) for purposes, generation in self.destroyed)

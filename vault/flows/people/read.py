@@ -62,6 +62,15 @@ async def ledgers(connection: Raw, stored: Mapping[UUID, Stored]) -> dict[UUID, 
     }
 
 
+async def moved_on(connection: Raw, stored: Mapping[UUID, Stored]) -> bool:
+    """True if one of these is not as it was read any more: what does not agree with it is then newer, and no forgery."""
+    rows = await connection.fetch(
+        "SELECT subject_id, version FROM subject WHERE subject_id = ANY ($1::uuid[])", list(stored)
+    )
+    versions = {UUID(bytes=row[0].bytes): row[1] for row in rows}
+    return any(versions.get(subject) != one.state.version for subject, one in stored.items())
+
+
 async def owners(connection: Raw, tags: Iterable[bytes]) -> dict[bytes, UUID]:
     """The subject that each known tag finds. Unknown tags are left out."""
     rows = await connection.fetch("SELECT tag, subject_id FROM identity WHERE tag = ANY ($1::bytea[])", list(tags))

@@ -1,0 +1,131 @@
+"""What does not agree hurts only the person it belongs to; and what comes between two statements of a batch is seen."""
+
+from typing import Any
+
+import pytest
+
+from tests.worlds import World, identify, order, preference, say
+from vault.audit.entry import Tag
+from vault.flows.ingest import receive
+from vault.flows.ingest.world import read_world
+from vault.flows.people.change import tools_of
+
+TAMPER = {
+    "state": "UPDATE subject SET state = set_byte(state, 60, get_byte(state, 60) # 1) WHERE subject_id = $1",
+    "version": "UPDATE subject SET version = version + 1 WHERE subject_id = $1",
+    "keys": "UPDATE keys.subject_key SET wraps = set_byte(wraps, 40, get_byte(wraps, 40) # 1) WHERE subject_id = $1",
+    "no keys": "DELETE FROM keys.subject_key WHERE subject_id = $1",
+    "field": "UPDATE compartment SET fields = set_byte(fields, 50, get_byte(fields, 50) # 1) WHERE subject_id = $1",
+    "row": "DELETE FROM compartment WHERE subject_id = $1",
+    "ledger": "DELETE FROM ledger WHERE subject_id = $1 AND sequence = 1",
+    "link": "UPDATE subject SET root = gen_random_uuid() WHERE subject_id = $1",
+    "gone": "DELETE FROM subject WHERE subject_id = $1",
+}
+
+
+@pytest.fixture
+async def tampered(world: World) -> Any:
+    """Restores what a test changed behind the vault's back, since every world is read again at its end."""
+    tables = ("subject", "keys.subject_key", "compartment", "ledger")
+    yield
+    for table in reversed(tables):
+        await world.rows(f"DELETE FROM {table} WHERE subject_id IN (SELECT subject_id FROM broken)")  # noqa: S608
+    await world.rows("DELETE FROM identity WHERE subject_id IN (SELECT subject_id FROM broken)")
+
+
+@pytest.mark.usefixtures("tampered")
+@pytest.mark.parametrize("how", sorted(TAMPER))
+async def test_a_person_whose_rows_do_not_agree_stops_nobody_else(world: World, how: str) -> None:
+    await world.send(identify("u-1", email="ada@example.com"), order("u-1", 20), order("u-2", 30))
+    await world.choose(say("marketing", "denied"), user="u-1")
+    subject = await world.subject("u-1")
+    await world.rows("CREATE TABLE broken AS SELECT $1::uuid AS subject_id", subject)
+    await world.rows(TAMPER[how], subject)
+    batch = [
+        identify("u-1", email="new@example.com"),
+        order("u-1", 1),
+        preference("u-1", analytics=False),
+        order("u-2", 2),
+        preference("u-2", functional=False),
+    ]
+    outcome = await world.send(*batch)
+    assert outcome.stored == 2
+    assert [(d.index, d.code) for d in outcome.dropped] == [(0, "integrity"), (1, "integrity"), (2, "integrity")]
+    assert [e.detail["check"] for e in await world.audited(Tag.INTEGRITY_CHECK_FAILED)] == ["profile"]
+    assert (await world.dropped())["track", "Order Completed", "integrity"] == 1
+    again = await world.send(*batch)  # not lost for good: it may be sent again when the rows were mended
+    assert [d.code for d in again.dropped] == ["integrity"] * 3 + ["duplicate"] * 2
+
+
+async def test_a_choice_that_comes_between_two_reads_is_no_forgery(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """State and ledger are read by two statements; an entry that came between them belongs to the next state."""
+    await world.send(order("u-1", 20))
+    original = receive.read_world
+    between = iter([True])
+
+    async def slow(connection: Any, *args: Any, **more: Any) -> Any:
+        fetch = connection.fetch
+
+        class Slow:
+            """Lets somebody choose just before the ledger is read."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(connection, name)
+
+            async def fetch(self, query: str, *values: Any) -> Any:
+                if "FROM ledger" in query and next(between, False):
+                    await world.choose(say("marketing", "withdrawn"), user="u-1")
+                return await fetch(query, *values)
+
+        return await original(Slow(), *args, **more)
+
+    monkeypatch.setattr(receive, "read_world", slow)
+    outcome = await world.send(preference("u-1", analytics=False))
+    assert (outcome.stored, outcome.dropped) == (1, [])
+    stands = await world.stands("u-1")
+    assert (stands["analytics"], stands["marketing"]) == ("withdrawn", "withdrawn")
+
+
+async def test_a_claimed_refusal_is_not_lost_with_a_race(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device's act is written to two profiles; whoever loses the one must decide both again."""
+    await world.send(order("u-1", 20))
+    original, once = receive.commit, iter([True])
+
+    async def late(*args: Any) -> Any:
+        if next(once, False):
+            await world.send(order("u-1", 5))  # between decision and commit
+        return await original(*args)
+
+    monkeypatch.setattr(receive, "commit", late)
+    await world.send(preference("u-1", anon="d-1", analytics=False), source="app")
+    state = await world.state("u-1")
+    assert state.blocked == world.vault.catalogue.mask(("analytics",))
+
+
+async def test_an_erasure_between_two_reads_brings_nobody_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threat D1: the tag was there, then the person was erased; the tombstone must be seen."""
+    await world.send(identify("u-1", email="ada@example.com"))
+    tools = tools_of(world.vault)
+    items = receive.items_of(
+        world.vault.catalogue,
+        world.vault.keyring,
+        world.sources["shop"],
+        receive.decode(b'{"type":"identify","userId":"u-1","messageId":"late"}', "identify", world.now()).messages,
+    )
+    (named,) = items[0].named
+    asked: list[str] = []
+
+    async with world.vault.database.hot() as connection:
+
+        class Watched:
+            """Notes in which order tables are asked."""
+
+            async def fetch(self, query: str, *values: Any) -> Any:
+                asked.extend(table for table in ("tombstone", "identity", "dedup") if f"FROM {table}" in query)
+                return await connection.fetch(query, *values)
+
+        found = await read_world(Watched(), tools, items)  # type: ignore[arg-type]
+    assert found.profile_of(named.tag) is not None
+    assert asked.index("tombstone") > asked.index("identity")
