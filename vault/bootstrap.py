@@ -49,11 +49,18 @@ async def open_vault(settings: Settings, *, clock: Clock | None = None) -> Async
     database = await Database.connect(settings)
     try:
         await migrate(database)
+        async with database.hot() as connection:
+            used = await connection.fetchval("SELECT EXISTS (SELECT 1 FROM policy_version)")  # the end of a first start
         keystore = KeyStore(settings.keyring, _service(settings))
+        if used and keystore.empty:
+            raise ConfigError(
+                f"the database is in use, and {settings.keyring} holds no key: find the key store, or restore it"
+            )
         keyring = Keyring(keystore, beside_database=settings.beside, clock=clock)
         keyring.open()
         keyring.ensure((), ())
-        journal = Journal(settings.journal, keyring.key(names.JOURNAL))
+        # Only a database that nobody used may begin a journal: a lost one must stop the start (promise 12).
+        journal = Journal(settings.journal, keyring.key(names.JOURNAL), begin=not used)
         applied_before = await asyncio.to_thread(_applied, journal)
         async with database.hot() as connection:
             await check_head(connection, keyring, settings.journal)

@@ -4,11 +4,11 @@ The end of a choice binds at its moment, since every reader compares it; settlin
 destinations hear of it. Swept events could not be opened by anyone: their keys went with the wraps.
 """
 
-from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from vault.errors import NotFound, Unreadable
+from vault.clock import HOUR
+from vault.errors import Conflict, NotFound, Unreadable
 from vault.flows.people.change import change_profiles
 from vault.flows.people.choices import expire
 from vault.flows.people.draft import EXPIRY, SWEEP
@@ -19,7 +19,21 @@ from vault.storage.session import raw
 
 ENTRIES: Final = 200  # a step
 EVENTS: Final = 1000  # deleted at a time, so that no lock is held for long
+DELAY: Final = HOUR  # until what could not be settled is tried again
 ACTOR: Final = "vault"
+
+_DONE: Final = """
+DELETE FROM due d USING unnest($1::bigint[], $2::uuid[], $3::smallint[]) AS n(at, subject_id, what)
+WHERE d.at = n.at AND d.subject_id = n.subject_id AND d.what = n.what
+"""
+_LATER: Final = """
+WITH taken AS (
+    DELETE FROM due d USING unnest($1::bigint[], $2::uuid[], $3::smallint[]) AS n(at, subject_id, what)
+    WHERE d.at = n.at AND d.subject_id = n.subject_id AND d.what = n.what
+    RETURNING d.subject_id, d.what
+)
+INSERT INTO due (at, subject_id, what) SELECT DISTINCT $4::bigint, subject_id, what FROM taken ON CONFLICT DO NOTHING
+"""
 
 _SWEEP: Final = """
 DELETE FROM event e USING (
@@ -42,24 +56,32 @@ async def settle_due(vault: Vault) -> int:
             ENTRIES,
             [EXPIRY, SWEEP],  # what was kept at an erasure ends by `flows.honour.keep`
         )
-    for subject in _subjects(rows, EXPIRY):
-        try:
-            await change_profiles(vault, [subject], lambda profile: expire(vault.catalogue, profile), ACTOR)
-        except (NotFound, Unreadable):  # erased meanwhile, or withheld from every reader anyway
-            continue
-    for subject in _subjects(rows, SWEEP):
-        await _sweep(vault, subject)
+    done: list[tuple[int, UUID, int]] = []
+    later: list[tuple[int, UUID, int]] = []
+    for at, key, what in ((row[0], UUID(bytes=row[1].bytes), row[2]) for row in rows):
+        (done if await _settled(vault, key, what) else later).append((at, key, what))
     async with vault.database.hot() as connection:
-        await connection.execute(
-            "DELETE FROM due d USING unnest($1::bigint[], $2::uuid[], $3::smallint[]) AS n(at, subject_id, what) "
-            "WHERE d.at = n.at AND d.subject_id = n.subject_id AND d.what = n.what",
-            *([list(column) for column in zip(*rows, strict=True)] or [[], [], []]),
-        )
-    return len(rows)
+        await connection.execute(_DONE, *_columns(done))
+        await connection.execute(_LATER, *_columns(later), vault.clock.now() + DELAY)
+    return len(done)
 
 
-def _subjects(rows: Iterable[tuple[int, UUID, int]], what: int) -> set[UUID]:
-    return {UUID(bytes=row[1].bytes) for row in rows if row[2] == what}
+async def _settled(vault: Vault, subject: UUID, what: int) -> bool:
+    """One entry. False if it must be tried again: nothing of one person may hold up the others."""
+    try:
+        if what == SWEEP:
+            await _sweep(vault, subject)
+        else:
+            await change_profiles(vault, [subject], lambda profile: expire(vault.catalogue, profile), ACTOR)
+    except NotFound:  # erased meanwhile
+        return True
+    except (Unreadable, Conflict):  # rows that do not agree, which every reader withholds; or others kept winning
+        return False
+    return True
+
+
+def _columns(rows: list[tuple[int, UUID, int]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[], [], []]
 
 
 async def _sweep(vault: Vault, subject: UUID) -> None:
