@@ -11,8 +11,6 @@ from typing import Final
 import sqlalchemy as sa
 from alembic import op
 
-from vault.errors import ConfigError
-
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -324,4 +322,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """There is nothing before the first schema."""
-    raise ConfigError("there is no way back before the first schema; restore a backup instead")
+    raise RuntimeError("there is no way back before the first schema; restore a backup instead")
