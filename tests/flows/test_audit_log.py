@@ -314,3 +314,24 @@ def _head(log: Log) -> AuditHead:
     head = read_head(log.journal, log.keyring.key(names.JOURNAL))
     assert head is not None
     return head
+
+
+async def test_f4_nothing_is_signed_on_a_log_whose_leaves_and_nodes_were_rewritten(log: Log) -> None:
+    await log.grow(3)
+    before = read_head(log.journal, log.keyring.key(names.JOURNAL))
+    async with log.database.hot() as driver:
+        leaves = [row[0] for row in await driver.fetch("SELECT leaf FROM audit ORDER BY number")]
+        forged = [*leaves[:2], leaves[2].replace(b"operator", b"nobodyxx"), leaves[0]]
+        nodes = {(0, n): leaf_hash(leaf) for n, leaf in enumerate(forged)}
+        nodes |= {(1, n): node_hash(nodes[0, 2 * n], nodes[0, 2 * n + 1]) for n in (0, 1)}
+        nodes[2, 0] = node_hash(nodes[1, 0], nodes[1, 1])
+        await driver.execute("UPDATE audit SET leaf = $1 WHERE number = 2", forged[2])
+        await driver.execute("INSERT INTO audit (number, entry_id, leaf) VALUES (3, $1, $2)", uuid4(), forged[3])
+        await driver.execute("DELETE FROM audit_node")
+        for (level, position), value in nodes.items():
+            await driver.execute("INSERT INTO audit_node VALUES ($1, $2, $3)", level, position, value)
+        await driver.execute("DELETE FROM checkpoint")
+        await driver.execute("UPDATE lease SET position = 4 WHERE name = $1", AUDIT)
+    with pytest.raises(Conflict):
+        await log.grow(1)
+    assert read_head(log.journal, log.keyring.key(names.JOURNAL)) == before

@@ -12,13 +12,14 @@ from uuid import UUID
 import msgspec
 
 from vault.audit import store
-from vault.audit.checkpoint import USE, Checkpoint, origin_of, sign
+from vault.audit.checkpoint import USE, Checkpoint, origin_of, read, sign
 from vault.clock import Clock
 from vault.errors import Conflict, NotFound, Unreadable
 from vault.journal.head import AuditHead, read_head, write_head
 from vault.keys import names
 from vault.keys.keyring import Keyring
 from vault.merkle import (
+    EMPTY_ROOT,
     Getter,
     Place,
     consistency_nodes,
@@ -61,7 +62,8 @@ async def integrate(database: Database, keyring: Keyring, journal: Path, clock: 
         key = keyring.key(names.JOURNAL)
         size = lease.position
         stored = await _getter(driver, frontier(size))
-        await asyncio.to_thread(_check_head, read_head(journal, key), size, root(size, stored))
+        known = await asyncio.to_thread(read_head, journal, key)
+        await _check_unbroken(driver, keyring, known or AuditHead(0, EMPTY_ROOT), AuditHead(size, root(size, stored)))
         made = grow(size, [leaf_hash(leaf) for _, leaf in entries], stored)
         fresh = {(node.level, node.position): node.hash for node in made}
         grown = size + len(entries)
@@ -145,8 +147,22 @@ async def _getter(connection: Connection, places: list[Place]) -> Getter:
     return get
 
 
-def _check_head(known: AuditHead | None, size: int, current: bytes) -> None:
-    if known is not None and (known.size > size or (known.size == size and known.root != current)):
+async def _check_unbroken(driver: Raw, keyring: Keyring, known: AuditHead, current: AuditHead) -> None:
+    """Raises `Conflict` unless the log still begins with the head kept outside, and this vault signed what came after it.
+
+    After it: a crash between a commit and the keeping of its head. The nodes alone prove nothing, since who writes to the
+    database can recompute them over an edited leaf.
+    """
+    if known.size > current.size or root(known.size, await _getter(driver, frontier(known.size))) != known.root:
+        raise _behind()
+    if current.size == known.size:
+        return
+    latest = await store.latest_checkpoint(driver)
+    if latest is None or latest[0] != current.size:
+        raise _behind()
+    publics = [bytes.fromhex(one["public"]) for one in keyring.public_keys() if one["use"] == USE]
+    signed = read(latest[1], publics, origin_of(await store.log_id(driver)))
+    if (signed.size, signed.root) != (current.size, current.root):
         raise _behind()
 
 
