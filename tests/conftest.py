@@ -63,7 +63,7 @@ def server() -> Iterator[embedded.Server]:
         try:
             with (folder / "template").open("a+b") as made:
                 fcntl.flock(made, fcntl.LOCK_EX)
-                if made.tell() == 0:
+                if os.fstat(made.fileno()).st_size == 0:  # now: tell() would say how it was before the wait
                     asyncio.run(_make_template(held))
                     made.write(b"made")
             yield held

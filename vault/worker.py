@@ -10,12 +10,15 @@ from typing import Final
 
 from vault.audit.log import integrate
 from vault.changes.sequencer import sequence
+from vault.clock import SECOND
 from vault.destinations.transport import Transport
 from vault.errors import VaultError
+from vault.flows import ready
 from vault.flows.deliver import deliver_due
 from vault.flows.honour.advance import advance_all
 from vault.flows.settle import settle_due
 from vault.flows.vault import Vault
+from vault.storage.lease import LIFE
 
 IDLE: Final = 0.05  # seconds between looks at an empty queue: a change reaches a waiting feed in less than a tenth
 SLOW: Final = 1.0  # for what is not awaited by anyone
@@ -25,7 +28,7 @@ Step = Callable[[], Awaitable[int]]
 
 
 async def run(vault: Vault, *, once: bool = False) -> None:
-    """Run every loop until cancelled; with `once`, until no loop finds anything more to do."""
+    """Run every loop until cancelled; with `once`, until nothing more waits."""
     async with Transport(vault.settings.webhook_networks) as transport:
         steps: list[tuple[str, Step, float]] = [
             ("changes", lambda: sequence(vault.database, vault.clock), IDLE),
@@ -35,12 +38,23 @@ async def run(vault: Vault, *, once: bool = False) -> None:
             ("due", lambda: settle_due(vault), SLOW),
         ]
         if once:
-            while sum([await step() for _, step, _ in steps]):
-                pass
+            await _once(vault, [step for _, step, _ in steps])
             return
         async with asyncio.TaskGroup() as group:
             for name, step, pause in steps:
                 group.create_task(_loop(vault, name, step, pause), name=f"worker:{name}")
+
+
+async def _once(vault: Vault, steps: list[Step]) -> None:
+    """Until nothing waits. What another process holds the lease of is waited for, as long as a dead one may have it."""
+    patience = LIFE / SECOND + SLOW
+    while patience > 0:
+        if sum([await step() for step in steps]):
+            continue
+        if not any((await ready.check(vault)).backlog.values()):
+            return
+        await asyncio.sleep(IDLE)
+        patience -= IDLE
 
 
 async def _loop(vault: Vault, name: str, step: Step, pause: float) -> None:

@@ -89,6 +89,22 @@ def test_a_killed_holder_is_forgotten_and_nothing_acknowledged_is_lost(house: Ho
 
 
 @pytest.mark.slow
+def test_what_is_due_is_done_when_a_command_says_so_though_a_killed_worker_held_the_lease(house: House) -> None:
+    secrets = house.furnish()
+    key = (secrets.write_key, "")
+    with house.serving() as worker:
+        assert worker.http.post("/v1/track", json=order("eve", 1, 3), auth=key).json()["stored"] == 1
+        worker.settled()
+        with house.serving("--no-worker") as door:
+            worker.process.send_signal(signal.SIGKILL)
+            worker.process.wait()
+            assert door.http.post("/v1/track", json=order("eve", 2, 4), auth=key).json()["stored"] == 1
+            house.ask("worker", "--once")
+            assert house.count("SELECT count(*) FROM change_in") == 0
+            assert house.count("SELECT count(*) FROM audit_in") == 0
+
+
+@pytest.mark.slow
 def test_a_killed_database_comes_back_with_all_that_was_acknowledged(house: House) -> None:
     secrets = house.furnish()
     key = (secrets.write_key, "")
