@@ -12,7 +12,7 @@ from pathlib import Path
 import vault as package
 from vault.audit.entry import Entry, Tag
 from vault.audit.log import check_head
-from vault.audit.store import append
+from vault.audit.store import append, tagged
 from vault.catalogue.load import load, read_folder
 from vault.changes.incarnation import incarnation
 from vault.clock import Clock, SystemClock
@@ -31,7 +31,7 @@ from vault.policy.gate import Gate
 from vault.policy.staff import StaffGate
 from vault.policy.version import Version
 from vault.storage.migrate import migrate
-from vault.storage.session import Database
+from vault.storage.session import Connection, Database
 
 __all__ = ["Vault", "open_vault"]
 
@@ -112,19 +112,25 @@ def _applied(journal: Journal) -> dict[int, Version]:
     return {one.number: Version(one.number, one.digest) for one in entries if isinstance(one, PolicyApplied)}
 
 
+async def _was_applied(connection: Connection, number: int) -> bool:
+    """True if the audit log, or what waits for it, says that this policy version was applied."""
+    return any(entry.detail.get("number") == number for entry in await tagged(connection, Tag.POLICY_VERSION_APPLIED))
+
+
 async def _policies(
     settings: Settings, database: Database, journal: Journal, clock: Clock, applied_before: dict[int, Version]
 ) -> tuple[Version, dict[str, str]]:
     """The live policy version and its files; the first start applies the folder.
 
-    Raises `Unreadable` for a database that fell behind the journal. One version may be missing: it was journalled, and its
-    commit never came.
+    Raises `Unreadable` for a database that fell behind the journal. The newest may be missing if its commit never came:
+    then the audit log has no entry of it either, since both are of one commit.
     """
     async with database.begin() as connection:
         found = await version.live(connection)
         number = 0 if found is None else found[0].number
         newest = max(applied_before, default=0)
-        expected = applied_before.get(newest - 1 if number == newest - 1 else newest)
+        lost = number == newest - 1 and not await _was_applied(connection, newest)
+        expected = applied_before.get(newest - 1 if lost else newest)
         if expected is not None:
             found = await version.live(connection, at_least=expected)
     if found is not None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from vault.audit.entry import SALT_BYTES, Entry, salted
+from vault.audit.entry import SALT_BYTES, Entry, Tag, parse, salted
 from vault.ids import random_bytes
 from vault.merkle import Node, Place
 from vault.storage.session import Connection, Raw, raw
@@ -22,6 +22,10 @@ FROM unnest($2::uuid[], $3::bytea[]) AS n(subject_id, salt) ORDER BY subject_id
 _ONE: Final = "SELECT number, entry_id, leaf FROM audit WHERE entry_id = $1"
 _RANGE: Final = "SELECT number, entry_id, leaf FROM audit WHERE number >= $1 ORDER BY number LIMIT $2"
 _WAITING: Final = "SELECT entry_id, leaf FROM audit_in ORDER BY entry_id LIMIT $1"
+_TAGGED: Final = """
+SELECT leaf FROM audit WHERE position($1::bytea IN leaf) > 0
+UNION ALL SELECT leaf FROM audit_in WHERE position($1::bytea IN leaf) > 0
+"""
 _NODES: Final = """
 SELECT level, position, hash FROM audit_node
 JOIN unnest($1::smallint[], $2::bigint[]) AS n(level, position) USING (level, position)
@@ -106,6 +110,13 @@ async def leaves(connection: Connection, start: int, limit: int) -> list[Row]:
     """Leaves from number `start` on."""
     driver = await raw(connection)
     return [Row(*row) for row in await driver.fetch(_RANGE, start, limit)]
+
+
+async def tagged(connection: Connection, tag: Tag) -> list[Entry]:
+    """Every entry of one kind, taken up or still waiting. Walks the log: for the start, and for rare kinds."""
+    driver = await raw(connection)
+    rows = await driver.fetch(_TAGGED, tag.value.encode())
+    return [entry for row in rows if (entry := parse(row[0])).tag is tag]
 
 
 async def about(connection: Connection, subjects: Sequence[UUID]) -> list[tuple[Row, bytes]]:

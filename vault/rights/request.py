@@ -34,7 +34,7 @@ class State(StrEnum):
 NEXT: Final[dict[State, frozenset[State]]] = {
     State.RECEIVED: frozenset({State.VERIFYING, State.IN_PROGRESS, State.REFUSED, State.CANCELLED}),
     State.VERIFYING: frozenset({State.IN_PROGRESS, State.REFUSED, State.CANCELLED}),
-    State.IN_PROGRESS: frozenset({State.COMPLETED, State.PARTLY_COMPLETED, State.REFUSED}),
+    State.IN_PROGRESS: frozenset({State.COMPLETED, State.PARTLY_COMPLETED, State.REFUSED, State.CANCELLED}),
     State.PARTLY_COMPLETED: frozenset({State.COMPLETED}),
     State.COMPLETED: frozenset(),
     State.REFUSED: frozenset(),
