@@ -23,7 +23,7 @@ def verify(ctx: click.Context) -> None:
     Example:
       profile-vault audit verify --json
     """
-    report = with_vault(browse.audit_verify)
+    report = with_vault(browse.audit_verify, create=False)
     if report["ok"]:
         human = f"The log is whole: {report['size']} entries, root {report['root']}."
     else:
@@ -44,7 +44,7 @@ def checkpoint(ctx: click.Context) -> None:
       profile-vault audit checkpoint > /mnt/elsewhere/$(date +%F).note
     """
     try:
-        note = with_vault(browse.audit_checkpoint)
+        note = with_vault(browse.audit_checkpoint, create=False)
     except NotFound:
         raise NotFound("The log has no head yet; `profile-vault worker --once` takes up what waits.") from None
     emit(ctx, {"checkpoint": note}, note.rstrip("\n"))

@@ -44,7 +44,7 @@ def list_(ctx: click.Context) -> None:
             )
         return rows
 
-    rows = with_vault(journey)
+    rows = with_vault(journey, create=False)
     cells = [
         [row["name"], row["recipient"], row["role"], row["country"], _joined(row["purposes"]), row["webhook"]]
         for row in rows

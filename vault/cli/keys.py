@@ -31,7 +31,7 @@ def status(ctx: click.Context) -> None:
         titles = {f"purpose-{one.number}": one.name for one in vault.catalogue.purposes.values()}
         return vault.keyring.protection, rows, titles
 
-    protection, rows, titles = with_vault(journey)
+    protection, rows, titles = with_vault(journey, create=False)
     for row in rows:
         row["protects"] = titles.get(str(row["name"]), _meaning(str(row["name"])))
 

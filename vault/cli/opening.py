@@ -6,16 +6,29 @@ from typing import TypeVar
 
 from vault.bootstrap import open_vault
 from vault.config import load
+from vault.errors import ConfigError
 from vault.flows.vault import Vault
+from vault.storage import cluster
 
 _Answer = TypeVar("_Answer")
 
 
-def with_vault(journey: Callable[[Vault], Awaitable[_Answer]]) -> _Answer:
-    """Open the vault by the settings, run `journey`, close it. Raises what the journey raises."""
+def with_vault(journey: Callable[[Vault], Awaitable[_Answer]], *, create: bool = True) -> _Answer:
+    """Open the vault by the settings, run `journey`, close it. Raises what the journey raises.
+
+    `create` False: raises `ConfigError` (code `no_vault`) where an embedded vault would have to be made first, and makes
+    nothing. An empty database that `database_url` names is not told apart.
+    """
+    settings = load()
+    if not create and settings.embedded and not cluster.made(settings.data_dir):
+        raise ConfigError(
+            f"there is no vault in {settings.data_dir}; set PROFILE_VAULT_DATA_DIR or run a command that makes one"
+            " (`sources add`, `serve`)",
+            code="no_vault",
+        )
 
     async def opened() -> _Answer:
-        async with open_vault(load()) as vault:
+        async with open_vault(settings) as vault:
             return await journey(vault)
 
     return asyncio.run(opened())

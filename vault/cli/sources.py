@@ -70,7 +70,7 @@ def list_(ctx: click.Context) -> None:
             "created_at": isoformat(row.created_at),
             "disabled_at": None if row.disabled_at is None else isoformat(row.disabled_at),
         }
-        for row in with_vault(journey)
+        for row in with_vault(journey, create=False)
     ]
     cells = [[row["name"], row["class"], row["created_at"], row["disabled_at"] or "in use"] for row in rows]
     empty = "There is no source yet: profile-vault sources add shop --class server"
@@ -93,7 +93,7 @@ def disable(ctx: click.Context, name: str) -> None:
         async with vault.database.begin() as connection:
             await store.disable(connection, name, now=vault.clock.now())
 
-    with_vault(journey)
+    with_vault(journey, create=False)
     emit(ctx, {"name": name, "disabled": True}, f"Source {name} is refused from now on.")
 
 
@@ -112,7 +112,7 @@ def dropped(ctx: click.Context, name: str) -> None:
     async def journey(vault: Vault) -> dict[str, object]:
         return await browse.dropped(vault, None, name)
 
-    found = with_vault(journey)
+    found = with_vault(journey, create=False)
     lines = found.get("dropped")
     rows = [line for line in lines if isinstance(line, dict)] if isinstance(lines, list) else []
     cells = [[row.get(key) for key in ("type", "name", "reason", "count")] for row in rows]

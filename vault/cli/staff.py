@@ -76,7 +76,7 @@ def list_(ctx: click.Context) -> None:
             "created_at": isoformat(row.created_at),
             "disabled_at": None if row.disabled_at is None else isoformat(row.disabled_at),
         }
-        for row in with_vault(journey)
+        for row in with_vault(journey, create=False)
     ]
     cells = [[row["name"], row["role"], row["created_at"], row["disabled_at"] or "in use"] for row in rows]
     empty = "There is nobody yet: profile-vault staff add ada --role officer --token"
@@ -99,5 +99,5 @@ def disable(ctx: click.Context, name: str) -> None:
         async with vault.database.begin() as connection:
             await store.disable(connection, name, now=vault.clock.now())
 
-    with_vault(journey)
+    with_vault(journey, create=False)
     emit(ctx, {"name": name, "disabled": True}, f"{name} is refused from now on.")

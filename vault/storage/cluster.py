@@ -102,6 +102,17 @@ def place(data_dir: Path) -> Cluster:
     return _own(Path(pointer.read_text()), owner)
 
 
+def made(data_dir: Path) -> bool:
+    """Whether `data_dir` has a cluster already. Makes nothing; True where this user may not look: `place` says why."""
+    pointer = data_dir / "cluster"
+    try:
+        pointed = os.geteuid() == 0 and pointer.exists()
+        folder = Path(pointer.read_text()) if pointed else data_dir / "postgres"
+        return (Cluster(folder, None).data / "PG_VERSION").exists()
+    except OSError:
+        return True
+
+
 def initialise(cluster: Cluster) -> None:
     """Makes PGDATA. An interrupted attempt leaves nothing that looks finished."""
     unfinished = cluster.folder / "data.new"

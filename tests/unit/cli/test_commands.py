@@ -177,6 +177,22 @@ def _certificate_signer(tmp_path: Path) -> Signer:
     return keyring.signer("certificate")
 
 
+READERS = (
+    ("audit", "verify"), ("audit", "checkpoint"), ("keys", "status"), ("sources", "list"), ("sources", "dropped", "shop"),
+    ("sources", "disable", "shop"), ("destinations", "list"), ("staff", "list"), ("staff", "disable", "ada"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", READERS, ids=" ".join)
+def test_what_only_reads_makes_no_vault_in_a_mistyped_folder(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "typo"
+    mistyped = {"PROFILE_VAULT_DATABASE_URL": "", "PROFILE_VAULT_DATA_DIR": str(folder)}
+    done = CliRunner(env=mistyped).invoke(main, arguments)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert f"there is no vault in {folder}; set PROFILE_VAULT_DATA_DIR" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_migrating_twice_changes_nothing(call: Call) -> None:
     assert _json(call("migrate", "--json")) == _json(call("migrate", "--json"))
 
