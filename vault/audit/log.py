@@ -168,7 +168,7 @@ async def _check_unbroken(driver: Raw, keyring: Keyring, known: AuditHead, curre
 
 def _behind() -> Conflict:
     return Conflict(
-        "the database is older than the audit head beside the journal, or another one; find the newer database, or accept"
-        " the loss with `profile-vault audit accept-loss`",
+        "the database is older than the audit head beside the journal, or another one; find the newer database (a command"
+        " that accepts the loss is not built yet)",
         code="audit_behind_head",
     )
