@@ -148,6 +148,29 @@ async def test_an_archive_is_handed_out_once_and_its_key_goes_with_it(vault: Vau
     assert (state["state"], state["step"]) == ("completed", "done")
 
 
+async def test_an_archive_whose_fetch_broke_off_after_the_commit_loses_its_key_at_the_next_round(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await person(vault, KNOWN, TRAITS)
+    actor = officer(vault)
+    request = await open_request(vault, actor, await find(vault, actor, "email", EMAIL), "access")
+    await advance(vault, request)
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(type(vault.keyring), "destroy", crash)
+        await fetch_archive(vault, actor, request)
+    vault.keyring.key(names.archive(request))
+    with pytest.raises(Gone):
+        await fetch_archive(vault, actor, request)
+    assert await advance_all(vault) == 1
+    with pytest.raises(Unavailable):
+        vault.keyring.key(names.archive(request))
+    assert (await read_request(vault, actor, request))["step"] == "done"
+
+
 async def test_an_archive_that_nobody_fetched_is_gone_after_seven_days(vault: Vault, clock: FakeClock) -> None:
     await person(vault, KNOWN, TRAITS)
     actor = officer(vault)
@@ -217,6 +240,11 @@ async def test_an_entry_can_be_proven_once_the_log_has_taken_it_up(vault: Vault,
     report = await browse.audit_verify(vault)
     assert report["ok"]
     assert (await browse.audit_consistency(vault, 1, report["size"]))["second"] == report["size"]
+    for first, second in ((3, 2), (-1, 2)):
+        with pytest.raises(Invalid):
+            await browse.audit_consistency(vault, first, second)
+    with pytest.raises(NotFound):
+        await browse.audit_consistency(vault, 1, report["size"] + 1)
 
 
 async def test_pages_about_no_person_say_what_is_declared(vault: Vault) -> None:

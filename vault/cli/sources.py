@@ -115,5 +115,6 @@ def dropped(ctx: click.Context, name: str) -> None:
     found = with_vault(journey, create=False)
     lines = found.get("dropped")
     rows = [line for line in lines if isinstance(line, dict)] if isinstance(lines, list) else []
-    cells = [[row.get(key) for key in ("type", "name", "reason", "count")] for row in rows]
-    emit(ctx, found, table(["TYPE", "NAME", "REASON", "COUNT"], cells, empty=f"Nothing of {name} was dropped."))
+    cells = [[row.get(key) for key in ("type", "name", "reason", "count", "remedy")] for row in rows]
+    columns = ["TYPE", "NAME", "REASON", "COUNT", "REMEDY"]
+    emit(ctx, found, table(columns, cells, empty=f"Nothing of {name} was dropped."))

@@ -14,7 +14,7 @@ from vault.audit.verify import verify
 from vault.clock import DAY, Micros, isoformat
 from vault.consent.decision import meet, words_of
 from vault.disclosures.store import held_everywhere, history
-from vault.errors import NotFound
+from vault.errors import Invalid, NotFound
 from vault.flows.find import resolve_ref
 from vault.flows.honour import recipients, words
 from vault.flows.honour.opened import profile_of
@@ -23,6 +23,8 @@ from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.policy.actors import Actor
 from vault.sources import store as sources
+from vault.sources.dropped import Drop
+from vault.sources.remedies import remedy
 
 Json = dict[str, Any]
 
@@ -70,13 +72,6 @@ async def disclosures(vault: Vault, actor: Actor, ref: str) -> Json:
 
 # --- no person ------------------------------------------------------------------------------------------------------
 
-_REMEDIES: Final = {
-    "unknown_event": "list the event in policies/events.toml",
-    "unknown_property": "list the property under its event in policies/events.toml",
-    "unknown_trait": "list the trait in policies/traits.toml",
-    "no_choice": "nothing to change here: nobody has agreed to a purpose of this event",
-}
-
 
 async def dropped(vault: Vault, actor: Actor | None, name: str) -> Json:
     """What a source sent and was not stored, most frequent first. `actor` None: the operator. Raises `NotFound`."""
@@ -86,19 +81,18 @@ async def dropped(vault: Vault, actor: Actor | None, name: str) -> Json:
         if source is None:
             raise NotFound
         counts = await sources.read_dropped(connection, source.source_id)
-    rows = []
-    for one in counts:
-        row: Json = {
+    rows = [
+        {
             "type": one.type,
             "name": one.name,
             "reason": one.reason,
             "count": one.count,
             "first_day": _date(one.first_day),
             "last_day": _date(one.last_day),
+            "remedy": remedy(Drop(one.type, one.name, one.reason)),
         }
-        if one.reason in _REMEDIES:
-            row["remedy"] = _REMEDIES[one.reason]
-        rows.append(row)
+        for one in counts
+    ]
     return {"source": name, "dropped": rows}
 
 
@@ -153,7 +147,12 @@ async def audit_proof(vault: Vault, entry_id: UUID) -> Json:
 
 
 async def audit_consistency(vault: Vault, first: int, second: int) -> Json:
-    """The hashes that show the log of `second` leaves to begin with that of `first`. Raises `NotFound`."""
+    """The hashes that show the log of `second` leaves to begin with that of `first`.
+
+    Raises `Invalid` for sizes that no log can have, `NotFound` for those that this one did not reach yet.
+    """
+    if not 0 <= first <= second:
+        raise Invalid("`first` and `second` are numbers of entries, 0 or more, and `first` is not the larger.")
     async with vault.database.snapshot() as connection:
         proof = await log.consistency(connection, first, second)
     return {"first": first, "second": second, "proof": [one.hex() for one in proof]}

@@ -113,7 +113,10 @@ def test_a_file_is_imported_once_however_often_it_is_read(call: Call, tmp_path: 
     assert (again["messages"], again["stored"]) == (702, 0)
     dropped = call("sources", "dropped", "shop", "--json")
     assert [row["name"] for row in _json(dropped)["dropped"]] == ["No Such Event"]
-    assert EMAIL not in dropped.stdout
+    assert '[track."No Such Event"]' in _json(dropped)["dropped"][0]["remedy"]
+    shown = call("sources", "dropped", "shop").stdout
+    assert "REMEDY" in shown
+    assert EMAIL not in dropped.stdout + shown
 
 
 def test_an_import_says_what_is_missing(call: Call, tmp_path: Path) -> None:

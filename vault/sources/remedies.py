@@ -1,0 +1,112 @@
+"""Why something was dropped, in words, and what would keep it: the policy line, where a policy line would.
+
+The one table of drop codes; docs/reference/errors.md is made from it. Pure: codes and fit names in, sentences out.
+"""
+
+from typing import Final, NamedTuple
+
+from vault.sources.dropped import Drop
+
+EVENTS: Final = "policies/events.toml"
+TRAITS: Final = "policies/traits.toml"
+_BY_NAME: Final = "track"  # the type of call that is listed name by name; the others may be listed as "*"
+_MESSAGE: Final = "correct the message in the app that sends it"
+
+
+class Code(NamedTuple):
+    """What a drop code means, and what to do."""
+
+    meaning: str
+    remedy: str
+
+
+CODES: Final[dict[str, Code]] = {
+    # what the policies decide
+    "unlisted": Code(
+        "The policies do not list this event, property or trait.",
+        f'list an event as `[track."NAME"]` in {EVENTS}, a property under the properties of its event there,'
+        f" a trait as `[NAME]` in {TRAITS}; then `profile-vault policy apply`",
+    ),
+    "server_only": Code(
+        "The policies take this from server sources only, and a client source sent it.",
+        f'send it from a server source, or take `authority = "server"` off it in {EVENTS} or {TRAITS}',
+    ),
+    "wrong_type": Code(
+        "The value of a trait is not of the type that the policies declare.",
+        f"send the type that {TRAITS} declares, or change `type` there",
+    ),
+    # what people decided
+    "no_choice": Code(
+        "The person had not agreed to any purpose of this event or trait, or had refused.",
+        "nothing to mend: the person had not agreed; ask with `POST /v1/consents` or a consent stamp",
+    ),
+    "late_after_erasure": Code(
+        "It is about an erased person, and was said before the erasure or while it was going on.",
+        "nothing to mend: the person was erased",
+    ),
+    "suppressed": Code(
+        "The person asked to be erased and not to be taken up again.",
+        "nothing to mend: the person asked not to be taken up again",
+    ),
+    # what cannot be placed
+    "duplicate": Code(
+        "The same message came before. Answered, not counted.",
+        "nothing to mend: it was taken down the first time",
+    ),
+    "id_conflict": Code(
+        "A message with this `messageId` came before and said something else.",
+        "give each message a `messageId` of its own",
+    ),
+    "no_usable_identifier": Code(
+        "None of the identifiers in the message may name a person here, from this class of source.",
+        "send an identifier that policies/identities.toml lists; a client source needs `anonymousId`",
+    ),
+    "integrity": Code(
+        "Stored rows of this person do not verify, so nothing is added to them.",
+        "send it again when the rows are mended; `profile-vault audit verify` and the audit log say more",
+    ),
+    # what cannot be read
+    "event_too_large": Code("The message has more than 32 KB.", "send less in one message"),
+    "too_many_events": Code(
+        "The batch has more than 2,500 messages; this is one of those beyond.", "send smaller batches"
+    ),
+    "invalid_event": Code("The message is no JSON object of the tracking API, or an id is not text.", _MESSAGE),
+    "unknown_type": Code(
+        "`type` is none of identify, track, page, screen, group and alias.",
+        _MESSAGE,
+    ),
+    "id_too_long": Code("An identifier has more than 512 characters.", _MESSAGE),
+    "message_id_too_long": Code("`messageId` has more than 100 characters.", _MESSAGE),
+    "no_user_anon_id": Code("There is neither `userId` nor `anonymousId`.", _MESSAGE),
+    "no_event": Code("A track call without `event`.", _MESSAGE),
+    "no_group_id": Code("A group call without `groupId`.", _MESSAGE),
+    "no_previous_id": Code("An alias call without `previousId` or `userId`.", _MESSAGE),
+    "too_many_fields": Code("There are more than 300 properties or traits.", "send fewer in one message"),
+    "number_out_of_range": Code("A number has more than 64 characters, or is too large.", _MESSAGE),
+}
+
+
+def remedy(drop: Drop) -> str:
+    """What would keep it, as exactly as a counter knows. Empty for a code that this release does not know."""
+    if drop.reason == "unlisted":
+        return _to_list(drop)
+    code = CODES.get(drop.reason)
+    return "" if code is None else code.remedy
+
+
+def _to_list(drop: Drop) -> str:
+    typed = f'[{drop.type}."*"]' if drop.type != _BY_NAME else ""
+    if drop.name.startswith("("):  # it is not known, or not shown
+        if typed and drop.type not in {"property", "trait"}:
+            return f"list `{typed}` in {EVENTS}"
+        return "no policy can list it: a name begins with a letter and holds no long number; rename it in the app"
+    if drop.type == "trait":
+        return f"list `{_key(drop.name)}` in {TRAITS}"
+    if drop.type == "property":
+        return f'list `{drop.name} = {{ … }}` under `[track."EVENT".properties]` of its event in {EVENTS}'
+    return f"list `{typed}` in {EVENTS}" if typed else f'list `[track."{drop.name}"]` in {EVENTS}'
+
+
+def _key(name: str) -> str:
+    """A TOML table header; a name with more than letters, digits, dash and underscore is quoted."""
+    return f"[{name}]" if name.replace("_", "").replace("-", "").isalnum() else f'["{name}"]'
