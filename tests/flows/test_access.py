@@ -159,9 +159,10 @@ async def test_an_archive_whose_fetch_broke_off_after_the_commit_loses_its_key_a
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(type(vault.keyring), "destroy", crash)
-        await fetch_archive(vault, actor, request)
+        with pytest.raises(KeyboardInterrupt):
+            await fetch_archive(vault, actor, request)
     vault.keyring.key(names.archive(request))
     with pytest.raises(Gone):
         await fetch_archive(vault, actor, request)

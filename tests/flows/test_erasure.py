@@ -10,7 +10,7 @@ import pytest
 from tests.fakes import FakeClock
 from tests.flows.rights_world import gave, officer, person, rows_of
 from vault.changes.sequencer import sequence
-from vault.clock import DAY, Micros
+from vault.clock import DAY, Micros, isoformat
 from vault.disclosures.store import acknowledge
 from vault.errors import Gone, NotFound, Unavailable
 from vault.flows.find import find
@@ -84,6 +84,7 @@ async def test_d16_only_the_listed_fields_survive_under_a_subject_that_nothing_f
         "Order Completed: currency", "Order Completed: order_id", "Order Completed: revenue", "Order Completed: time",
     ]  # fmt: skip
     assert kept["until"] == "2036-12-31T12:00:00.000Z"  # ten years of 365.25 days from the end of the year
+    assert (await read_request(vault, done["actor"], done["request"]))["kept"] == [kept]
 
 
 async def test_d16_what_was_kept_is_erased_at_the_end_of_its_retention(vault: Vault, clock: FakeClock) -> None:
@@ -116,25 +117,58 @@ async def test_a_recipient_that_has_not_answered_stands_under_due_and_never_unde
     assert (await read_request(vault, done["actor"], done["request"]))["state"] == "partly_completed"
 
 
-async def test_the_next_page_tells_the_recipient_and_its_word_makes_a_new_revision(vault: Vault) -> None:
+async def test_the_next_page_tells_the_recipient_and_its_word_makes_a_new_revision(
+    vault: Vault, clock: FakeClock
+) -> None:
     done = await _erased(vault)
+    clock.advance(60)
     await sequence(vault.database, vault.clock)
+    told_at = isoformat(clock.now())
     lines = [json.loads(line) for line in await page(vault, "email-tool", None)]
     assert [line["reason"] for line in lines if line.get("op") == "remove"] == ["erased"]
     number = vault.catalogue.contracts["email-tool"].number
+    clock.advance(60)
+    await advance_all(vault)
+    said_at = isoformat(clock.now())
     async with vault.database.begin() as connection:
         assert await acknowledge(connection, number, [done["subject"]], vault.clock.now()) == 1
+    clock.advance(60)  # the worker looks later than anything happened
     await advance_all(vault)
     found = await fetch_certificate(vault, done["actor"], done["request"])
     assert found["document"]["revision"] == 2
     assert found["document"]["due"] == []
-    assert [one["states"] for one in found["document"]["stated"]] == ["deleted"]
+    (stated,) = found["document"]["stated"]
+    assert (stated["states"], stated["told"], stated["told_at"], stated["at"]) == ("deleted", True, told_at, said_at)
     await advance_all(vault)
     assert (await read_request(vault, done["actor"], done["request"]))["step"] == "done"
     for table in ("disclosure_state", "recipient_notice", "casefile", "change"):
         assert await rows_of(vault, f"SELECT 1 FROM {table}") == [], table  # noqa: S608 - names above
     with pytest.raises(Unavailable):
         vault.keyring.key(names.case(done["request"]))
+
+
+async def test_what_nobody_observed_is_not_certified(vault: Vault, clock: FakeClock) -> None:
+    done = await _erased(vault)
+    async with vault.database.hot() as connection:
+        await connection.execute("DELETE FROM disclosure_state")
+    clock.advance(micros=ANSWER_WITHIN)
+    await advance_all(vault)
+    found = await fetch_certificate(vault, done["actor"], done["request"])
+    assert found["document"]["stated"] == []
+    (due,) = found["document"]["due"]
+    assert (due["told"], due["told_at"], due["overdue"]) == (False, None, True)
+
+
+async def test_a_removal_older_than_the_erasure_counts_as_told_at_no_known_time(vault: Vault) -> None:
+    subject = await person(vault, KNOWN, TRAITS, consents=CONSENTS)
+    await gave(vault, "email-tool", subject, "trait:email")
+    async with vault.database.hot() as connection:
+        await connection.execute("UPDATE disclosure_state SET removed_number = 1, reason = 'withdrawn'")
+    actor = officer(vault)
+    request = await open_request(vault, actor, await find(vault, actor, "email", EMAIL), "erasure")
+    await advance(vault, request)
+    (due,) = (await fetch_certificate(vault, actor, request))["document"]["due"]
+    assert (due["told"], due["told_at"]) == (True, None)
 
 
 async def test_d17_three_weeks_later_the_case_still_has_what_the_recipient_needs_and_dies_at_its_deadline(

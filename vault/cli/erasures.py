@@ -82,11 +82,18 @@ def verify(ctx: click.Context, file: Path, keys_file: Path | None, about: str | 
 
 
 def _own_keys() -> PublicKeys:
-    """The public keys of the vault that the settings name, from its key store alone. Raises ConfigError, Unavailable."""
-    settings = load()
-    if not settings.keyring.is_dir():
-        raise ConfigError("There is no key store here; give the page of public keys with --keys.")
-    keyring = Keyring(KeyStore(settings.keyring, LocalKeyService.from_key_file(settings.key_file)))
+    """The public keys of the vault that the settings name, from its key store alone. Raises Invalid, Unavailable."""
+    try:
+        settings = load()
+        service = LocalKeyService.from_key_file(settings.key_file) if settings.keyring.is_dir() else None
+    except ConfigError:
+        service = None
+    if service is None:
+        raise Invalid(
+            "There is no vault here to check it with; give --keys: the saved /.well-known/profile-vault-keys.json",
+            code="no_keys",
+        )
+    keyring = Keyring(KeyStore(settings.keyring, service))
     keyring.open((names.signing("*"),))
     return msgspec.convert({"keys": keyring.public_keys()}, PublicKeys)
 

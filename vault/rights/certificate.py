@@ -45,7 +45,8 @@ class Answer(msgspec.Struct, frozen=True):
     recipient: str  # legal name
     country: str
     deadline: Micros
-    told_at: Micros | None = None
+    told: bool = False
+    told_at: Micros | None = None  # None where it is not on record
     acknowledged_at: Micros | None = None
 
 
@@ -169,6 +170,7 @@ def _answer(one: Answer, now: Micros) -> dict[str, Any]:
         "destination": one.name,
         "recipient": one.recipient,
         "country": one.country,
+        "told": one.told,
         "told_at": _time(one.told_at),
     }
     if one.acknowledged_at is not None:

@@ -255,7 +255,20 @@ async def answered(conn: Transaction, notice: Notice) -> None:
             recipient_notice.c.destination == notice.destination,
             recipient_notice.c.subject_id == notice.subject_id,
         )
-        .values(told_at=notice.told_at, acknowledged_at=notice.acknowledged_at)
+        .values(acknowledged_at=notice.acknowledged_at)
+    )
+
+
+async def told(conn: Transaction, destination: int, subjects: Sequence[UUID], at: Micros) -> None:
+    """These erased roots were on a page of removals at `at`: the first time counts. Others have no notice, and get none."""
+    await conn.execute(
+        update(recipient_notice)
+        .where(
+            recipient_notice.c.destination == destination,
+            recipient_notice.c.subject_id.in_(subjects),
+            recipient_notice.c.told_at.is_(None),
+        )
+        .values(told_at=at)
     )
 
 

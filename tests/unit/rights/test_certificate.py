@@ -34,7 +34,9 @@ def facts(**changes: Any) -> Facts:
         "members": 2,
         "stores": (Store("keys", 2), Store("events", 14)),
         "answers": (
-            Answer("email-tool", "Example Mailings SAS", "FR", Micros(NOW + DAY), Micros(NOW - 500), Micros(NOW - 1)),
+            Answer(
+                "email-tool", "Example Mailings SAS", "FR", Micros(NOW + DAY), True, Micros(NOW - 500), Micros(NOW - 1)
+            ),
             Answer("ad-platform", "Example Ads Inc.", "US", Micros(NOW + DAY)),
             Answer("warehouse", "Example Shop GmbH", "DE", Micros(NOW - DAY)),
         ),

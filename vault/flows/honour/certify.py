@@ -5,7 +5,7 @@ transaction. A recipient that stays silent until its deadline stands as overdue 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -42,7 +42,9 @@ async def certify(vault: Vault, request: Request) -> None:
             await taking.move(Step.ROWS)
             return
         notices = await store.notices(taking.connection, request.request_id)
-        await _issue(vault, taking, members, answers_of(vault, notices), None)
+        await _issue(
+            vault, taking, members, answers_of(vault, notices, await _removed(taking.connection, members)), None
+        )
         state = State.PARTLY_COMPLETED if _open(notices) else State.COMPLETED
         await taking.move(Step.ANSWERS, state=state, finished_at=None if _open(notices) else vault.clock.now())
 
@@ -54,9 +56,9 @@ async def gather_answers(vault: Vault, request: Request) -> bool:
     await sweep(vault, request, members)  # what a page decided before the fence may have written after the rows went
     async with take(vault, request) as taking:
         now = vault.clock.now()
-        notices = await _heard(taking.connection, request, members, now)
+        notices = await _heard(taking.connection, request, members)
         revisions = await store.certificates(taking.connection, request.request_id)
-        answers = answers_of(vault, notices)
+        answers = answers_of(vault, notices, await _removed(taking.connection, members))
         last = certificate.parse(revisions[-1].document)
         moved = _standing(last.document) != _standing_of(answers, now)
         if moved:
@@ -73,8 +75,13 @@ async def gather_answers(vault: Vault, request: Request) -> bool:
 # --- who has said what ----------------------------------------------------------------------------------------------
 
 
-def answers_of(vault: Vault, notices: Sequence[Notice]) -> tuple[Answer, ...]:
-    """One answer a recipient: it has acknowledged when it did so for every root that it knew."""
+def answers_of(
+    vault: Vault, notices: Sequence[Notice], removed: Collection[tuple[UUID, int]] = ()
+) -> tuple[Answer, ...]:
+    """One answer a recipient: it was told, and has acknowledged, when that is so for every root that it knew.
+
+    `removed` names those whose removal was handed out: of some of them it is not on record when.
+    """
     by_destination: dict[int, list[Notice]] = {}
     for notice in notices:
         by_destination.setdefault(notice.destination, []).append(notice)
@@ -89,6 +96,12 @@ def answers_of(vault: Vault, notices: Sequence[Notice]) -> tuple[Answer, ...]:
                 recipient=contract.recipient if contract is not None else "no longer in the policies",
                 country=contract.country if contract is not None else "",
                 deadline=max(row.deadline for row in rows),
+                told=all(
+                    row.told_at is not None
+                    or row.acknowledged_at is not None
+                    or (row.subject_id, row.destination) in removed
+                    for row in rows
+                ),
                 told_at=max(told) if len(told) == len(rows) else None,
                 acknowledged_at=max(said) if len(said) == len(rows) else None,
             )
@@ -96,24 +109,28 @@ def answers_of(vault: Vault, notices: Sequence[Notice]) -> tuple[Answer, ...]:
     return tuple(answers)
 
 
-async def _heard(connection: Transaction, request: Request, members: Sequence[UUID], now: Micros) -> list[Notice]:
-    """The notices, brought up to date from what the feed told and the recipients acknowledged."""
+async def _heard(connection: Transaction, request: Request, members: Sequence[UUID]) -> list[Notice]:
+    """The notices, with the recipients' own words as they are on record. What nobody observed stays open.
+
+    When a recipient was told is written with the page that told it (`flows.release.record`).
+    """
     held = {(one.subject_id, one.destination): one for one in await held_everywhere(connection, members)}
     found = []
     for notice in await store.notices(connection, request.request_id):
         state = held.get((notice.subject_id, notice.destination))
         then = notice
-        if state is not None:
-            told = notice.told_at or (now if state.removed_number is not None else None)
-            said = state.acknowledged_at if state.removed_number is not None else None
-            then = msgspec.structs.replace(notice, told_at=told, acknowledged_at=notice.acknowledged_at or said)
-        elif notice.acknowledged_at is None:
-            # `sweep` deletes a row only once it is told and acknowledged.
-            then = msgspec.structs.replace(notice, told_at=notice.told_at or now, acknowledged_at=now)
+        if notice.acknowledged_at is None and state is not None and state.removed_number is not None:
+            then = msgspec.structs.replace(notice, acknowledged_at=state.acknowledged_at)
         if then != notice:
             await store.answered(connection, then)
         found.append(then)
     return found
+
+
+async def _removed(connection: Transaction, members: Sequence[UUID]) -> frozenset[tuple[UUID, int]]:
+    """Who was handed a removal: (root, destination)."""
+    held = await held_everywhere(connection, members)
+    return frozenset((one.subject_id, one.destination) for one in held if one.removed_number is not None)
 
 
 def _open(notices: Sequence[Notice]) -> bool:

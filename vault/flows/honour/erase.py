@@ -166,9 +166,12 @@ _BARE: Final = """
 UPDATE disclosure_state SET fields = ''::bytea, gone = ''::bytea, gone_number = NULL
 WHERE subject_id = ANY ($1::uuid[]) AND (removed_number IS NULL OR acknowledged_at IS NULL)
 """
+# What the certificate has not taken up stays: the row is the only record of when the recipient answered.
 _SETTLED: Final = """
-DELETE FROM disclosure_state
+DELETE FROM disclosure_state s
 WHERE subject_id = ANY ($1::uuid[]) AND removed_number IS NOT NULL AND acknowledged_at IS NOT NULL
+    AND NOT EXISTS (SELECT FROM recipient_notice n WHERE n.subject_id = s.subject_id
+        AND n.destination = s.destination AND n.acknowledged_at IS NULL)
 """
 # A page that was decided before the fence may have been recorded after the case file was written: it owes an answer too.
 _LATE: Final = """

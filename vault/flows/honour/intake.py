@@ -8,12 +8,13 @@ from typing import Any
 from uuid import UUID
 
 from vault.audit.entry import Tag
-from vault.clock import isoformat
-from vault.errors import Conflict, Gone, Invalid, NotFound
+from vault.clock import Micros, isoformat
+from vault.errors import Conflict, Gone, Invalid, NotFound, VaultError
 from vault.flows.find import resolve_ref
+from vault.flows.honour.access import expire
 from vault.flows.honour.advance import destroy_now
 from vault.flows.honour.certify import answers_of
-from vault.flows.honour.steps import read
+from vault.flows.honour.steps import Taken, read
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.ids import uuid7
@@ -125,7 +126,10 @@ async def read_request(vault: Vault, actor: Actor, request_id: UUID) -> dict[str
         }
         for one in answers_of(vault, notices)
     ]
-    answer["kept"] = request.detail.get("kept", [])
+    answer["kept"] = [
+        {**one, "until": None if one["until"] is None else isoformat(Micros(one["until"]))}
+        for one in request.detail.get("kept", [])
+    ]
     return answer
 
 
@@ -144,8 +148,13 @@ async def fetch_archive(vault: Vault, actor: Actor, request_id: UUID) -> bytes:
         await leave(
             vault, connection, Tag.RIGHTS_ARCHIVE_FETCHED, actor.label, {"request": str(request_id)}, request.subject_id
         )
-        await store.move(connection, request, Step.DONE)
-    vault.keyring.destroy(names.archive(request_id))
+    # The step stays `offer` until the key is gone: if this process ends here, the worker finds an offer without archive.
+    try:
+        await expire(vault, request)
+    except Taken:
+        pass
+    except VaultError as error:
+        vault.log.warning("request.failed", request=str(request_id), code=error.reason)
     return content
 
 

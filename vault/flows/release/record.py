@@ -26,6 +26,7 @@ from vault.flows.release.plan import Plan
 from vault.flows.vault import Vault
 from vault.ids import random_bytes, uuid7
 from vault.merkle import leaf_hash, root_of
+from vault.rights.store import told
 from vault.storage.session import Connection, Raw, raw
 
 SALT_BYTES: Final = 16
@@ -110,6 +111,9 @@ async def record(vault: Vault, plan: Plan, sheet: Sheet, released: Tag, withheld
         made = await write_page(driver, page, rows, [one.after for one in sheet.turned])
         if made != {one.after.subject_id for one in sheet.turned if one.before is None}:
             raise Overtaken
+        removed = [one.after.subject_id for one in sheet.turned if one.after.removed_number is not None]
+        if removed:  # an erasure's certificate states this time, and no other
+            await told(connection, plan.contract.number, removed, sheet.at)
         await keep_salts(driver, page.page, salts)
         await append(connection, entry)
         await _accuse(connection, entry, sheet.unreadable)
