@@ -19,6 +19,7 @@ from vault import errors
 from vault.catalogue.load import load, read_folder
 from vault.cli import main as cli
 from vault.clock import DAY
+from vault.sources.remedies import CODES
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 REFERENCE: Final = ROOT / "docs" / "reference"
@@ -68,8 +69,25 @@ def errors_page() -> str:
         "",
         "Something nobody expected. The log has the kind of error, never its text.",
         "",
+        *_drops(),
     ]
     return "\n".join(lines)
+
+
+def _drops() -> list[str]:
+    """The codes of what was sent, taken, and not stored."""
+    rows = [f"| `{name}` | {code.meaning} | {code.remedy[:1].upper()}{code.remedy[1:]}. |" for name, code in CODES.items()]
+    return [
+        "## Drop codes",
+        "",
+        "No errors: the call is answered, and says of each message that it did not store why not (`dropped` in the answer to a",
+        "server source). `profile-vault sources dropped NAME` counts them by type, name and reason, with properties and traits.",
+        "",
+        "| Code | Meaning | What to do |",
+        "|---|---|---|",
+        *rows,
+        "",
+    ]
 
 
 def exact_codes() -> dict[str, set[str]]:
