@@ -98,7 +98,9 @@ async def test_the_answer_holds_what_the_vault_holds_and_did(vault: Vault) -> No
     assert {row["purpose"] for row in answer["purposes"]} >= {"service", "support", "accounting", "marketing"}
     (recipient,) = answer["recipients"]
     assert recipient["recipient"] == "Example Mailings SAS"
-    assert recipient["holds_now"] == ["email", "email"]
+    given = [{"kind": kind, "name": "email", "form": "reveal"} for kind in ("identifier", "trait")]
+    assert recipient["holds_now"] == recipient["disclosures"][0]["fields"] == given
+    assert "controller" in answer["about_this_answer"]
     assert recipient["disclosures"][0]["legal_basis"] == "consent"
     assert {row["purpose"] for row in answer["consents"]} == set(CONSENTS)
     assert answer["complaint"]

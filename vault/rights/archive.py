@@ -36,7 +36,7 @@ _STYLE: Final = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b}"
     "h1{font-size:1.6rem}h2{font-size:1.2rem;border-bottom:1px solid #bbb;margin-top:2rem}"
     "table{border-collapse:collapse;width:100%;margin:.5rem 0}"
-    "th,td{border:1px solid #ccc;padding:.3rem .5rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}"
+    "th,td{border:1px solid #ccc;padding:.3rem .5rem;text-align:left;vertical-align:top;overflow-wrap:break-word}"
     "th{background:#f2f2f2}dt{font-weight:600}dd{margin:0 0 .5rem 1rem}"
 )
 _POLICY: Final = (

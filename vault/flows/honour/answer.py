@@ -228,6 +228,7 @@ def _purposes(catalogue: Catalogue, all_: Gathered, used: int) -> list[Json]:
 def _about(all_: Gathered, what: str) -> Json:
     return {
         "answer_to": what,
+        "controller": words.CONTROLLER,
         "request": str(all_.request.request_id),
         "received_at": isoformat(all_.request.received_at),
         "made_at": isoformat(all_.now),

@@ -27,13 +27,20 @@ async def source_names(connection: Transaction) -> dict[int, str]:
 
 
 def recipients(catalogue: Catalogue, disclosures: Iterable[Disclosure], held: Iterable[Held]) -> list[Json]:
-    """Who really got what, when, for what, in which form; and what they hold now."""
+    """Who really got what, when, for what, in which form; and what they hold now, in the forms in which it last left."""
     by_destination: dict[int, list[Json]] = {}
-    for one in disclosures:
+    latest: dict[tuple[UUID, int, int], set[int]] = {}
+    for one in sorted(disclosures, key=lambda row: row.at):
         by_destination.setdefault(one.destination, []).extend(disclosure_rows(catalogue, one))
-    holds: dict[int, set[int]] = {}
+        forms: dict[int, set[int]] = {}
+        for number, transform in (item for released in one.released for item in released.items):
+            forms.setdefault(number, set()).add(transform)
+        latest.update({(one.subject_id, one.destination, number): some for number, some in forms.items()})
+    holds: dict[int, set[tuple[int, int | None]]] = {}
     for now in held:
-        holds.setdefault(now.destination, set()).update(now.fields)
+        items = holds.setdefault(now.destination, set())
+        for number in now.fields:
+            items |= {(number, form) for form in latest.get((now.subject_id, now.destination, number), {None})}
     rows = []
     for number in sorted(by_destination.keys() | holds.keys()):
         contract = catalogue.contracts_by_number.get(number)
@@ -46,7 +53,7 @@ def recipients(catalogue: Catalogue, disclosures: Iterable[Disclosure], held: It
                 "safeguard": contract.transfer if contract else None,
                 "contact": contract.contact if contract else None,
                 "may_keep": words.period(contract.keep) if contract and contract.keep is not None else None,
-                "holds_now": object_names(catalogue, holds.get(number, ())),
+                "holds_now": fields(catalogue, holds.get(number, ())),
                 "disclosures": by_destination.get(number, []),
             }
         )
@@ -60,16 +67,24 @@ def disclosure_rows(catalogue: Catalogue, one: Disclosure) -> list[Json]:
             "at": isoformat(one.at),
             "purpose": ", ".join(catalogue.names(1 << released.purpose)) or f"purpose {released.purpose}",
             "legal_basis": Basis(released.basis).title,
-            "fields": object_names(catalogue, (number for number, _ in released.items)),
-            "forms": sorted({numbered(transform).name for _, transform in released.items}),
+            "fields": fields(catalogue, released.items),
         }
         for released in one.released
     ]
 
 
-def object_names(catalogue: Catalogue, numbers: Iterable[int]) -> list[str]:
-    """Names of objects, also of those that left the policies."""
-    return sorted(catalogue.objects.get(number, f"field {number}") for number in numbers)
+def fields(catalogue: Catalogue, items: Iterable[tuple[int, int | None]]) -> list[Json]:
+    """Each object and form once, also of those that left the policies. `form` is None where it is not on record."""
+    kinds = {number: rule.partition(":")[0] for rule, number in catalogue.rule_objects.items()}
+    found = {
+        (
+            kinds.get(number, "field"),
+            catalogue.objects.get(number, f"field {number}"),
+            numbered(transform).name if transform is not None else "",
+        )
+        for number, transform in items
+    }
+    return [{"kind": kind, "name": name, "form": form or None} for kind, name, form in sorted(found)]
 
 
 def consents(catalogue: Catalogue, choices: Mapping[UUID, Sequence[Choice]], sources: Mapping[int, str]) -> list[Json]:

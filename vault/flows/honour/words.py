@@ -17,6 +17,7 @@ RIGHTS: Final = {
     "objection": "You may object to uses that rest on legitimate interests, and to direct marketing at any time (Art. 21).",
     "withdrawal": "You may withdraw a consent at any time, as easily as you gave it (Art. 7(3)).",
 }
+CONTROLLER: Final = "The company that runs this vault and gave you this answer is the controller of your data."
 COMPLAINT: Final = (
     "You may complain to a data protection authority, in particular where you live, where you work, or where you think "
     "that the law was broken (Art. 77)."
