@@ -4,27 +4,28 @@ Choices that a message carries are written first and count for it. Each message 
 dedup row and a count, nothing else.
 """
 
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 
 from vault.audit.entry import Entry, Tag, salted
-from vault.catalogue.fields import Event, FieldType, Trait
+from vault.catalogue.fields import Event, Trait
 from vault.catalogue.numbers import bits
 from vault.clock import Micros, day_of
 from vault.consent.act import Ignored, Said, act_entries, carried_entries, said_by_change
 from vault.consent.decision import meet
 from vault.consent.ledger import Authority, Decision, How
 from vault.consent.stamp import Speaker, Stamp, read_stamp, says_something_new, stamp_entries
-from vault.errors import Unreadable
+from vault.errors import TooLarge, Unreadable
 from vault.events.message import Message, fit_name
 from vault.flows.ingest.item import Act, Dropped, Item, Named
 from vault.flows.ingest.resolve import Place, resolve
 from vault.flows.ingest.seal import judge, store_event
+from vault.flows.ingest.typed import fits
 from vault.flows.ingest.values import CLIENT, SERVER, store_identifier, store_trait
-from vault.flows.ingest.world import SaysNew, World
+from vault.flows.ingest.world import World
 from vault.flows.people.change import ProfileDraft
 from vault.flows.people.choices import take, write_entries
 from vault.flows.people.draft import SubjectDraft
@@ -35,17 +36,6 @@ from vault.ids import random_bytes, uuid7
 from vault.profile.values import Provenance
 from vault.sources.dropped import Drop
 from vault.sources.store import Source
-
-_STARTS: Final[dict[FieldType, bytes]] = {
-    "text": b'"',
-    "date": b'"',
-    "time": b'"',
-    "number": b"-0123456789",
-    "integer": b"-0123456789",
-    "boolean": b"tf",
-    "list": b"[",
-    "object": b"{",
-}
 
 
 class Verdict(NamedTuple):
@@ -66,22 +56,34 @@ class Unfit(Exception):
         super().__init__()
 
 
+class Oversized(Exception):
+    """One message makes a person's values grow over their limit: decide again without it."""
+
+    def __init__(self, index: int, code: str) -> None:
+        self.index, self.code = index, code
+        super().__init__()
+
+
 class Decider:
     """Decides the messages of one batch, in order, on one world."""
 
-    def __init__(self, vault: Vault, source: Source, world: World) -> None:
-        """One attempt: a lost race makes a new one."""
+    def __init__(self, vault: Vault, source: Source, world: World, refused: Mapping[int, str]) -> None:
+        """One attempt: a lost race makes a new one. `refused` are messages by index that went over a limit, and its code."""
         self.vault = vault
         self.catalogue = vault.catalogue
         self.source = source
         self.world = world
+        self.refused = refused
         self.rows = Rows.none()
         self._noted: list[Drop] = []
         self._touched: dict[int, ProfileDraft] = {}
         self._reported: set[UUID] = set()
 
     def decide(self, items: list[Item]) -> list[Verdict]:
-        """A verdict for each item; the drafts of the world then hold what is to be written. May raise `LedgerNeeded`, `Unfit`."""
+        """A verdict for each item; the drafts of the world then hold what is to be written.
+
+        May raise `LedgerNeeded`, `Unfit` or `Oversized`: then it is decided again, knowing that.
+        """
         verdicts = [self._noting(item) for item in items]
         self._judge()
         for verdict in verdicts:
@@ -108,6 +110,8 @@ class Decider:
         except Unreadable:  # a value, a key or a ledger that does not agree: whoever is named is withheld
             named = [profile for one in item.named if (profile := self.world.profile_of(one.tag)) is not None]
             raise Unfit(member.subject for profile in named for member in profile.members) from None
+        except TooLarge as error:
+            raise Oversized(item.index, error.reason) from None
         return verdict._replace(noted=tuple(self._noted))
 
     def _one(self, item: Item) -> Verdict:
@@ -119,7 +123,7 @@ class Decider:
             return self._drop(item, code, None, fresh=False)
         self.world.seen[item.key] = item.digest
         message = item.message
-        declared = self._declared(message)
+        declared = self.refused.get(item.index) or self._declared(message)
         if isinstance(declared, str):
             return self._drop(item, declared)
         objected = 0
@@ -380,27 +384,3 @@ class Decider:
             detail={"check": check},
         )
         self.rows.audit.append((NO_GROUP, entry.entry_id, entry.leaf(), subject, salt))
-
-
-def fits(kind: FieldType, raw: bytes) -> bool:
-    """True if raw JSON is of this type by its first letter, or null. Integers have no fraction."""
-    text = raw.strip()
-    if text == b"null":
-        return True
-    return text[:1] in _STARTS[kind] and (kind != "integer" or text.lstrip(b"-").isdigit())
-
-
-def choices_of(vault: Vault, source: Source) -> SaysNew:
-    """Which messages of this source may write a choice: acts do, and stamps that say something new (never too few)."""
-    authority = Authority.SERVER if source.server else Authority.CLIENT
-    stamps: dict[int, Stamp | None] = {}
-
-    def says_new(item: Item, draft: SubjectDraft) -> bool:
-        if item.act is not None or item.message.is_consent_change:
-            return True
-        if item.index not in stamps:
-            stamps[item.index] = read_stamp(item.message.stamp, vault.catalogue)
-        speaker = Speaker(authority=authority, source=source.source_id, device=item.device)
-        return says_something_new(vault.catalogue, draft.state, stamps[item.index], speaker)
-
-    return says_new

@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from vault.clock import day_of
 from vault.errors import Conflict, Unreadable
 from vault.events.decode import Decoded, decode
-from vault.flows.ingest.decide import Decider, Unfit, Verdict, choices_of
+from vault.flows.ingest.decide import Decider, Oversized, Unfit, Verdict
 from vault.flows.ingest.item import Dropped, Item, Outcome, items_of
+from vault.flows.ingest.voice import choices_of
 from vault.flows.ingest.world import World, read_world
 from vault.flows.people.change import ProfileDraft, tools_of
 from vault.flows.people.commit import commit
@@ -49,35 +52,14 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
     counts: Counter[Drop] = Counter(Drop("event", "(unreadable)", one.code) for one in rejected)
     stored = 0
     profiles: dict[int, ProfileDraft] = {}
-    with_ledger: set[UUID] = set()
-    unfit: set[UUID] = set()
+    learnt = _Learnt()
     attempt = 0
     while pending:
         attempt += 1
         if attempt > ATTEMPTS:
             raise Conflict("Others kept changing the same people; send it again.", code="retry")
-        tools = tools_of(vault)
         try:
-            async with vault.database.hot() as connection:
-                world = await read_world(
-                    connection, tools, pending, with_ledger, says_new=choices_of(vault, source), without=unfit
-                )
-        except Raced:
-            continue
-        decider = Decider(vault, source, world)
-        try:
-            verdicts = decider.decide(pending)
-        except Unfit as found:
-            if found.subjects <= unfit:
-                raise Unreadable from None
-            unfit |= found.subjects
-            attempt -= 1
-            continue
-        except LedgerNeeded as needed:
-            with_ledger |= _with_members(world, needed.subject)
-            attempt -= 1
-            continue
-        try:
+            world, decider, verdicts = await _decide(vault, source, pending, learnt)
             lost = await commit(vault, world.drafts(), decider.rows, f"source:{source.source_id}")
         except Raced:
             continue
@@ -91,6 +73,37 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
         async with vault.database.begin() as connection:
             await count_dropped(connection, source.source_id, day_of(vault.clock.now()), counts)
     return Taken(Outcome(stored, sorted(dropped, key=lambda one: one.index)), profiles)
+
+
+class _Learnt(msgspec.Struct):
+    """What earlier tries found out about this body; each try reads the world anew."""
+
+    ledgers: set[UUID] = msgspec.field(default_factory=set)  # of whom the ledger is needed
+    unfit: set[UUID] = msgspec.field(default_factory=set)  # of whom something does not open
+    refused: dict[int, str] = msgspec.field(default_factory=dict)  # messages over a limit, by index
+
+
+async def _decide(
+    vault: Vault, source: Source, pending: list[Item], learnt: _Learnt
+) -> tuple[World, Decider, list[Verdict]]:
+    """Decide on the world as it is now; whatever is missing is learnt, and it is decided again. May raise `Raced`."""
+    while True:
+        says_new = choices_of(vault, source)
+        async with vault.database.hot() as connection:
+            world = await read_world(
+                connection, tools_of(vault), pending, learnt.ledgers, says_new=says_new, without=learnt.unfit
+            )
+        decider = Decider(vault, source, world, learnt.refused)
+        try:
+            return world, decider, decider.decide(pending)
+        except Unfit as found:
+            if found.subjects <= learnt.unfit:
+                raise Unreadable from None
+            learnt.unfit |= found.subjects
+        except Oversized as one:
+            learnt.refused[one.index] = one.code
+        except LedgerNeeded as needed:
+            learnt.ledgers |= _with_members(world, needed.subject)
 
 
 def _with_members(world: World, subject: UUID) -> set[UUID]:
