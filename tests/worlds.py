@@ -91,7 +91,7 @@ def order(user: str | None = None, revenue: float | str = 10, *, anon: str | Non
     return track("Order Completed", user, anon=anon, **{**known, **fields})
 
 
-def preference(user: str | None = None, *, anon: str | None = None, **answers: bool) -> Message:
+def preference(user: str | None = None, *, anon: str | None = None, **answers: Any) -> Message:
     """The change event: an act that says just these categories. `id` and `at` as for `message`."""
     own = {name: answers.pop(name) for name in ("id", "at") if name in answers}
     return track("Segment Consent Preference Updated", user, anon=anon, agree=answers, **own)

@@ -91,6 +91,8 @@ async def test_an_alias_chain_and_a_circle_end(world: World) -> None:
     chain = [("a", "b"), ("b", "c"), ("c", "a"), ("a", "a")]
     for previous, user in chain:
         await world.send(message("alias", f"u-{user}", previousId=f"u-{previous}"))
+    outcome = await world.send(message("alias", "u-d", anon="d-1", previousId="d-1"), order("u-e"))
+    assert outcome.stored == 2
     await world.check()
     drafts = await world.drafts()
     assert all(drafts[draft.state.root].state.is_root for draft in drafts.values())

@@ -113,8 +113,8 @@ def survivor_of(profiles: Iterable[Profile]) -> UUID:
     return min(profiles, key=lambda profile: (not profile.identified, profile.root)).root
 
 
-def _strength(found: Found) -> tuple[int, bytes, bool]:
-    return (found.priority, found.tag, not found.own)
+def _strength(found: Found) -> tuple[int, bool, bytes]:
+    return (found.priority, not found.own, found.tag)  # the device that speaks before one that it names
 
 
 def _by_server(usable: tuple[Found, ...], profiles: Mapping[UUID, Profile], limits: Mapping[int, int]) -> Resolution:

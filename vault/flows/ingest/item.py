@@ -92,6 +92,8 @@ def items_of(catalogue: Catalogue, keyring: Keyring, source: Source, messages: l
 
 
 def _named(catalogue: Catalogue, keyring: Keyring, message: Message) -> Iterator[Named]:
+    """Every identifier once: an alias may say that a device was itself before."""
+    found: list[Named] = []
     for kind in catalogue.identifiers.values():
         for place in kind.take_from:
             value = _at(message, place)
@@ -99,10 +101,12 @@ def _named(catalogue: Catalogue, keyring: Keyring, message: Message) -> Iterator
             if normal is None:
                 continue
             tags = identity_tag(keyring, kind.name, normal), tombstone_tag(keyring, kind.name, normal)
-            yield Named(kind, normal.decode(), *tags, own=place == _ANONYMOUS)
+            found.append(Named(kind, normal.decode(), *tags, own=place == _ANONYMOUS))
             break
+    yield from found
     if message.type == "alias" and message.previous_id is not None:
-        yield from _previous(catalogue, keyring, message.previous_id)
+        own = {named.tag for named in found}
+        yield from (named for named in _previous(catalogue, keyring, message.previous_id) if named.tag not in own)
 
 
 def _previous(catalogue: Catalogue, keyring: Keyring, value: str) -> Iterator[Named]:

@@ -77,13 +77,14 @@ def store_identifier(
 ) -> None:
     """Seal an identifier's value beside its kind's others, and when it was said last, where that could matter."""
     field = identifier_object(kind.number)
+    contact = kind.category.startswith(_CONTACT)
     values = sum(number == kind.number for member in members for number in member.tags.values())
-    if values == 1 and draft.holding(mask, field) is not None:
+    if values == 1 and not contact and draft.holding(mask, field) is not None:
         return  # the only value of its kind, and this compartment has one
     said_at = provenance.said_at
     held = _held(members, field)
     latest = max((one.last_said_at for *_, known in held for one in known if one.value != value), default=-1)
-    if kind.category.startswith(_CONTACT):
+    if contact:
         if said_at < latest:
             mask &= _who_knows(held, latest)
         else:
@@ -93,7 +94,8 @@ def store_identifier(
         before = draft.get(mask, field)
         known = read_sightings(before) if before is not None else []
         mine = next((one for one in known if one.value == value), None)
-        if mine is None or mine.last_said_at < min(said_at, latest):
+        # Devices speak with every event, and only which was last could matter; addresses come seldom, and must be exact.
+        if mine is None or mine.last_said_at < (said_at if contact else min(said_at, latest)):
             _add(draft, mask, field, [Sighting(value, said_at, said_at, provenance.source)], provenance)
 
 
