@@ -10,6 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from vault.canonical import canonical_json, framed
+from vault.catalogue.load import Catalogue
+from vault.catalogue.purposes import Purpose
 from vault.clock import Micros
 from vault.consent.act import Said
 from vault.consent.decision import words_of
@@ -148,10 +150,11 @@ def _said(vault: Vault, choice: ChoiceAct, digest: bytes) -> Said:
         raise Invalid("Unknown purpose; GET /v1/purposes lists them.", code="unknown_purpose")
     if decision is None:
         raise Invalid(f"A decision is one of {', '.join(sorted(_DECISIONS))}.", code="unknown_decision")
-    if choice.notice is not None and choice.notice not in {
-        f"{name}/{version}" for name, version, _ in vault.catalogue.notices
-    }:
-        raise Invalid("Unknown notice; it is NAME/VERSION of a file under notices/.", code="unknown_notice")
+    if choice.notice is not None and not _was_shown(vault.catalogue, purpose, choice):
+        raise Invalid(
+            "A notice is NAME/VERSION of the purpose's own text under notices/, in a language that it has.",
+            code="unknown_notice",
+        )
     covers = []
     for name in choice.covers:
         trait = vault.catalogue.traits.get(name)
@@ -166,6 +169,16 @@ def _said(vault: Vault, choice: ChoiceAct, digest: bytes) -> Said:
         language=choice.language,
         evidence=digest,
         covers=tuple(covers),
+    )
+
+
+def _was_shown(catalogue: Catalogue, purpose: Purpose, choice: ChoiceAct) -> bool:
+    """True if the notice that a choice names is a text about this purpose, in this language if one is named."""
+    return any(
+        name == purpose.notice
+        and choice.notice == f"{name}/{version}"
+        and (choice.language is None or choice.language.lower() == language.lower())
+        for name, version, language in catalogue.notices
     )
 
 

@@ -25,6 +25,8 @@ _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}
 
 # Cc control, Cf format (bidirectional marks, zero width), Cs surrogate, Co private, Cn unassigned, Z* spaces.
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
+# What stands for bytes or halves of characters that could not be read: two values that hold it need not be the same.
+_REPLACED: Final = "\N{REPLACEMENT CHARACTER}"
 # Default_Ignorable_Code_Point of Unicode that are letters or marks by category (DerivedCoreProperties.txt).
 _IGNORABLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]"
@@ -50,6 +52,8 @@ def _plain(text: str) -> bool:
     """True if every character shows, keeps its place, and exists."""
     if text.isascii():
         return text.isprintable()
+    if _REPLACED in text:
+        return False
     return _IGNORABLE.search(text) is None and all(
         character == " " or unicodedata.category(character) not in _HIDDEN for character in text
     )

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from tests.shop import SHOP
 from vault.catalogue.identifiers import IdentifierKind
+from vault.clock import Micros
+from vault.events.decode import decode
 from vault.identity.identifiers import MAX_LENGTH, normalise
 
 USER, EMAIL, PHONE, ANONYMOUS = (SHOP.identifiers[name] for name in ("user_id", "email", "phone", "anonymous_id"))
@@ -204,3 +206,11 @@ def test_b9_two_exact_forms_are_equal_only_if_the_texts_are_but_for_outer_space(
     first, second = normalise(USER, one), normalise(USER, other)
     if first is not None and first == second:
         assert one.strip(" \t\r\n\f\v") == other.strip(" \t\r\n\f\v")
+
+
+def test_g4_two_halves_of_a_character_are_not_one_person() -> None:
+    sent = [rb'{"userId": "yy\ud800"}', rb'{"userId": "yy\ud801"}']
+    for body in sent:
+        decoded = decode(body[:-1] + rb', "event": "Order Completed", "messageId": "m"}', "track", Micros(1))
+        assert decoded.messages[0].user_id == "yy\N{REPLACEMENT CHARACTER}"
+        assert normalise(USER, decoded.messages[0].user_id) is None
