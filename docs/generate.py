@@ -76,7 +76,9 @@ def errors_page() -> str:
 
 def _drops() -> list[str]:
     """The codes of what was sent, taken, and not stored."""
-    rows = [f"| `{name}` | {code.meaning} | {code.remedy[:1].upper()}{code.remedy[1:]}. |" for name, code in CODES.items()]
+    rows = [
+        f"| `{name}` | {code.meaning} | {code.remedy[:1].upper()}{code.remedy[1:]}. |" for name, code in CODES.items()
+    ]
     return [
         "## Drop codes",
         "",
