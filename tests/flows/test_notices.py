@@ -18,8 +18,8 @@ async def test_a_choice_names_the_text_of_its_own_purpose(world: World, notice: 
 
 
 async def test_a_choice_that_names_its_text_keeps_it(world: World) -> None:
-    await world.choose(say("marketing", "granted", notice="marketing/1", language="en"), user="u-1")
+    await world.choose(say("marketing", "granted", notice="marketing/1", language="en-GB"), user="u-1")
     subject = await world.subject("u-1")
     assert subject is not None
     (choice,) = await world.ledger(subject)
-    assert (choice.notice, choice.language) == ("marketing/1", "en")
+    assert (choice.notice, choice.language) == ("marketing/1", "en-GB")

@@ -177,7 +177,7 @@ def _was_shown(catalogue: Catalogue, purpose: Purpose, choice: ChoiceAct) -> boo
     return any(
         name == purpose.notice
         and choice.notice == f"{name}/{version}"
-        and (choice.language is None or choice.language.lower() == language.lower())
+        and (choice.language is None or choice.language.lower().partition("-")[0] == language.lower())
         for name, version, language in catalogue.notices
     )
 
