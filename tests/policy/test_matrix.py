@@ -50,7 +50,7 @@ STAFF = {
         Right.SUBJECT_FIND, Right.REQUEST_OPEN, Right.REQUEST_READ, Right.ARCHIVE_READ, Right.CERTIFICATE_READ,
         Right.CONSENTS_READ, Right.DISCLOSURES_READ, Right.AUDIT_READ, Right.POLICY_READ,
     },
-    "support": {Right.SUBJECT_FIND, Right.PROFILE_READ, Right.CONSENTS_READ, Right.REQUEST_OPEN},
+    "support": {Right.SUBJECT_FIND, Right.PROFILE_READ, Right.CONSENTS_READ},
     "marketer": {Right.POLICY_READ},
     "operator": {Right.DROPPED_READ, Right.POLICY_READ, Right.KEYS_READ},
     "auditor": {Right.AUDIT_READ, Right.POLICY_READ, Right.KEYS_READ, Right.CERTIFICATE_READ},
