@@ -18,7 +18,7 @@ QUIET = stamp(advertising=False)
 
 async def test_a_null_removes_every_older_copy(world: World) -> None:
     await world.send(identify("u-1", language="en", firstName="Ada", email="ada@example.com", at=EARLY))
-    await world.send(identify("u-1", language="fr", agree=QUIET, at=EARLY))
+    await world.send(identify("u-1", language="fr", agree=QUIET, at="2026-01-02T10:00:00Z"), source="till")
     assert (
         len([f for d in (await world.drafts()).values() for c in d.compartments.values() for f in c.fields if f == 9])
         == 2
