@@ -90,7 +90,7 @@ def test_accounting_holds_order_number_amount_and_currency_and_nothing_else() ->
 
 
 def test_everything_in_the_real_data_set_is_declared_with_its_type() -> None:
-    """As /work/shared/data/cdnow makes it: identify with email and createdAt, orders with four properties."""
+    """As the CDNOW purchases come: identify with email and createdAt, orders with four properties."""
     catalogue = shop()
     assert {catalogue.traits["email"].type, catalogue.traits["createdAt"].type} == {"text", "time"}
     order = catalogue.events["track", "Order Completed"]
