@@ -10,7 +10,6 @@ from api import body as front
 from api.destinations.wire import Acknowledged, include_of
 from api.guards import destination_only, provide_destination
 from vault.errors import NotFound
-from vault.events.clean import scan
 from vault.flows import feedback, lookup
 from vault.flows.release import page as release
 from vault.flows.vault import Vault
@@ -36,7 +35,7 @@ async def acknowledgements(
     request: Request[Any, Any, Any], vault: NamedDependency[Vault], destination: NamedDependency[str]
 ) -> Acknowledged:
     """NDJSON lines, each naming an id or cursor up to which removals and retractions were carried out."""
-    return Acknowledged(await feedback.acknowledge(vault, destination, await _lines(request)))
+    return Acknowledged(await feedback.acknowledge(vault, destination, await front.read_lines(request)))
 
 
 @post("/v1/destinations/{name:str}/reports", status_code=200, summary="Report unsubscribes, complaints and bounces")
@@ -44,7 +43,7 @@ async def reports(
     request: Request[Any, Any, Any], vault: NamedDependency[Vault], destination: NamedDependency[str]
 ) -> dict[str, Any]:
     """NDJSON lines `{"id":…,"kind":"unsubscribed|complained|bounced","purpose"?:…,"at":…}`. A report can only lower."""
-    return await feedback.report(vault, destination, await _lines(request))
+    return await feedback.report(vault, destination, await front.read_lines(request))
 
 
 @get(
@@ -64,13 +63,6 @@ async def traits(
         raise NotFound(lookup.MISSING)
     found = await lookup.traits(vault, destination, kind, value, include_of(include), limit)
     return Response(found, headers=_NO_STORE)
-
-
-async def _lines(request: Request[Any, Any, Any]) -> bytes:
-    encoding = request.headers.get("content-encoding")
-    body = await front.read(request.stream(), encoding, limit=front.MAX_FEEDBACK_BYTES)
-    scan(body)
-    return body
 
 
 router = Router(
