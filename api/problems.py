@@ -96,7 +96,7 @@ def answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> 
         return answer_vault_error(request, Unauthenticated())
     told = answer_vault_error(request, Invalid(code=_BY_STATUS.get(status, "invalid_request")))
     if status == 405 and (allowed := (error.headers or {}).get("allow")):
-        told.headers["allow"] = allowed  # methods of ours; RFC 9110 asks for them
+        told.headers["allow"] = ", ".join(sorted(allowed.split(", ")))  # methods of ours; RFC 9110 asks for them
     return told
 
 

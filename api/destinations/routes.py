@@ -16,6 +16,8 @@ from vault.flows.vault import Vault
 
 NDJSON: Final = "application/x-ndjson"
 _NO_STORE: Final = {"cache-control": "no-store"}
+# NEL, LINE SEPARATOR, PARAGRAPH SEPARATOR: in JSON they stand in strings only, and raw if they came so
+_OTHER_LINE_ENDS: Final = ((b"\xc2\x85", rb"\u0085"), (b"\xe2\x80\xa8", rb"\u2028"), (b"\xe2\x80\xa9", rb"\u2029"))
 
 
 @get("/v1/destinations/{name:str}/profiles", summary="Read the feed", media_type=NDJSON)
@@ -27,7 +29,7 @@ async def profiles(
 ) -> Response[bytes]:
     """One page of changes as NDJSON; the last line holds the cursor. Everything in it is on record before the first byte."""
     lines = await release.page(vault, destination, cursor, limit)
-    return Response(b"".join(lines), media_type=NDJSON, headers=_NO_STORE)
+    return Response(one_line_each(b"".join(lines)), media_type=NDJSON, headers=_NO_STORE)
 
 
 @post("/v1/destinations/{name:str}/acknowledgements", status_code=200, summary="Say what was carried out")
@@ -63,6 +65,14 @@ async def traits(
         raise NotFound(lookup.MISSING)
     found = await lookup.traits(vault, destination, kind, value, include_of(include), limit)
     return Response(found, headers=_NO_STORE)
+
+
+def one_line_each(page: bytes) -> bytes:
+    """The page with what else counts as a line's end escaped: many readers split there, and a value could break its line."""
+    for raw, escaped in _OTHER_LINE_ENDS:
+        if raw in page:
+            page = page.replace(raw, escaped)
+    return page
 
 
 router = Router(
