@@ -69,19 +69,12 @@ async def test_g1_what_is_json_is_taken_and_what_is_not_is_400_on_every_tracking
 ) -> None:
     headers = bearer(secrets.server)
     for number, case in enumerate(CASES):
-        # in a property that is stored, in one that is not, and where nothing is read at all
-        for place in ("coupon", "unknown"):
-            event = {**EVENT, "messageId": f"{place}-{number}", "properties": {"order_id": "o", place: "@@"}}
-            for path, template in (
-                ("track", event),
-                ("batch", {"batch": [event, {**event, "messageId": f"b{number}"}]}),
-            ):
-                answer = await http.post(f"/v1/{path}", headers=headers, content=_made(case, template))
-                _judge(case, answer, place, path)
-        outside = {**EVENT, "messageId": f"i-{number}", "integrations": "@@"}
-        _judge(
-            case, await http.post("/v1/track", headers=headers, content=_made(case, outside)), "integrations", "track"
-        )
+        stored = {**EVENT, "messageId": f"s-{number}", "properties": {"order_id": "o", "coupon": "@@"}}
+        unread = {**EVENT, "messageId": f"u-{number}", "properties": {"unknown": "@@"}, "integrations": {"All": "@@"}}
+        batch = {"batch": [{**stored, "messageId": f"b-{number}"}]}
+        for place, path, body in (("coupon", "track", stored), ("coupon", "batch", batch), ("unread", "track", unread)):
+            answer = await http.post(f"/v1/{path}", headers=headers, content=_made(case, body))
+            _judge(case, answer, place, path)
 
 
 def _judge(case: Case, answer: httpx.Response, place: str, path: str) -> None:
@@ -94,7 +87,7 @@ def _judge(case: Case, answer: httpx.Response, place: str, path: str) -> None:
         # a number that no double holds loses its message, not the batch; where nothing reads it, it is not judged
         dropped = answer.json().get("dropped", [])
         assert {one["code"] for one in dropped} <= {"number_out_of_range", "invalid_event"}, where
-        assert dropped or answer.status_code == 400 or place == "integrations", where
+        assert dropped or answer.status_code == 400 or place == "unread", where
     else:
         assert (answer.status_code == 200) == _taken(case, TRACKING_TAKES), where
 
@@ -113,7 +106,9 @@ async def test_g1_what_was_taken_is_json_when_it_leaves(
     await run(vault, once=True)
     answer = await http.get("/v1/destinations/email-tool/profiles", headers=bearer(secrets.destinations["email-tool"]))
     lines = [json.loads(line, parse_constant=_refuse) for line in answer.text.splitlines()]
-    names = [line["traits"]["firstName"] for line in lines if line["op"] == "upsert" and "firstName" in line["traits"]]
+    names = [
+        line["traits"]["firstName"] for line in lines if line.get("op") == "upsert" and "firstName" in line["traits"]
+    ]
     assert len(names) > 20
     assert any("😀" in str(name) for name in names)
 
@@ -136,4 +131,6 @@ async def test_g1_g3_g4_a_door_of_our_own_takes_what_every_parser_reads_alike(
         where = (case.name, answer.text[:200])
         assert answer.status_code in {200, 400, 413}, where
         # evidence is hashed in RFC 8785 form, which has no whole number past 2^53
-        assert (answer.status_code == 200) == (_taken(case, set()) and "int64" not in case.name), where
+        assert (answer.status_code == 200) == (
+            _taken(case, {"thousand_zeros_exponent"}) and "int64" not in case.name
+        ), where
