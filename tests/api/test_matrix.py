@@ -170,7 +170,7 @@ def _content(door: Door, number: int) -> dict[str, Any]:
     if path == "/v1/subjects/find":
         return {"json": {"kind": "user_id", "value": "u-1"}}
     if path == "/v1/consents":
-        choices = [{"purpose": "marketing", "decision": "denied"}]
+        choices = [{"purpose": "personalisation", "decision": "denied"}]
         return {"json": {"userId": "u-1", "messageId": f"c-{number}", "choices": choices}}
     if path in {"/v1/batch", "/v1/b", "/v1/import"}:
         return {"json": {"batch": []}}
