@@ -12,6 +12,11 @@ PREFLIGHT_HEADERS: Final = {
     "access-control-allow-methods": "GET, POST, OPTIONS",
     "access-control-max-age": "86400",
 }
+# What an answer that never came to this layer needs, for a page to read its status and when to come again.
+ANY_ORIGIN: Final = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", b"retry-after, x-ratelimit-reset"),
+]
 
 
 class OpenToBrowsers:
@@ -28,7 +33,8 @@ class OpenToBrowsers:
         async def open_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableScopeHeaders.from_message(message)
-                headers["access-control-allow-origin"] = "*"
+                for name, value in ANY_ORIGIN:
+                    headers[name.decode()] = value.decode()
                 if preflight:
                     headers.update(PREFLIGHT_HEADERS)
             await send(message)

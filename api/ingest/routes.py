@@ -8,13 +8,13 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from api import body as front
+from api.admission import tracking
 from api.ingest.cors import OpenToBrowsers
-from api.ingest.intake import header_source, take_tracking
+from api.ingest.intake import header_source, known_source, take_tracking
 from api.ingest.wire import Chosen, Consents, Taken, TakenFromServer, act_of, taken
 from api.metrics import Metrics
 from vault.errors import NotFound
 from vault.flows import browse
-from vault.flows.admit import admit_source
 from vault.flows.choose import choose
 from vault.flows.ingest.receive import receive
 from vault.flows.vault import Vault
@@ -43,7 +43,8 @@ def _tracking(kind: str, paths: tuple[str, ...]) -> HTTPRouteHandler:
         request: Request[Any, Any, Any], vault: NamedDependency[Vault], metrics: NamedDependency[Metrics]
     ) -> Taken | TakenFromServer:
         source, body = await take_tracking(request)
-        outcome = await receive(vault, source, body, kind)
+        async with tracking(request, body):
+            outcome = await receive(vault, source, body, kind)
         metrics.received(outcome.stored, [one.code for one in outcome.dropped])
         return taken(outcome) if source.server else Taken()
 
@@ -53,7 +54,7 @@ def _tracking(kind: str, paths: tuple[str, ...]) -> HTTPRouteHandler:
 @post("/consents", status_code=200, summary="Take the choices of one person")
 async def consents(request: Request[Any, Any, Any], vault: NamedDependency[Vault]) -> Chosen:
     """Write choices to the ledger. The answer tells the state after them; a client source may only lower."""
-    source = await header_source(request)
+    source = await header_source(request, acts=True)
     outcome = await choose(vault, source, act_of(await front.read_own(request, Consents)))
     return Chosen(outcome.sequence, outcome.state)
 
@@ -70,7 +71,7 @@ async def settings(
     key: FromPath[str], request: Request[Any, Any, Any], vault: NamedDependency[Vault]
 ) -> dict[str, Any]:
     """Where the browser SDK sends to, and the consent categories that mean anything here. Client sources only."""
-    source = await admit_source(vault, key)
+    source = await known_source(request, key)
     if source.server:  # a server's key has no business in a browser
         raise NotFound
     segment = {

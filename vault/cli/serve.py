@@ -6,6 +6,7 @@ import rich_click as click
 import uvicorn
 
 from vault.cli.logs import log_as_json
+from vault.cli.memory import keep_memory_private
 from vault.config import load
 from vault.errors import ConfigError
 
@@ -42,6 +43,7 @@ def serve(host: str, port: int, *, no_worker: bool, log_level: str, _json: bool)
     """
     load()  # a wrong setting is told here, in one line, before a server starts
     log_as_json(log_level)
+    keep_memory_private()
     factory = "api.asgi:app" if no_worker else "api.asgi:app_with_worker"
     config = uvicorn.Config(
         factory,

@@ -29,6 +29,7 @@ from vault.disclosures.held import Held, Reason, after_removal, after_upsert
 from vault.disclosures.record import objects_of
 from vault.disclosures.store import held_by, read_on, removed_after
 from vault.errors import Conflict, NotFound, Unavailable, Unreadable
+from vault.flows.release import effect
 from vault.flows.release.line import allowed_of, released, shown_to, upsert
 from vault.flows.release.people import Known, Moved, read
 from vault.flows.release.plan import Plan
@@ -36,6 +37,7 @@ from vault.flows.release.record import Left, Sheet, Turned, record
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.keys import names
+from vault.measures import DECISION_AGE
 from vault.storage.session import Raw, raw
 
 MAX_LINES: Final = 1000  # people a page: some hundred kilobytes, decided in about 50 ms
@@ -135,7 +137,9 @@ async def _recorded(vault: Vault, plan: Plan, place: Cursor, limit: int) -> Draf
             if error.reason != "retry":
                 raise
             continue
+        await effect.measured(vault, plan, draft)
         if fresh(vault, draft.at):
+            DECISION_AGE.observe((vault.clock.now() - draft.at) / SECOND)
             return draft
     raise Unavailable("The page could not be decided within a second; ask for fewer lines with `limit`.")
 
