@@ -41,15 +41,18 @@ class Door(StrEnum):
     OPEN = "open"  # health, figures, documents, preflights: always answered
 
 
-# seconds that one may have to wait for a slot. Well under the second after which a client's own time-out comes near.
-PATIENCE: Final = {Door.INGEST: 0.5, Door.READ: 0.5, Door.DESK: 1.0}
+# Seconds that one may have to wait for a slot. Tracking and feeds lose nothing by coming again; a choice or a request of a
+# person that is sent away may not come again, so it waits rather.
+PATIENCE: Final = {Door.INGEST: 0.5, Door.READ: 0.5, Door.DESK: 10.0}
 # seconds from the slot to the beginning of the answer; then it is given up, so that a database that hangs holds nobody
 DEADLINE: Final = {Door.INGEST: 15.0, Door.READ: 30.0, Door.DESK: 30.0}
+ARRIVING: Final = 1.0  # seconds for which a call that is still being read counts as one who will wait
 MAX_WAITING: Final = 256  # a gate; whatever the times say, memory has an end
 FIRST_GUESS: Final = 0.02  # seconds that a request takes, until some have been seen
 _WEIGHT: Final = 0.1  # of the newest in the running mean
 LOOKS: Final = 32  # bodies read at once for a change of consent, of 500 KB at most each
 LOOK_SECONDS: Final = 5.0  # for such a body to arrive
+ARRIVAL: Final = "profile_vault.arrival"  # in the scope of a tracking call: says that it is there
 URGENT: Final = "profile_vault.urgent"  # in the scope: such a body holds a change of consent
 _CHANGE: Final = CONSENT_EVENT.encode()
 
@@ -65,6 +68,7 @@ class Gate:
         self._timer = timer
         self._queue: deque[asyncio.Future[None]] = deque()
         self._mean = FIRST_GUESS
+        self._arriving = 0
 
     @property
     def busy(self) -> int:
@@ -79,14 +83,30 @@ class Gate:
     @property
     def wait(self) -> float:
         """Seconds that the next one would wait, by what requests took lately."""
-        return 0.0 if self._free else (len(self._queue) + 1) * self._mean / self.slots
+        ahead = len(self._queue) + self._arriving + 1 - self._free
+        return max(0, ahead) * self._mean / self.slots
 
     @property
     def full(self) -> bool:
         """Would the next one be sent away?"""
-        if self._free or (not self._queue and self._mean / self.slots > self._patience):
-            return False  # a single one may always wait: times are a guess
+        if not self._queue and self._arriving < max(1, self._free):
+            return False  # a slot is free, or a single one would wait: times are a guess
         return len(self._queue) >= MAX_WAITING or self.wait > self._patience
+
+    def arrives(self) -> Release:
+        """Somebody will come to `enter` soon: call what it answers just before, or when it does not come."""
+        self._arriving += 1
+        counted = True
+
+        def gone() -> None:
+            nonlocal counted
+            if counted:
+                counted = False
+                timer.cancel()
+                self._arriving -= 1
+
+        timer = asyncio.get_running_loop().call_later(ARRIVING, gone)  # a slow sender must not shut the gate
+        return gone
 
     async def enter(self) -> Release:
         """A slot; call what it answers to give it back. Raises Overloaded."""
@@ -201,6 +221,9 @@ def admission_of(app: Any) -> Admission:
 
 def tracking(request: Request[Any, Any, Any], body: bytes) -> Any:
     """For tracking calls, once their body is there: a slot to work in, by the desk's gate if it changes a consent."""
+    gone: Any = request.scope.get(ARRIVAL)
+    if gone is not None:
+        gone()
     urgent = request.scope.get(URGENT) or changes_consent(body)
     return admission_of(request.app).at_work(Door.DESK if urgent else Door.INGEST)
 

@@ -15,7 +15,7 @@ from litestar import Litestar
 from litestar.datastructures import MutableScopeHeaders
 from litestar.types import Message, Receive, Scope, Send
 
-from api.admission import DEADLINE, URGENT, Door, admission_of
+from api.admission import ARRIVAL, DEADLINE, URGENT, Door, admission_of
 from api.doors import door_of
 from api.ingest.cors import ANY_ORIGIN
 from api.limits import VERDICT, OverRate
@@ -91,7 +91,12 @@ class Observed(Litestar):
                     raise Overloaded
                 scope[URGENT] = True  # type: ignore[typeddict-unknown-key]
                 receive = again
-            await super().__call__(scope, receive, send)  # it takes its slot once its body is there
+            gone = admission.gates[door].arrives()
+            scope[ARRIVAL] = gone  # type: ignore[typeddict-unknown-key]
+            try:
+                await super().__call__(scope, receive, send)  # it takes its slot once its body is there
+            finally:
+                gone()
             return
         through = admission.gate_for(door)
         release = await admission.gates[through].enter()

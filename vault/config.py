@@ -44,10 +44,10 @@ NUMBERS: Final[dict[str, tuple[int, int, int]]] = {
     "lookup_rate": (100, 1, 1_000_000),
     "staff_rate": (50, 1, 1_000_000),
     "stranger_rate": (100, 1, 1_000_000),
-    "ingest_at_once": (8, 1, 1_000),
-    "reads_at_once": (6, 1, 1_000),
-    "desk_at_once": (4, 1, 1_000),
-    "database_connections": (24, 8, 1_000),
+    "ingest_at_once": (4, 1, 1_000),
+    "reads_at_once": (4, 1, 1_000),
+    "desk_at_once": (8, 1, 1_000),
+    "database_connections": (24, 16, 1_000),
 }
 SCHEMES: Final = ("postgresql://", "postgres://", "postgresql+asyncpg://")
 ROOT_DATA_DIR: Final = Path("/var/lib/profile-vault/vault")

@@ -33,8 +33,8 @@ from vault.storage import embedded
 from vault.storage.fitness import check_server
 
 CONNECTIONS: Final = 24  # of one process, at most
-RESERVED: Final = 6  # of them, for what runs inside `reserved()`
-KEPT: Final = 10  # of the others, that stay open when nobody uses them
+RESERVED: Final = 10  # of them, for what runs inside `reserved()`
+KEPT: Final = 8  # of the others, that stay open when nobody uses them
 POOL_WAIT: Final = 10  # seconds until a caller is told that the vault is busy
 CONNECT_TIMEOUT: Final = 15  # seconds
 CONFLICTS: Final = frozenset({"23505", "23503", "23514", "23502", "23P01"})  # constraint violations
