@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from api.app import create_app
 from api.limits import RateLimits
 from tests.api.shop import Secrets, bearer, identify, order
 from vault.config import Limits
+from vault.errors import Unavailable
 from vault.flows.vault import Vault
 
 CONSENT = {
@@ -332,3 +334,43 @@ async def test_figures_come_without_a_database(house: Make, vault: Vault, monkey
     ready = await made.http.get("/readyz")
     assert (ready.status_code, ready.json()["code"]) == (503, "database_unavailable")
     assert (await made.http.get("/livez")).text == "ok"
+
+
+# --- a disk that is full ----------------------------------------------------------------------------------------------
+
+
+async def test_h13_without_room_for_the_journal_a_refusal_is_not_acknowledged_and_health_says_why(
+    house: Make, secrets: Secrets, vault: Vault
+) -> None:
+    made = house()
+    key = (secrets.server, "")
+    await made.http.post("/v1/identify", json=identify(), auth=key)
+    choice = {"purpose": "marketing", "decision": "withdrawn"}
+    act = {"userId": "u-1", "messageId": "c-1", "choices": [choice]}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    file = vault.settings.journal / "narrowings.journal"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 5, before[1]))
+    try:
+        with capture_logs():  # what is printed goes to a file, too
+            told = await made.http.post("/v1/consents", json=act, auth=key)
+            assert (told.status_code, told.json()["code"]) == (503, "journal_unavailable")
+            assert "retry-after" in told.headers
+            ready = await made.http.get("/readyz")
+            assert (ready.status_code, ready.json()["code"]) == (503, "journal_unavailable")
+            assert (await made.http.post("/v1/track", json=order(), auth=key)).status_code == 200  # it narrows nothing
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    told = await made.http.post("/v1/consents", json=act, auth=key)
+    assert (told.status_code, told.json()["state"]["marketing"]) == (200, "refused")
+    assert (await made.http.get("/readyz")).status_code == 200
+    assert await figure(made, "profile_vault_journal_failures_total") >= 1
+
+
+async def test_h13_a_server_without_room_on_its_disk_is_named_by_health(house: Make, vault: Vault) -> None:
+    made = house()
+    with pytest.raises(Unavailable) as refused:
+        async with vault.database.hot() as connection:
+            await connection.execute("DO $$ BEGIN RAISE EXCEPTION 'no room for jane' USING ERRCODE = '53100'; END $$")
+    assert refused.value.reason == "database_full"
+    ready = await made.http.get("/readyz")
+    assert (ready.status_code, ready.json()["code"]) == (503, "database_full")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vault.config import Settings, load
+from vault.config import Limits, Settings, load
 from vault.errors import ConfigError
 
 SECRET = "hunter2"
@@ -98,3 +98,21 @@ def test_webhook_networks_are_networks(tmp_path: Path) -> None:
     assert settings(tmp_path, 'webhook_networks = ["10.1.0.0/16", "fd00::/8"]').webhook_networks == wanted
     with pytest.raises(ConfigError):
         settings(tmp_path, WEBHOOK_NETWORKS="10.1.0.1/16")  # a host where a network is meant
+
+
+def test_limits_are_whole_numbers_within_bounds(tmp_path: Path) -> None:
+    assert settings(tmp_path).limits == Limits()
+    found = settings(tmp_path, "source_rate = 50\nprocesses = 2\n", SOURCE_RATE="70")
+    assert (found.limits.source_rate, found.limits.processes) == (70, 2)
+    for name, value in (
+        ("SOURCE_RATE", "0"),
+        ("PROCESSES", "many"),
+        ("STAFF_RATE", "-1"),
+        ("LOOKUP_RATE", "٣"),
+        ("DESK_AT_ONCE", "9" * 30),
+    ):
+        with pytest.raises(ConfigError, match=name.lower()):
+            settings(tmp_path, **{name: value})
+    for toml in ('source_rate = "50"', "source_rate = 1.5", "source_rate = true"):
+        with pytest.raises(ConfigError, match="source_rate"):
+            settings(tmp_path, toml)

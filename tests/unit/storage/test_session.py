@@ -1,6 +1,7 @@
 """Sessions: transactions that mean what they say, and errors that repeat no value (threats H9, H10, H16; ruling 6)."""
 
 import asyncio
+import contextlib
 import logging
 import traceback
 from uuid import uuid4
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 
 from vault.errors import ConfigError, Conflict, Unavailable, VaultError
 from vault.storage.fitness import unfit
-from vault.storage.session import Database, raw
+from vault.storage.session import CONNECTIONS, RESERVED, Database, raw, reserved
 
 CANARY = "jane@example.com"
 INSERT = "INSERT INTO instance (name, value) VALUES ($1, $2)"
@@ -169,6 +170,7 @@ async def test_h16_no_log_level_shows_bound_values_or_rows(
             await connection.execute(sa.text("SELECT * FROM instance"))
             await (await raw(connection)).fetch("SELECT value FROM instance WHERE value = $1", CANARY)
     assert database.engine.sync_engine.hide_parameters
+    assert database.reserve.sync_engine.hide_parameters
     assert CANARY not in caplog.text
     assert CANARY not in repr(database)
 
@@ -239,3 +241,22 @@ async def test_two_pools_have_two_names_in_leases(database: Database, database_u
     other = await Database.open(database_url)
     assert other.holder != database.holder != uuid4()
     await other.close()
+
+
+async def test_a_pool_that_is_lent_out_is_told_in_time_and_the_reserve_is_there(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = database.engine.pool
+    monkeypatch.setattr(pool, "_timeout", 0.05)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(CONNECTIONS - RESERVED):
+            await stack.enter_async_context(database.hot())
+        with pytest.raises(Unavailable) as refused:
+            async with database.hot():
+                pass
+        assert refused.value.reason == "database_busy"
+        with reserved():
+            async with database.hot() as connection:
+                assert await connection.fetchval("SELECT 1") == 1
+                assert database.in_use() == {"common": CONNECTIONS - RESERVED, "reserved": 1}
+    assert database.in_use() == {"common": 0, "reserved": 0}
