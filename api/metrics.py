@@ -24,14 +24,14 @@ class Metrics:
 
     def __init__(self) -> None:
         """All begin at zero."""
-        self._registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
         self._requests = self._counter("requests", "HTTP requests answered.", "method", "route", "status")
         self._seconds = Histogram(
             "profile_vault_request_seconds",
             "Seconds from the first byte of a request to the last of its answer.",
             ["method", "route"],
             buckets=_BUCKETS,
-            registry=self._registry,
+            registry=self.registry,
         )
         self._stored = self._counter("messages_stored", "Tracking messages made durable.")
         self._dropped = self._counter("messages_dropped", "Tracking messages not stored, by drop code.", "code")
@@ -54,10 +54,10 @@ class Metrics:
         self._disabled = self._gauge("webhook_disabled", "Did the recipient end it (410)? 1 or 0.", "destination")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"profile_vault_{name}", text, labels, registry=self._registry)
+        return Counter(f"profile_vault_{name}", text, labels, registry=self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(f"profile_vault_{name}", text, labels, registry=self._registry)
+        return Gauge(f"profile_vault_{name}", text, labels, registry=self.registry)
 
     # --- as it happens ------------------------------------------------------------------------------------------------
 
@@ -97,6 +97,8 @@ class Metrics:
         for gauge in (self._behind, self._failures, self._disabled):
             gauge.clear()
         if found is None:
+            for gauge in (self._due_for, self._deadline, self._audit, self._numbered, self._worker):
+                gauge.set(float("nan"))
             return
         for queue, rows in found.waiting.items():
             self._backlog.labels(queue).set(rows)
@@ -112,4 +114,4 @@ class Metrics:
 
     def text(self) -> bytes:
         """The exposition format of Prometheus."""
-        return generate_latest(self._registry) + generate_latest(REGISTRY)
+        return generate_latest(self.registry) + generate_latest(REGISTRY)
