@@ -62,7 +62,7 @@ def _give_way(member: SubjectDraft, place: CompartmentDraft, head: FieldHead, ma
     """Leave a value that was said at the same moment only to purposes that may not know the one received later."""
     value = member.read(place, head.field)
     member.take_out(place, head.field)
-    rest = place.wrapped.held & ~mask
+    rest = place.held & ~mask
     if rest and value is not None:
         member.put(rest, head.field, head.provenance, value)
 
@@ -115,7 +115,7 @@ def _who_knows(held: Sequence[Held], said_at: int) -> int:
     mask = 0
     for _, place, known in held:
         if any(one.last_said_at == said_at for one in known):
-            mask |= place.wrapped.held
+            mask |= place.held
     return mask
 
 
@@ -123,12 +123,12 @@ def _outdate(held: Held, field: int, value: str, provenance: Provenance, mask: i
     """Leave what `value` replaces only to the purposes that may know `value`."""
     member, place, known = held
     old = [one for one in known if one.value != value and one.last_said_at <= provenance.said_at]
-    if not old or not place.wrapped.held & ~mask:
+    if not old or not place.held & ~mask:
         return
     member.take_out(place, field)
-    for purposes, sightings in ((place.wrapped.held, [one for one in known if one not in old]), (mask, old)):
-        if sightings and place.wrapped.held & purposes:
-            _add(member, place.wrapped.held & purposes, field, sightings, provenance)
+    for purposes, sightings in ((place.held, [one for one in known if one not in old]), (mask, old)):
+        if sightings and place.held & purposes:
+            _add(member, place.held & purposes, field, sightings, provenance)
 
 
 def _add(draft: SubjectDraft, mask: int, field: int, sightings: Sequence[Sighting], provenance: Provenance) -> None:

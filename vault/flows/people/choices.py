@@ -70,10 +70,10 @@ def _reach_back(catalogue: Catalogue, member: SubjectDraft, choice: Choice) -> N
     for number in choice.covers:
         if not catalogue.collected.get(number, 0) & bit(choice.purpose):
             continue
-        places = [draft for draft in member.compartments.values() if number in draft.fields and draft.wrapped.held]
+        places = [draft for draft in member.compartments.values() if number in draft.fields and draft.held]
         newest = max(places, key=lambda d: (d.fields[number][0].authority, d.fields[number][0].said_at), default=None)
         value = member.read(newest, number) if newest is not None else None
-        if newest is not None and value is not None and not newest.wrapped.held >> choice.purpose & 1:
+        if newest is not None and value is not None and not newest.held >> choice.purpose & 1:
             member.put(bit(choice.purpose), number, newest.fields[number][0].provenance, value)
 
 
