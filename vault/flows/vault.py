@@ -7,6 +7,8 @@ import structlog
 from vault.catalogue.load import Catalogue
 from vault.clock import Clock
 from vault.config import Settings
+from vault.flows.ingest.item import Places
+from vault.flows.people.warm import Warm
 from vault.flows.release.plan import Plan, compile_plan
 from vault.journal.file import Journal
 from vault.keys import names
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Vault:
-    """Everything a journey may use. Holds no person and no request."""
+    """Everything a journey may use. Holds no request, and of people only those kept warm."""
 
     def __init__(
         self,
@@ -52,6 +54,8 @@ class Vault:
         self.policy = policy
         self.incarnation = incarnation
         self.log: FilteringBoundLogger = structlog.get_logger("vault")
+        self.places = Places(catalogue)
+        self.warm = Warm()
         self._plans: dict[str, Plan] = {}
 
     def plan(self, destination: str) -> Plan | None:

@@ -66,7 +66,16 @@ class Wrapped(NamedTuple):
 class Compartment:
     """An opened compartment: the cipher of its fields, and what they are bound to. Cannot be pickled or copied."""
 
-    __slots__ = ("aead", "commitment", "compartment_id", "generation", "purposes", "subject")
+    __slots__ = (
+        "aead",
+        "commitment",
+        "compartment_id",
+        "event_place",
+        "field_place",
+        "generation",
+        "purposes",
+        "subject",
+    )
 
     def __init__(self, subject: UUID, wrapped: Wrapped, field_key: bytes) -> None:
         """Made by `Opener` alone."""
@@ -76,6 +85,7 @@ class Compartment:
         self.generation = wrapped.generation
         self.commitment = wrapped.commitment
         self.aead = Aead(field_key)
+        self.field_place = self.event_place = b""  # what `sealing` binds values to, once it made it
 
     def __repr__(self) -> str:
         return f"Compartment(purposes={self.purposes:#x}, generation={self.generation})"

@@ -13,7 +13,6 @@ from typing import Final
 
 import msgspec
 
-from vault.canonical import framed
 from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, RIGHTS, audience_object, computed_object, event_object
 from vault.errors import TooLarge, Unreadable, Withheld
 from vault.keys.compartments import Compartment
@@ -22,13 +21,14 @@ from vault.profile.values import EVENT_KEY_BYTES, MAX_SEALED_BYTES, SEAL_BYTES, 
 
 EVENT_FORMAT: Final = 1
 
-_KIND: Final = struct.Struct(">I")
 _PROVENANCE: Final = struct.Struct(">H16sBQ")
 # Associated data, each part behind its length: the bytes that `framed` would give (a test compares), in one call each.
 # format | compartment id | subject | purposes | generation
 _PLACE: Final = struct.Struct(">I2sI16sI16sIQIH")
 # field | type | version | digest of provenance
 _TAIL: Final = struct.Struct(">IHIBIII32s")
+# event key | kind
+_EVENT_TAIL: Final = struct.Struct(">I16sII")
 _DIGEST_BYTES: Final = 32
 
 _RANGE_SHIFT: Final = 13  # the three highest bits: events, computed traits and audiences have 13 bits of their own
@@ -146,7 +146,9 @@ def _place(label: bytes, compartment: Compartment) -> bytes:
 
 
 def _field_prefix(compartment: Compartment) -> bytes:
-    return _place(b"F1", compartment)
+    if not compartment.field_place:
+        compartment.field_place = _place(b"F1", compartment)
+    return compartment.field_place
 
 
 def _field_tail(field: int, version: int, provenance: tuple[int, bytes, int, int]) -> bytes:
@@ -157,4 +159,6 @@ def _field_tail(field: int, version: int, provenance: tuple[int, bytes, int, int
 def _event_context(compartment: Compartment, event_key: bytes, kind: int) -> bytes:
     if len(event_key) != EVENT_KEY_BYTES:
         raise Unreadable
-    return _place(b"E1", compartment) + framed(event_key, _KIND.pack(kind))
+    if not compartment.event_place:
+        compartment.event_place = _place(b"E1", compartment)
+    return compartment.event_place + _EVENT_TAIL.pack(EVENT_KEY_BYTES, event_key, 4, kind)

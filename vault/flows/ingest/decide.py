@@ -20,15 +20,15 @@ from vault.consent.ledger import Authority, Decision, How
 from vault.consent.stamp import Speaker, Stamp, read_stamp, says_something_new, stamp_entries
 from vault.errors import TooLarge, Unreadable
 from vault.events.message import Message, fit_name
-from vault.flows.ingest.item import Act, Dropped, Item, Named
+from vault.flows.ingest.item import Act, Dropped, Item, Named, tombstone_of
 from vault.flows.ingest.resolve import Place, resolve
 from vault.flows.ingest.seal import judge, store_event
 from vault.flows.ingest.typed import fits
 from vault.flows.ingest.values import CLIENT, SERVER, store_identifier, store_trait
 from vault.flows.ingest.world import World
-from vault.flows.people.change import ProfileDraft
 from vault.flows.people.choices import take, write_entries
 from vault.flows.people.draft import SubjectDraft
+from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.write import NO_GROUP, Rows
 from vault.flows.vault import Vault
 from vault.identity.graph import Rule
@@ -78,6 +78,8 @@ class Decider:
         self._noted: list[Drop] = []
         self._touched: dict[int, ProfileDraft] = {}
         self._reported: set[UUID] = set()
+        self._stamps: dict[tuple[tuple[str, bool], ...] | None, Stamp | None] = {}  # most of a batch carry the same
+        self._allowed: dict[int, tuple[ProfileDraft, int, int, int]] = {}  # by id: it, its members, alterations, mask
 
     def decide(self, items: list[Item]) -> list[Verdict]:
         """A verdict for each item; the drafts of the world then hold what is to be written.
@@ -128,7 +130,7 @@ class Decider:
             return self._drop(item, declared)
         objected = 0
         for named in item.named:
-            grave = self.world.graves.get(named.tombstone)
+            grave = self.world.graves.get(named.tag)
             if grave is not None and (grave.suppress or message.said_at < grave.until):
                 return self._drop(item, "suppressed" if grave.suppress else "late_after_erasure")
             objected |= grave.objected if grave is not None else 0
@@ -147,7 +149,7 @@ class Decider:
         if objected and author.fresh and not author.new_choices:
             entries = carried_entries(self.catalogue, objected, message.said_at, self.world.tools.now)
             write_entries(self.catalogue, author, entries)
-        stamp = read_stamp(message.stamp, self.catalogue)
+        stamp = self._stamp(message)
         self._choices(item, place, stamp)
         if item.act is not None or message.is_consent_change:
             self._admit(item, place, 0)
@@ -246,8 +248,24 @@ class Decider:
         if outcome.ignored:
             self._audit_ignored(author, outcome.ignored)
 
+    def _stamp(self, message: Message) -> Stamp | None:
+        said = None if message.stamp is None else tuple(message.stamp.items())
+        if said not in self._stamps:
+            self._stamps[said] = read_stamp(message.stamp, self.catalogue)
+        return self._stamps[said]
+
     def _collectable(self, profile: ProfileDraft) -> int:
         """What may be taken in now for this profile: a restriction stops use, not sealing."""
+        members = profile.members
+        altered = members[0].altered if len(members) == 1 else sum([member.altered for member in members])
+        known = self._allowed.get(id(profile))
+        if known is not None and known[:3] == (profile, len(members), altered):  # held, so that no other has its id
+            return known[3]
+        mask = self._collected(profile)
+        self._allowed[id(profile)] = (profile, len(members), altered, mask)
+        return mask
+
+    def _collected(self, profile: ProfileDraft) -> int:
         states = [
             msgspec.structs.replace(member.state, restricted=False) if member.state.restricted else member.state
             for member in profile.members
@@ -285,8 +303,8 @@ class Decider:
         self.world.owners[named.tag] = author.subject
         author.tags[named.tag] = named.kind.number
         author.rows.identity.append((0, named.tag, author.subject))
-        if named.tombstone not in self.world.graves:
-            author.rows.no_grave.append((0, named.tombstone))
+        if self.world.graves.setdefault(named.tag, None) is None:
+            author.rows.no_grave.append((0, tombstone_of(self.world.tools.keyring, named)))
         facts = (named.kind.number, self.source.source_id, item.message.said_at, True)
         author.rows.identifiers.append((0, author.subject, named.tag, *facts))
         if named.kind.joins and not named.kind.device_access and not author.state.identified:

@@ -78,8 +78,7 @@ def store_identifier(
     """Seal an identifier's value beside its kind's others, and when it was said last, where that could matter."""
     field = identifier_object(kind.number)
     contact = kind.category.startswith(_CONTACT)
-    values = sum(number == kind.number for member in members for number in member.tags.values())
-    if values == 1 and not contact and draft.holding(mask, field) is not None:
+    if not contact and draft.holding(mask, field) is not None and _count(members, kind.number) == 1:
         return  # the only value of its kind, and this compartment has one
     said_at = provenance.said_at
     held = _held(members, field)
@@ -97,6 +96,10 @@ def store_identifier(
         # Devices speak with every event, and only which was last could matter; addresses come seldom, and must be exact.
         if mine is None or mine.last_said_at < (said_at if contact else min(said_at, latest)):
             _add(draft, mask, field, [Sighting(value, said_at, said_at, provenance.source)], provenance)
+
+
+def _count(members: Sequence[SubjectDraft], kind: int) -> int:
+    return sum([[*member.tags.values()].count(kind) for member in members])
 
 
 def _held(members: Sequence[SubjectDraft], field: int) -> list[Held]:

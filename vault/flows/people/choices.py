@@ -12,8 +12,8 @@ from vault.clock import Micros
 from vault.consent.act import GRACE, copied_to_member, expiry_entries, grace_entries, wraps_lost
 from vault.consent.ledger import Choice, Decision
 from vault.consent.standing import apply
-from vault.flows.people.change import ProfileDraft
 from vault.flows.people.draft import SubjectDraft
+from vault.flows.people.profile import ProfileDraft
 
 Proofs = Mapping[bytes, bytes]  # digest in the entry -> the evidence, to be sealed
 

@@ -138,7 +138,9 @@ class SubjectDraft:
         self.before: State = stored.state if stored else fresh(subject)
         self.state: State = self.before
         self.group = 0
+        self.altered = 0  # how often `alter` was called: what was derived from the state before may be out of date
         self.tags: dict[bytes, int] = {tag: kind for kind, tag in stored.tags} if stored else {}
+        self._written: list[tuple[CompartmentDraft, Mark]] = []
         self._rest()
         if stored is None:
             self.fresh = self.touched = self.wraps_dirty = True
@@ -170,6 +172,7 @@ class SubjectDraft:
     def alter(self, **changes: object) -> None:
         """Change masks, link or flags of the state; written with the rest."""
         self.state = msgspec.structs.replace(self.state, **changes)
+        self.altered += 1
         self.touched = True
 
     def writable(self, purposes: int) -> CompartmentDraft:
@@ -241,8 +244,7 @@ class SubjectDraft:
 
     def copies(self, field: int) -> list[tuple[CompartmentDraft, FieldHead]]:
         """Every compartment that holds the field, and its head there."""
-        places = [(draft, draft.fields.get(field)) for draft in self.compartments.values()]
-        return [(draft, entry[0]) for draft, entry in places if entry is not None]
+        return [(draft, draft.fields[field][0]) for draft in self.compartments.values() if field in draft.fields]
 
     def take_out(self, draft: CompartmentDraft, field: int) -> None:
         """Take a field out of one compartment."""
@@ -393,4 +395,4 @@ class SubjectDraft:
         self.new_choices: list[Choice] = []
         self.removed_wraps: list[tuple[bytes, int]] = []
         self.events_added = 0
-        self._written: list[tuple[CompartmentDraft, Mark]] = []
+        self._written = []

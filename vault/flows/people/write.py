@@ -165,9 +165,7 @@ _PARTS: Final[dict[str, _Part]] = {
         ("kind", "int"),
         ("ct", "bytea"),
     ),
-    "ledger": _insert(
-        "ledger", ("subject_id", "uuid"), ("sequence", "int"), ("entry", "bytea"), ("evidence", "bytea")
-    ),
+    "ledger": _insert("ledger", ("subject_id", "uuid"), ("sequence", "int"), ("entry", "bytea"), ("evidence", "bytea")),
     "identity": _insert(
         "identity",
         ("tag", "bytea"),
@@ -266,6 +264,11 @@ def _flags(column: Sequence[bool]) -> str:
 _SENT: Final[dict[str, Callable[[Any], Any]]] = {"uuid": _uuids, "bool": _flags, "bytea": list}
 
 
+def _subject(row: Sequence[Any]) -> int:
+    """Rows are locked and written in the order in which PostgreSQL has UUIDs, too."""
+    return int(row[0].int)
+
+
 def _arguments(table: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
     columns = zip(*rows, strict=True)
     return [_SENT.get(type_, _numbers)(next(columns)) for _, type_ in _PARTS[table].columns]
@@ -277,9 +280,9 @@ async def write(connection: Raw, expected: Sequence[Expected], subjects: Sequenc
     Durable when it returns: one autocommitted statement. Raises `Raced` when a unique key was taken meanwhile.
     """
     tables: list[tuple[str, Sequence[Sequence[Any]]]] = [
-        ("want", sorted(expected)),
-        ("updated", sorted(row[:5] for row in subjects if not row.fresh)),
-        ("created", sorted(row[:5] for row in subjects if row.fresh)),
+        ("want", sorted(expected, key=_subject)),
+        ("updated", sorted([row[:5] for row in subjects if not row[5]], key=_subject)),
+        ("created", sorted([row[:5] for row in subjects if row[5]], key=_subject)),
         ("keys", rows.keys),
         ("seen_keys", rows.seen_keys),
         ("filled", [row for row in rows.compartments if row[5] == 1]),
