@@ -10,11 +10,10 @@ from uuid import UUID
 
 import msgspec
 
-from vault.audit.entry import Entry, Tag, salted
 from vault.catalogue.fields import Event, Trait
 from vault.catalogue.numbers import bits
-from vault.clock import Micros, day_of
-from vault.consent.act import Ignored, Said, act_entries, carried_entries, said_by_change
+from vault.clock import day_of
+from vault.consent.act import Said, act_entries, carried_entries, said_by_change
 from vault.consent.decision import meet
 from vault.consent.ledger import Authority, Decision, How
 from vault.consent.stamp import Speaker, Stamp, read_stamp, says_something_new, stamp_entries
@@ -23,6 +22,7 @@ from vault.events.message import Message, fit_name
 from vault.flows.ingest.item import Act, Dropped, Item, Named, tombstone_of
 from vault.flows.ingest.resolve import Place, resolve
 from vault.flows.ingest.seal import judge, store_event
+from vault.flows.ingest.trace import Voice, check_failed, grant_ignored
 from vault.flows.ingest.typed import fits
 from vault.flows.ingest.values import CLIENT, SERVER, store_identifier, store_trait
 from vault.flows.ingest.world import World
@@ -32,7 +32,6 @@ from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.write import NO_GROUP, Rows
 from vault.flows.vault import Vault
 from vault.identity.graph import Rule
-from vault.ids import random_bytes, uuid7
 from vault.profile.values import Provenance
 from vault.sources.dropped import Drop
 from vault.sources.store import Source
@@ -75,6 +74,7 @@ class Decider:
         self.world = world
         self.refused = refused
         self.rows = Rows.none()
+        self._voice = Voice(f"source:{source.source_id}", vault.policy.number, world.tools.now)
         self._noted: list[Drop] = []
         self._touched: dict[int, ProfileDraft] = {}
         self._reported: set[UUID] = set()
@@ -121,7 +121,7 @@ class Decider:
         if known is not None:
             code = "duplicate" if known == item.digest else "id_conflict"
             if code == "id_conflict":
-                self._audit_conflict()
+                self.rows.audit.append(check_failed(self._voice, "message_id", None))
             return self._drop(item, code, None, fresh=False)
         self.world.seen[item.key] = item.digest
         message = item.message
@@ -246,7 +246,8 @@ class Decider:
         }
         take(self.catalogue, profile, author, outcome.entries, proofs)
         if outcome.ignored:
-            self._audit_ignored(author, outcome.ignored)
+            author.rows.audit.append(grant_ignored(self._voice, author.subject, outcome.ignored))
+            author.touched = True  # its rows are written with it
 
     def _stamp(self, message: Message) -> Stamp | None:
         said = None if message.stamp is None else tuple(message.stamp.items())
@@ -362,43 +363,10 @@ class Decider:
             self._noted.append(Drop(item.message.type, fit_name(name), code))
         return Verdict(item, Dropped(item.index, code, purposes), profile, fresh)
 
-    def _audit_ignored(self, author: SubjectDraft, ignored: tuple[Ignored, ...]) -> None:
-        """A grant that did not count leaves a trace: a replay, a lie about time, or somebody who ranks too low (threats C1)."""
-        salt = random_bytes(16)
-        now: Micros = self.world.tools.now
-        entry = Entry(
-            entry_id=uuid7(now),
-            at=now,
-            tag=Tag.CONSENT_GRANT_IGNORED,
-            actor=f"source:{self.source.source_id}",
-            policy=self.vault.policy.number,
-            subject=salted(salt, author.subject.bytes),
-            detail={"reasons": sorted({one.reason for one in ignored})},
-        )
-        author.rows.audit.append((0, entry.entry_id, entry.leaf(), author.subject, salt))
-        author.touched = True  # its rows are written with it
-
-    def _audit_conflict(self) -> None:
-        self._audit_check("message_id", None)
-
     def _audit_broken(self, item: Item) -> None:
         """Once a batch for each person of whom rows do not agree (promise 3)."""
         for named in item.named:
             subject = self.world.owners.get(named.tag)
             if subject is not None and subject not in self.world.people and subject not in self._reported:
                 self._reported.add(subject)
-                self._audit_check("profile", subject)
-
-    def _audit_check(self, check: str, subject: UUID | None) -> None:
-        salt = random_bytes(16)
-        now: Micros = self.world.tools.now
-        entry = Entry(
-            entry_id=uuid7(now),
-            at=now,
-            tag=Tag.INTEGRITY_CHECK_FAILED,
-            actor=f"source:{self.source.source_id}",
-            policy=self.vault.policy.number,
-            subject=salted(salt, subject.bytes) if subject is not None else None,
-            detail={"check": check},
-        )
-        self.rows.audit.append((NO_GROUP, entry.entry_id, entry.leaf(), subject, salt))
+                self.rows.audit.append(check_failed(self._voice, "profile", subject))
