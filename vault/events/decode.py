@@ -164,31 +164,21 @@ def _type(wire: Wire, kind: str | None) -> MessageType:
 
 def _check(wire: Wire, type_: MessageType) -> None:
     """What every message of the tracking API must have. Codes are Segment's where it names one."""
-    code = _why_not(wire, type_)
-    if code is not None:
-        raise Invalid(code=code)
+    for condition, code in (
+        (any(len(one or "") > MAX_ID for one in _ids(wire)), "id_too_long"),
+        (len(wire.message_id or "") > MAX_MESSAGE_ID, "message_id_too_long"),
+        (not (wire.user_id or wire.anonymous_id or type_ == "alias"), "no_user_anon_id"),
+        (type_ == "track" and not wire.event, "no_event"),
+        (type_ == "group" and not wire.group_id, "no_group_id"),
+        (type_ == "alias" and not (wire.previous_id and wire.user_id), "no_previous_id"),
+        (max(len(wire.properties or ()), len(wire.traits or ())) > MAX_FIELDS, "too_many_fields"),
+    ):
+        if condition:
+            raise Invalid(code=code)
 
 
-def _why_not(wire: Wire, type_: MessageType) -> str | None:
-    for one in (wire.user_id, wire.anonymous_id, wire.previous_id, wire.group_id):
-        if one is not None and len(one) > MAX_ID:
-            return "id_too_long"
-    if len(wire.message_id or "") > MAX_MESSAGE_ID:
-        return "message_id_too_long"
-    if not (wire.user_id or wire.anonymous_id or type_ == "alias"):
-        return "no_user_anon_id"
-    missing = _MISSING.get(type_)
-    if missing is not None and not all(getattr(wire, name) for name in missing[1]):
-        return missing[0]
-    return "too_many_fields" if max(len(wire.properties or ()), len(wire.traits or ())) > MAX_FIELDS else None
-
-
-# type -> (code, what such a call must have)
-_MISSING: Final[dict[MessageType, tuple[str, tuple[str, ...]]]] = {
-    "track": ("no_event", ("event",)),
-    "group": ("no_group_id", ("group_id",)),
-    "alias": ("no_previous_id", ("previous_id", "user_id")),
-}
+def _ids(wire: Wire) -> tuple[str | None, ...]:
+    return (wire.user_id, wire.anonymous_id, wire.previous_id, wire.group_id)
 
 
 def _raws(fields: Raws | None) -> dict[str, bytes]:
