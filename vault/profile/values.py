@@ -50,12 +50,16 @@ class FieldHead(NamedTuple):
         return Provenance(self.source, self.event_key, self.authority, self.said_at)
 
 
+Head = tuple[int, int, int, bytes, int, int, int]
+"""A `FieldHead` that nobody named the parts of yet."""
+
+
 class Directory(NamedTuple):
     """The stored fields of a compartment, checked and measured, with nothing cut out of them yet."""
 
     blob: bytes
     numbers: tuple[int, ...]  # object numbers, rising
-    heads: list[tuple[int, int, int, bytes, int, int, int]]  # as `FieldHead`, in the same order
+    heads: list[Head]  # in the same order
     starts: list[int]  # where each sealed value begins; the last is where the bytes end
 
     def __repr__(self) -> str:
