@@ -15,7 +15,7 @@ from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, identifier_object
 from vault.errors import Unreadable
 from vault.profile.computed import Accumulator, join, read_states, visible
 from vault.profile.sightings import Sighting, Which, choose, read_sightings
-from vault.profile.values import FieldHead, Head
+from vault.profile.values import FieldHead
 
 T = TypeVar("T")
 
@@ -46,20 +46,20 @@ def newest(fields: Iterable[tuple[FieldHead, T]]) -> dict[int, tuple[FieldHead, 
     return found
 
 
-def rank(head: Head) -> tuple[int, int, bytes]:
+def rank(head: FieldHead) -> tuple[int, int, bytes]:
     """The order of values of one field: authority, time said, event key."""
     return head[4], head[5], head[3]
 
 
-def view(opened: Iterable[tuple[Head, bytes]]) -> View:
+def view(opened: Iterable[tuple[FieldHead, bytes]]) -> View:
     """The view over all fields opened for one purpose: every member, every generation.
 
     Memberships are a value of the root: give those of the root only. Raises `Unreadable` for a malformed plaintext.
     """
-    traits: dict[int, tuple[Head, bytes]] = {}
+    traits: dict[int, tuple[FieldHead, bytes]] = {}
     identifiers: dict[int, list[Sighting]] = {}
     states: list[dict[int, Accumulator]] = []
-    judged: tuple[Head, bytes] | None = None
+    judged: tuple[FieldHead, bytes] | None = None
     for entry in opened:
         head, value = entry
         field = head[0]

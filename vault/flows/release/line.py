@@ -19,7 +19,7 @@ from vault.flows.release.plan import Item, Plan, PurposePlan, Shape
 from vault.keys.compartments import Compartment, Kept, Opener
 from vault.keys.keyring import Keyring
 from vault.profile.sealing import open_at
-from vault.profile.values import Head
+from vault.profile.values import FieldHead
 from vault.profile.view import computed_of, identifiers_of, rank, view
 
 _NULL: Final = b"null"  # a deletion: nothing older shows
@@ -62,7 +62,7 @@ def shown_to(plan: Plan, keyring: Keyring, known: Known, allowed: int) -> list[S
 
 # --- opening --------------------------------------------------------------------------------------------------------
 
-Joint = list[tuple[Head, bytes]]  # identifiers, states of computed traits, memberships: joined over all of a profile
+Joint = list[tuple[FieldHead, bytes]]  # identifiers, states of computed traits, memberships: joined over all of a profile
 
 
 def _open(
@@ -83,36 +83,34 @@ def _open(
         if not wanted:
             continue
         compartment = _opened(keyring, opener, shelf.kept, purpose.number)
-        heads = shelf.fields.heads
-        for place, value in zip(wanted, open_at(compartment, shelf.fields, wanted, purpose.permit), strict=True):
-            head = heads[place]
-            if head[0] < _TRAITS_END:
-                traits[head[0]] = value
+        fields = shelf.fields
+        numbers = fields.numbers
+        for place, value in zip(wanted, open_at(compartment, fields, wanted, purpose.permit), strict=True):
+            if numbers[place] < _TRAITS_END:
+                traits[numbers[place]] = value
             else:
-                joint.append((head, value))
+                joint.append((fields.head(place), value))
     return traits, joint
 
 
 def _newest(places: tuple[tuple[int, ...], ...], shelves: list[Shelf]) -> list[list[int]]:
     """The same places, of each trait only the newest one: what is shown need be opened, and nothing else."""
-    best: dict[int, tuple[Head, int]] = {}
+    best: dict[int, tuple[FieldHead, int]] = {}
     kept: list[list[int]] = [[] for _ in shelves]
     for number, (wanted, shelf) in enumerate(zip(places, shelves, strict=True)):
         for place in wanted:
-            head = shelf.fields.heads[place]
-            if head[0] >= _TRAITS_END:
+            head = shelf.fields.head(place)
+            if head.field >= _TRAITS_END:
                 kept[number].append(place)
                 continue
-            other = best.get(head[0])
-            if other is None:
-                kept[number].append(place)
-            elif rank(head) > rank(other[0]):
-                kept[number].append(place)
-                old = shelves[other[1]].fields.heads
-                kept[other[1]] = [p for p in kept[other[1]] if old[p][0] != head[0]]
-            else:
+            other = best.get(head.field)
+            if other is not None and rank(head) <= rank(other[0]):
                 continue
-            best[head[0]] = head, number
+            if other is not None:
+                old = shelves[other[1]].fields.numbers
+                kept[other[1]] = [p for p in kept[other[1]] if old[p] != head.field]
+            kept[number].append(place)
+            best[head.field] = head, number
     return kept
 
 

@@ -236,7 +236,7 @@ def _person(vault: Vault, plan: Plan, draft: Draft, known: Known, name: str, num
     if plan.ended(draft.at):
         _remove(draft, plan, number, before, "contract_ended")
         return
-    restricted = any([member.state.restricted for member in known.members])
+    restricted = any(member.state.restricted for member in known.members)
     if restricted and plan.contract.can_restrict and before is not None and before.fields:
         draft.lines.append(_line({"op": "restrict", "id": name}))
         return

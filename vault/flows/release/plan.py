@@ -179,8 +179,8 @@ def _purpose(catalogue: Catalogue, gate: Gate, contract: Contract, number: int, 
             form_of(category),
             lambda raw: value_pseudonym(key, contract.number, object_number, raw),
         )
-        key = msgspec.json.encode(name) + b":"
-        return Item(object_number, name, key, apply, transform.kind is Kind.REVEAL, transform.number, which)
+        member = msgspec.json.encode(name) + b":"
+        return Item(object_number, name, member, apply, transform.kind is Kind.REVEAL, transform.number, which)
 
     for trait in catalogue.traits.values():
         if trait.number in allowed:
