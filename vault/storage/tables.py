@@ -125,6 +125,7 @@ disclosure = Table(
     Column("at", BigInteger, nullable=False),
     Column("number", BigInteger, nullable=False),  # change number
     Column("policy", Integer, nullable=False),  # policy_version.number
+    Column("salt", LargeBinary, nullable=False),  # of its leaf under the page's audit entry
     Column("detail", LargeBinary, nullable=False),  # docs/formats/disclosure.md: purposes, bases, fields, transforms
 )
 
