@@ -6,7 +6,7 @@ BIN := .venv/bin
 ONCE ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 
-.PHONY: help demo test test-fast lint types floors format docs check lock image clean
+.PHONY: help demo test test-fast fuzz lint types floors format docs check lock image clean
 .NOTPARALLEL:
 
 help:  ## what can be made
@@ -20,6 +20,9 @@ test: .venv/.dev  ## every test, on every core
 
 test-fast: .venv/.dev  ## what a change needs while it is being written
 	@$(BIN)/python -m pytest -q -x -m "not slow"
+
+fuzz: .venv/.dev  ## requests of every bad kind against a real vault (CASES=100000 SEED=7); ends in one JSON line
+	@$(BIN)/python -m tests.fuzz --cases $(or $(CASES),100000) $(if $(SEED),--seed $(SEED))
 
 lint: .venv/.dev  ## ruff: rules and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -11,7 +11,10 @@ from litestar import Litestar
 from litestar.datastructures import MutableScopeHeaders
 from litestar.types import Message, Receive, Scope, Send
 
+from api import front
 from api.metrics import Metrics
+from api.problems import bare
+from vault.errors import VaultError
 from vault.ids import random_token
 
 NO_ROUTE: Final = "(none)"  # what asks for paths that do not exist must not fill the log with them
@@ -32,6 +35,17 @@ class Observed(Litestar):
             return
         await self._watch(scope, receive, send)
 
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Route what has the shape of a request; refuse the rest before the framework sees it."""
+        try:
+            front.check(scope)
+        except VaultError as refused:
+            status, headers, body = bare(refused)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body, "more_body": False})
+            return
+        await super().__call__(scope, receive, send)
+
     async def _watch(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         request_id = random_token(_ID_BYTES)
@@ -47,7 +61,7 @@ class Observed(Litestar):
             await send(message)
 
         try:
-            await super().__call__(scope, receive, watched)
+            await self._answer(scope, receive, watched)
         finally:
             seconds = time.perf_counter() - started
             route = str(scope.get("path_template") or NO_ROUTE)

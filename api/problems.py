@@ -8,6 +8,7 @@ as tracking clients parse; lookup answers add `error`, as Segment's Profile API 
 
 from typing import Any, Final
 
+import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
@@ -41,6 +42,9 @@ EXACT: Final[dict[str, tuple[int, str]]] = {
     "not_acceptable": (406, "Not acceptable"),
     "retry": (503, "Try again"),  # a conflict of ours, not of the caller: tracking clients retry 5xx only
     "unsupported_media_type": (415, "Unsupported media type"),
+    "url_too_long": (414, "Address too long"),
+    "headers_too_large": (431, "Headers too large"),
+    "too_slow": (408, "Too slow"),  # tracking clients send again after a 408
 }
 _BY_STATUS: Final = {401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
 _log = structlog.get_logger("api")
@@ -90,7 +94,10 @@ def answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> 
         return answer_vault_error(request, NotFound())
     if status == 401:
         return answer_vault_error(request, Unauthenticated())
-    return answer_vault_error(request, Invalid(code=_BY_STATUS.get(status, "invalid_request")))
+    told = answer_vault_error(request, Invalid(code=_BY_STATUS.get(status, "invalid_request")))
+    if status == 405 and (allowed := (error.headers or {}).get("allow")):
+        told.headers["allow"] = ", ".join(sorted(allowed.split(", ")))  # methods of ours; RFC 9110 asks for them
+    return told
 
 
 def answer_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
@@ -113,12 +120,26 @@ def _response(
     body = body_of(code, status, title, message)
     if _route(request).startswith("/v1/spaces/"):
         body["error"] = {"code": code, "message": hint or message}
+    return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=_headers(status))
+
+
+def _headers(status: int) -> dict[str, str]:
     headers = {"cache-control": "no-store"}
     if status == 401:
         headers["www-authenticate"] = 'Basic realm="profile-vault", Bearer realm="profile-vault"'
     if status == 503:
         headers["retry-after"] = str(RETRY_AFTER)
-    return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+    if status in {408, 413}:
+        headers["connection"] = "close"  # what is left of the body would be read for nothing
+    return headers
+
+
+def bare(error: VaultError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """(status, headers, body) of a refusal where no framework has a request yet: before routing, or before HTTP is whole."""
+    status, title = status_of(error)
+    body = msgspec.json.encode(body_of(error.reason, status, title, f"{error.sentence} {error.hint}".strip()))
+    headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **_headers(status)}
+    return status, [(name.encode(), value.encode()) for name, value in headers.items()], body
 
 
 def _route(request: Request[Any, Any, Any]) -> str:

@@ -49,7 +49,8 @@ def serve(host: str, port: int, *, no_worker: bool, log_level: str, _json: bool)
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
+        http="api.connection:Connection",  # httptools, with an end to everything that a peer could draw out (threats G7)
+        ws="none",  # nothing here speaks it
         access_log=False,  # it would print paths; ours prints route templates
         log_config=None,
         server_header=False,

@@ -21,6 +21,7 @@ from vault.ids import random_token
 MAX_BODY: Final = 512_000  # bytes of a batch: 500 KB, as Segment documents
 MAX_EVENT: Final = 32_768  # bytes of one message
 MAX_EVENTS: Final = 2_500  # messages of a batch; those beyond are rejected one by one, as Segment does
+MAX_LISTED: Final = 10_000  # beyond this a batch is refused whole: an answer must not outgrow the question 30 times
 MAX_MESSAGE_ID: Final = 100  # characters
 MAX_ID: Final = 512  # characters of an identifier; Segment refuses a groupId over 500
 MAX_FIELDS: Final = 300  # properties or traits of one message
@@ -77,6 +78,8 @@ def decode(body: bytes, kind: str, received_at: Micros) -> Decoded:
         batch = _batch.decode(mended)
     except _UNREADABLE:
         raise Invalid("A batch is a JSON object with a list named `batch`.", code="invalid_json") from None
+    if len(batch.batch) > MAX_LISTED:
+        raise TooLarge(f"A batch has at most {MAX_EVENTS} messages.", code="too_many_events")
     return _messages(batch.batch, None, batch, received_at)
 
 
