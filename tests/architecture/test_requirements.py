@@ -1,4 +1,4 @@
-"""What is installed, for Python and for the clients that tests drive: by hash, from whatever index the machine uses, the same everywhere, and free of the GPL (ADR 0002)."""
+"""What is installed, for Python and for the clients of tests: by hash, from the machine's own index, free of the GPL (ADR 0002)."""
 
 import json
 import re

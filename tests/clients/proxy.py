@@ -3,7 +3,9 @@
 Lost by turns as a 500 and as a connection that drops. The client cannot know that it was taken, and sends it again.
 """
 
+import gzip
 import http.client
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from urllib.parse import urlsplit
 from tests.e2e.house import HOST, free_port
 
 PATIENCE = 60
+_MESSAGE = re.compile(rb'"messageId": ?"([^"]+)"')
 _HOP = {"host", "connection", "transfer-encoding", "content-length", "keep-alive"}
 
 
@@ -23,22 +26,24 @@ class Losing:
     def __init__(self, target: str) -> None:
         self.target = urlsplit(target).netloc
         self.url = f"http://{HOST}:{free_port()}"
-        self.forwarded = 0
         self.refused = 0
         self.dropped = 0
+        self.owed: set[bytes] = set()  # messages whose client has heard nothing but losses
+        self.repeated = 0  # messages that came again after a loss, and whose client now knows
+        self._forwarded = 0
         self._lock = threading.Lock()
 
-    @property
-    def lost(self) -> int:
-        return self.refused + self.dropped
-
-    def verdict(self) -> str:
-        """What becomes of the answer to the next message."""
+    def verdict(self, body: bytes) -> str:
+        """What becomes of the answer to these messages."""
+        messages = set(_MESSAGE.findall(gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body))
         with self._lock:
-            self.forwarded += 1
-            if self.forwarded % 3:
+            self._forwarded += 1
+            if self._forwarded % 3:
+                self.repeated += len(self.owed & messages)
+                self.owed -= messages
                 return "pass"
-            if self.forwarded % 6:
+            self.owed |= messages
+            if self._forwarded % 6:
                 self.refused += 1
                 return "500"
             self.dropped += 1
@@ -62,7 +67,7 @@ def losing_proxy(target: str) -> Iterator[Losing]:
                 told = answer.read()
             finally:
                 upstream.close()
-            verdict = proxy.verdict() if self.command == "POST" else "pass"
+            verdict = proxy.verdict(body) if self.command == "POST" else "pass"
             if verdict == "drop":
                 self.close_connection = True
                 return
@@ -74,7 +79,7 @@ def losing_proxy(target: str) -> Iterator[Losing]:
             self.end_headers()
             self.wfile.write(told)
 
-        do_GET = do_POST = do_OPTIONS = forward
+        do_GET = do_POST = do_OPTIONS = forward  # noqa: N815 - names that the base class calls
 
         def log_message(self, *arguments: Any) -> None:
             pass

@@ -94,7 +94,8 @@ def install() -> str:
             fcntl.flock(lock, fcntl.LOCK_EX)
             for name in FILES:
                 shutil.copy(HERE / name, FOLDER / name)
-            print("Installing the JavaScript clients into .venv/clients (once) ...", flush=True)
+            sys.stdout.write("Installing the JavaScript clients into .venv/clients (once) ...\n")
+            sys.stdout.flush()
             # no install scripts: what they would do is not needed, and nobody has read them
             command = [NPM, "ci", "--ignore-scripts", "--silent"]
             done = subprocess.run(command, cwd=FOLDER, timeout=PATIENCE, check=False)  # noqa: S603
@@ -110,5 +111,5 @@ def install() -> str:
 if __name__ == "__main__":
     line = install()
     if line:
-        print(line)
+        sys.stdout.write(line + "\n")
     sys.exit(bool(line) and bool(os.environ.get("CI")))

@@ -53,6 +53,8 @@ def test_every_event_of_a_node_sdk_is_stored_once(
         if way == "losing":
             assert network.refused >= 1  # type: ignore[union-attr] - a 500 after the vault had taken it
             assert network.dropped >= 1  # type: ignore[union-attr] - a connection cut after the vault had taken it
+            assert network.repeated >= 1  # type: ignore[union-attr]
+            assert not network.owed  # type: ignore[union-attr]
 
     assert house.stored() - events == EVENTS + MORE
     new: list[Line] = [line for line in upserts(door.feeds(tokens)["warehouse"]) if line["id"] not in before]

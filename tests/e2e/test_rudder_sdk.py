@@ -44,6 +44,8 @@ def test_every_event_of_rudderstacks_python_sdk_is_stored_once(shop: tuple[House
         if way == "losing":
             assert network.refused >= 1  # type: ignore[union-attr] - a 500 after the vault had taken it
             assert network.dropped >= 1  # type: ignore[union-attr] - a connection cut after the vault had taken it
+            assert network.repeated >= 1  # type: ignore[union-attr]
+            assert not network.owed  # type: ignore[union-attr]
     assert house.stored() - events == EVENTS
     lines = upserts(door.feeds({"warehouse": token})["warehouse"])
     [traits] = [line["traits"] for line in lines if line["id"] not in before]
