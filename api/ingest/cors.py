@@ -6,9 +6,24 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-# A wildcard does not cover `authorization`. SDKs send x-retry-count (standards section 1.4), RudderStack's anonymousid.
+# What SDKs send (standards section 1.4; RudderStack's those of its retries). The wildcard is for what their next release adds:
+# it covers everything but `authorization`, and older browsers do not know it.
+_HEADERS: Final = (
+    "authorization",
+    "content-type",
+    "content-encoding",
+    "x-retry-count",
+    "anonymousid",
+    "sentat",
+    "rsa-recovered",
+    "rsa-retry-attempt",
+    "rsa-retry-reason",
+    "rsa-since-first-attempt",
+    "rsa-since-last-attempt",
+    "*",
+)
 PREFLIGHT_HEADERS: Final = {
-    "access-control-allow-headers": "authorization, content-type, content-encoding, x-retry-count, anonymousid",
+    "access-control-allow-headers": ", ".join(_HEADERS),
     "access-control-allow-methods": "GET, POST, OPTIONS",
     "access-control-max-age": "86400",  # a day; browsers cap it lower themselves
 }

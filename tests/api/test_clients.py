@@ -134,7 +134,7 @@ async def test_a_preflight_is_answered_for_every_browser_path_and_may_be_kept_fo
 ) -> None:
     asked = ORIGIN | {
         "access-control-request-method": "POST",
-        "access-control-request-headers": "authorization,content-type,x-retry-count,anonymousid",
+        "access-control-request-headers": "authorization,content-type,x-retry-count,anonymousid,sentat,rsa-retry-attempt,*",
     }
     for path in [*(f"/v1/{one}" for one in INGEST), "/v1/projects/k/settings", "/sourceConfig", "/beacon/v1/batch"]:
         told = (await http.options(path, headers=asked)).headers

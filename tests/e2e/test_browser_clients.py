@@ -51,7 +51,7 @@ class Shop(msgspec.Struct):
         found = self.door.http.post("/v1/subjects/find", json=body, headers=bearer(self.officer)).raise_for_status()
         path = f"/v1/subjects/{found.json()['ref']}/consents"
         told = self.door.http.get(path, headers=bearer(self.officer)).raise_for_status().json()
-        return {entry["purpose"]: entry["decision"] for entry in told["entries"]}
+        return {choice["purpose"]: choice["decision"] for choice in told["choices"]}
 
 
 class Quiet(SimpleHTTPRequestHandler):
