@@ -40,6 +40,7 @@ def build(*, vault: Vault | None = None, lifespan: Sequence[Lifespan] = ()) -> L
     app = Observed(
         route_handlers=[
             ingest.router,
+            ingest.rudder,
             destinations.router,
             staff.router,
             staff.public_keys,

@@ -5,6 +5,7 @@ secret (the database URL) shows a dull face. Reads no key and opens no database.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -27,9 +28,14 @@ NAMES: Final = (
     "journal",
     "policies",
     "webhook_networks",
+    "public_url",
 )
 SCHEMES: Final = ("postgresql://", "postgres://", "postgresql+asyncpg://")
 ROOT_DATA_DIR: Final = Path("/var/lib/profile-vault/vault")
+# Where browsers reach the vault; a name, not a place of whoever asked: no user, no query, no fragment
+_PUBLIC: Final = re.compile(
+    r"https?://(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*/?"
+)
 _URL_LIMIT: Final = 4096  # bytes; a URL with many hosts has some hundreds
 
 Network = IPv4Network | IPv6Network
@@ -45,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     policies: Path
     database_url: str | None = None  # None: the embedded server under `data_dir`
     webhook_networks: tuple[Network, ...] = ()
+    public_url: str | None = None  # without a slash at its end; None: the address that a request came in on
 
     @property
     def embedded(self) -> bool:
@@ -92,6 +99,7 @@ def _settings(given: Mapping[str, Any], here: Path) -> Settings:
         journal=_folder(given.get("journal") or data_dir / "journal"),
         policies=_folder(given.get("policies") or _default_policies(here)),
         webhook_networks=_networks(given.get("webhook_networks", "")),
+        public_url=_public_url(given.get("public_url")),
     )
 
 
@@ -128,7 +136,7 @@ def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _placed(given: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """The same, with every path made absolute from `base`."""
-    plain = {"database_url", "webhook_networks"}
+    plain = {"database_url", "webhook_networks", "public_url"}
     return {name: value if name in plain else base / Path(value).expanduser() for name, value in given.items()}
 
 
@@ -154,6 +162,14 @@ def _networks(value: str | list[str]) -> tuple[Network, ...]:
         return tuple(ip_network(name) for name in names)
     except ValueError:
         raise ConfigError("webhook_networks holds something that is not a network such as 10.1.0.0/16") from None
+
+
+def _public_url(value: str | None) -> str | None:
+    if not value:
+        return None
+    if not _PUBLIC.fullmatch(value):
+        raise ConfigError("public_url must be like https://vault.example.com, with a path at most: no user, no query")
+    return value.rstrip("/")
 
 
 def _default_data_dir() -> Path:
