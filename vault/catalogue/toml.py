@@ -26,7 +26,7 @@ _KEY_PART: Final = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([A-Za-z0-
 _HEADER: Final = re.compile(r"\s*\[\[?(.*?)\]\]?\s*(?:#.*)?$")
 _PLACE: Final = re.compile(r"\(at line ([0-9]+)")
 
-_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}", re.ASCII)  # safe in CSV, in a rule and in a path
+NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}", re.ASCII)  # safe in CSV, in a rule and in a path
 
 Path = tuple[str, ...]
 _Choice = TypeVar("_Choice", bound=str)
@@ -131,7 +131,7 @@ class Section:
 
     def check_name(self) -> None:
         """Note a table whose name cannot stand in a rule, a path and a JSON key alike."""
-        if _NAME.fullmatch(self.name) is None:
+        if NAME.fullmatch(self.name) is None:
             self.problem(None, "has an unfit name", "use a letter, then at most 62 letters, digits, `_` and `-`")
 
     def number(self, low: int, high: int, taken: dict[int, str]) -> int:

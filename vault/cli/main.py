@@ -14,7 +14,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "serve": ("vault.cli.serve:serve", "Answer HTTP: ingest, feeds, lookup and the rights desk."),
     "worker": ("vault.cli.worker:worker", "Run the background loops in a process of their own."),
     "migrate": ("vault.cli.migrate:migrate", "Bring the database to the schema of this release."),
-    "sources": ("vault.cli.sources:sources", "The apps that write: add, list, and see what was dropped."),
+    "sources": ("vault.cli.sources:sources", "The apps that write: add, list, watch live, and see what was dropped."),
     "destinations": ("vault.cli.destinations:destinations", "The recipients that read: list, tokens and webhooks."),
     "staff": ("vault.cli.staff:staff", "The people who work here: add, list, disable."),
     "import": ("vault.cli.import_:import_", "Read tracking messages from a file, as often as you like."),

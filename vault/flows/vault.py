@@ -21,6 +21,19 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 
+class Watching:
+    """Which sources somebody watches, as this process saw it last; and how much it has told in this second."""
+
+    __slots__ = ("at", "lines", "second", "sources")
+
+    def __init__(self) -> None:
+        """It has never looked."""
+        self.at: int = 0
+        self.sources: frozenset[int] = frozenset()
+        self.second: int = 0
+        self.lines: int = 0
+
+
 class Vault:
     """Everything a journey may use. Holds no person and no request."""
 
@@ -51,6 +64,7 @@ class Vault:
         self.staff_gate = staff_gate
         self.policy = policy
         self.incarnation = incarnation
+        self.watching = Watching()
         self.log: FilteringBoundLogger = structlog.get_logger("vault")
         self._plans: dict[str, Plan] = {}
 

@@ -295,10 +295,30 @@ dropped = Table(
     metadata,
     _key("source_id", Integer),
     _key("day", Integer),
-    _key("type", Text),
-    _key("name", Text),  # catalogue or fit name, else `(unfit name)`
+    _key("type", Text),  # of the message, or `property:TYPE:EVENT`, or trait
+    _key("name", Text),  # catalogue or fit name, else `(unfit name)` or `(sensitive name)`
     _key("reason", Text),
     Column("count", BigInteger, nullable=False),
+)
+
+# Both live for seconds to minutes and are unlogged: a crash empties them, and nothing is lost (ADR 0053).
+watch = Table(
+    "watch",
+    metadata,
+    _key("source_id", Integer),
+    _key("watcher", Uuid),  # a command that looks on
+    Column("expires_at", BigInteger, nullable=False),
+    prefixes=["UNLOGGED"],
+)
+
+watched = Table(
+    "watched",
+    metadata,
+    _key("source_id", Integer),
+    _key("at", BigInteger),
+    _key("body_id", Uuid),
+    Column("lines", Text, nullable=False),  # JSON: types, fit names and codes, as in `dropped`; vault.sources.watched
+    prefixes=["UNLOGGED"],
 )
 
 destination_token = Table(
