@@ -18,7 +18,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "destinations": ("vault.cli.destinations:destinations", "The recipients that read: list, tokens and webhooks."),
     "staff": ("vault.cli.staff:staff", "The people who work here: add, list, disable."),
     "import": ("vault.cli.import_:import_", "Read tracking messages from a file, as often as you like."),
-    "policy": ("vault.cli.policy:policy", "Check, test and apply the policies folder."),
+    "policy": ("vault.cli.policy:policy", "Begin, check, test and apply the policies folder; what is missing in it."),
     "keys": ("vault.cli.keys:keys", "Which keys there are and what they protect."),
     "audit": ("vault.cli.audit:audit", "Verify the audit log; print its signed head."),
     "erasures": ("vault.cli.erasures:erasures", "Check an erasure certificate without the vault."),

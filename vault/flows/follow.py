@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 RENEW: Final = watch.LIFE // 3  # a late one or two still reach the next
-_REFUSED: Final = "The whole body was refused with this code; its answer told the sender why."
+_REFUSED: Final = "The whole body was refused, with this code."
+_REFUSED_REMEDY: Final = "the answer to the sender says what to correct"
 
 
 class Follower:
@@ -107,7 +108,7 @@ class Follower:
         told: Json = {
             "code": drop.reason,
             "reason": code.meaning if code is not None else _REFUSED,
-            "remedy": remedy(drop),
+            "remedy": remedy(drop) if code is not None else _REFUSED_REMEDY,
         }
         found = self._suggester.suggest(drop)
         return told if found is None else {**told, "file": f"{FOLDER}/{found.file}", "lines": list(found.lines)}

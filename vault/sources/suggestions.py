@@ -78,6 +78,16 @@ class Suggester:
             self._made[key] = self._make(kind, event, name)
         return self._made[key]
 
+    def listed(self, drop: Drop) -> bool:
+        """Is it listed by now, so that it would be kept today?"""
+        kind, event = parts_of(drop.type)
+        if kind == TRAIT:
+            return drop.name in self._catalogue.traits
+        if kind == PROPERTY:
+            found = self._catalogue.events.get(_parts(event)) if event is not None else None
+            return found is not None and drop.name in found.properties
+        return kind in _CALLS and self._catalogue.event(kind, drop.name) is not None
+
     def _make(self, kind: str, event: str | None, name: str) -> Suggestion | None:
         if name.startswith("("):  # not known, or not shown
             return None
@@ -106,7 +116,7 @@ class Suggester:
         return None if number is None else Suggestion(TRAITS_FILE, (f"[{name}]", number, *keys))
 
     def _property(self, event: str, name: str) -> Suggestion | None:
-        kind, _, title = event.partition(":")
+        kind, title = _parts(event)
         listed = self._catalogue.events.get((kind, title))
         if listed is None or name in listed.properties:
             return None
@@ -144,3 +154,9 @@ class Suggester:
             return None
         taken.add(number)
         return f"number = {number}"
+
+
+def _parts(event: str) -> tuple[str, str]:
+    """Type and name of an event that is written `TYPE:NAME`."""
+    kind, _, name = event.partition(":")
+    return kind, name
