@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "policy": ("vault.cli.policy:policy", "Begin, check, test and apply the policies folder; what is missing in it."),
     "keys": ("vault.cli.keys:keys", "Which keys there are and what they protect."),
     "audit": ("vault.cli.audit:audit", "Verify the audit log; print its signed head."),
+    "doctor": ("vault.cli.doctor.command:doctor", "Look at everything that can be wrong here, and say what to do."),
     "erasures": ("vault.cli.erasures:erasures", "Check an erasure certificate without the vault."),
 }
 
@@ -73,6 +74,7 @@ def main() -> None:
       profile-vault sources add shop --class server     prints the write key for the Segment SDK
       profile-vault destinations token warehouse        prints the token that reads the feed
       profile-vault serve                               answers on http://127.0.0.1:8000
+      profile-vault doctor                              says what is wrong, if something is
 
     Settings come from `profile-vault.toml` and `PROFILE_VAULT_*`; every command takes `--json`.
     """
