@@ -60,7 +60,8 @@ async def _watched(vault: Vault, source: Source) -> bool:
 
 async def _lay_down(vault: Vault, source: Source, lines: list[Line]) -> None:
     now = vault.clock.now()
-    body = cut(lines, _room(vault, now, len(lines)))
+    body = cut(lines, _room(vault, now))
+    vault.watching.lines += len(body.lines)
     try:
         async with vault.database.hot() as connection:
             await watch.tell(connection, source.source_id, uuid7(now), now, body)
@@ -68,15 +69,12 @@ async def _lay_down(vault: Vault, source: Source, lines: list[Line]) -> None:
         vault.log.warning("watch.failed", code=error.reason)
 
 
-def _room(vault: Vault, now: Micros, wanted: int) -> int:
-    """How many lines may still be laid down in this second; takes them."""
+def _room(vault: Vault, now: Micros) -> int:
+    """How many lines may still be laid down in this second."""
     known = vault.watching
-    second = now // SECOND
-    if second != known.second:
-        known.second, known.lines = second, 0
-    room = max(0, MAX_A_SECOND - known.lines)
-    known.lines += min(room, wanted)
-    return room
+    if now // SECOND != known.second:
+        known.second, known.lines = now // SECOND, 0
+    return MAX_A_SECOND - known.lines
 
 
 def _line(catalogue: Catalogue, verdict: Verdict) -> Line:

@@ -37,7 +37,10 @@ def test_every_code_has_a_meaning_and_a_remedy() -> None:
         (Drop("group", "group", "unlisted"), '[group."*"]` in policies/events.toml'),
         (Drop("page", "(unfit name)", "unlisted"), '[page."*"]` in policies/events.toml'),
         (Drop("property", "utm", "unlisted"), "`utm = { … }` under"),
-        (Drop("property:track:Cart Viewed", "utm", "unlisted"), '`[track."Cart Viewed".properties]` in policies/events'),
+        (
+            Drop("property:track:Cart Viewed", "utm", "unlisted"),
+            '`[track."Cart Viewed".properties]` in policies/events',
+        ),
         (Drop("property:track:(sensitive name)", "(sensitive name)", "unlisted"), "properties of its event"),
         (Drop("property:page:*", "(unfit name)", "unlisted"), "no policy can list it"),
         (Drop("trait", "shoe_size", "unlisted"), "`[shoe_size]` in policies/traits.toml"),

@@ -63,8 +63,6 @@ def _text(found: list[Finding], counts: dict[str, int]) -> str:
     lines = []
     for one in found:
         state = click.style(f"{one.state:<8}", fg=_COLOURS[one.state])
-        lines.append(
-            f"{state} {one.check:<{width}}  {one.found}" + (f". {_sentence(one.remedy)}" if one.remedy else "")
-        )
+        lines.append(f"{state} {one.check:<{width}}  {one.found}" + (f". To do: {one.remedy}" if one.remedy else ""))
     lines.append(", ".join(f"{count} {state}" for state, count in counts.items() if count))
     return "\n".join(lines)
