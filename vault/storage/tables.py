@@ -229,26 +229,17 @@ lease = Table(
     Column("position", BigInteger, nullable=False),  # the sequencer's last number, the log's last index
 )
 
-instance = Table(
-    "instance",
-    metadata,
-    _key("name", Text),  # incarnation, created_at
-    Column("value", Text, nullable=False),
-)
+# Its names: incarnation, created_at.
+instance = Table("instance", metadata, _key("name", Text), Column("value", Text, nullable=False))
 
-audit_in = Table(
-    "audit_in",
-    metadata,
-    _key("entry_id", Uuid),
-    Column("leaf", LargeBinary, nullable=False),  # docs/formats/audit-entry.md
-)
+audit_in = Table("audit_in", metadata, _key("entry_id", Uuid), Column("leaf", LargeBinary, nullable=False))
 
 audit = Table(
     "audit",
     metadata,
     _key("number", BigInteger),  # index of the leaf, from 0
     Column("entry_id", Uuid, nullable=False, unique=True),
-    Column("leaf", LargeBinary, nullable=False),
+    Column("leaf", LargeBinary, nullable=False),  # docs/formats/audit-entry.md
 )
 
 audit_node = Table(
@@ -301,15 +292,9 @@ dropped = Table(
     Column("count", BigInteger, nullable=False),
 )
 
-# Both live for seconds to minutes and are unlogged: a crash empties them, and nothing is lost (ADR 0053).
-watch = Table(
-    "watch",
-    metadata,
-    _key("source_id", Integer),
-    _key("watcher", Uuid),  # a command that looks on
-    Column("expires_at", BigInteger, nullable=False),
-    prefixes=["UNLOGGED"],
-)
+# A command that looks on, and what it is told: unlogged, gone within minutes (ADR 0053).
+_expiry, _unlogged = Column("expires_at", BigInteger, nullable=False), ["UNLOGGED"]
+watch = Table("watch", metadata, _key("source_id", Integer), _key("watcher", Uuid), _expiry, prefixes=_unlogged)
 
 watched = Table(
     "watched",
@@ -318,7 +303,7 @@ watched = Table(
     _key("at", BigInteger),
     _key("body_id", Uuid),
     Column("lines", Text, nullable=False),  # JSON: types, fit names and codes, as in `dropped`; vault.sources.watched
-    prefixes=["UNLOGGED"],
+    prefixes=_unlogged,
 )
 
 destination_token = Table(

@@ -51,11 +51,13 @@ def examine(host: str, port: int, *, start: bool = False) -> list[Finding]:
         return [*found, failed("settings", error.hint, "see docs/reference/settings.md")]
     where = "the embedded PostgreSQL" if settings.embedded else "the PostgreSQL of database_url"
     found.append(Finding("settings", "ok", f"{where}, data in {settings.data_dir}" if settings.embedded else where))
-    found += [*machine.folders(settings), *machine.disk(settings), machine.core_files(), machine.port(host, port)]
+    listener = machine.port(host, port)
+    found += [*machine.folders(settings), *machine.disk(settings), machine.core_files(), listener]
     opened = secrets.key_store(settings)
     policies = secrets.policies(settings)
     found += [opened.finding, secrets.journal(settings, opened.keyring), policies.finding]
-    return found + asyncio.run(database.look(settings, opened.keyring, policies.digest, start=start))
+    serving = listener.found.startswith(machine.ANSWERS)
+    return found + asyncio.run(database.look(settings, opened.keyring, policies.digest, start=start, serving=serving))
 
 
 def _text(found: list[Finding], counts: dict[str, int]) -> str:

@@ -22,6 +22,7 @@ PACKAGE: Final = "profile-vault"
 OLDEST_PYTHON: Final = (3, 11)
 LITTLE: Final = 5 << 30  # bytes free below which somebody should look: some days of ingest of a small shop
 TOO_LITTLE: Final = 512 << 20  # below this PostgreSQL may soon be unable to write its log, and then stops
+ANSWERS: Final = "a vault answers"
 PATIENCE: Final = 2.0  # seconds for a neighbour on this machine to answer
 _NEED: Final = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?(?:>=([0-9][0-9.]*))?")
 _OTHERS: Final = 0o077
@@ -187,7 +188,7 @@ def _taken(check: str, host: str, number: int) -> Finding:
     except (httpx.HTTPError, ValueError):
         answer = None
     if answer is not None and answer.status_code == httpx.codes.OK and answer.text.strip() == "ok":
-        return ok(check, f"a vault answers on {host}")
+        return ok(check, f"{ANSWERS} on {host}")
     return failed(check, f"something else listens on {host}", "stop it, or choose another: profile-vault serve --port")
 
 
