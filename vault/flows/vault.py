@@ -23,6 +23,19 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 
+class Watching:
+    """Which sources somebody watches, as this process saw it last; and how much it has told in this second."""
+
+    __slots__ = ("at", "lines", "second", "sources")
+
+    def __init__(self) -> None:
+        """It has never looked."""
+        self.at: int = 0
+        self.sources: frozenset[int] = frozenset()
+        self.second: int = 0
+        self.lines: int = 0
+
+
 class Vault:
     """Everything a journey may use. Holds no request, and of people only those kept warm."""
 
@@ -53,6 +66,7 @@ class Vault:
         self.staff_gate = staff_gate
         self.policy = policy
         self.incarnation = incarnation
+        self.watching = Watching()
         self.log: FilteringBoundLogger = structlog.get_logger("vault")
         self.places = Places(catalogue)
         self.warm = Warm()

@@ -18,7 +18,7 @@ from vault.consent.decision import meet
 from vault.consent.ledger import Authority, Decision, How
 from vault.consent.stamp import Speaker, Stamp, read_stamp, says_something_new, stamp_entries
 from vault.errors import TooLarge, Unreadable
-from vault.events.message import Message, fit_name
+from vault.events.message import SENSITIVE, Message, fit_name
 from vault.flows.ingest.item import Act, Dropped, Item, Named, tombstone_of
 from vault.flows.ingest.resolve import Place, resolve
 from vault.flows.ingest.seal import judge, store_event
@@ -33,7 +33,7 @@ from vault.flows.people.write import NO_GROUP, Rows
 from vault.flows.vault import Vault
 from vault.identity.graph import Rule
 from vault.profile.values import Provenance
-from vault.sources.dropped import Drop
+from vault.sources.dropped import Drop, property_of
 from vault.sources.store import Source
 
 
@@ -45,6 +45,7 @@ class Verdict(NamedTuple):
     profile: ProfileDraft | None
     fresh: bool  # its dedup row is to be written
     noted: tuple[Drop, ...] = ()  # what of it was not stored, for the counters
+    purposes: int = 0  # mask of those that it was stored for
 
 
 class Unfit(Exception):
@@ -163,10 +164,11 @@ class Decider:
         self._admit(item, place, allowed)
         if declared is not None:
             self._count_properties(message, declared)
-            store_event(author, message, declared, item.key, declared.purposes & allowed, self.catalogue)
-        if message.type == "identify":
-            self._traits(item, place, allowed)
-        return Verdict(item, None, place.profile, fresh=True)
+            stored_for = declared.purposes & allowed
+            store_event(author, message, declared, item.key, stored_for, self.catalogue)
+            return Verdict(item, None, place.profile, fresh=True, purposes=stored_for)
+        stored_for = self._traits(item, place, allowed) if message.type == "identify" else 0
+        return Verdict(item, None, place.profile, fresh=True, purposes=stored_for)
 
     # --- the catalogue ----------------------------------------------------------------------------------------------
 
@@ -180,9 +182,10 @@ class Decider:
         return event if event.authority == "any" or self.source.server else "server_only"
 
     def _count_properties(self, message: Message, event: Event) -> None:
+        kind = property_of(event.type, event.name if event.sensitivity == "normal" else SENSITIVE)
         for name in message.traits if event.type == "group" else message.properties:
             if name not in event.properties:
-                self._noted.append(Drop("property", fit_name(name), "unlisted"))
+                self._noted.append(Drop(kind, _countable(name, event), "unlisted"))
 
     # --- choices ----------------------------------------------------------------------------------------------------
 
@@ -318,7 +321,9 @@ class Decider:
 
     # --- traits -----------------------------------------------------------------------------------------------------
 
-    def _traits(self, item: Item, place: Place, allowed: int) -> None:
+    def _traits(self, item: Item, place: Place, allowed: int) -> int:
+        """Store what may be stored of the traits; answers the mask of the purposes that anything was stored for."""
+        stored_for = 0
         message = item.message
         authority = SERVER if self.source.server else CLIENT
         provenance = Provenance(self.source.source_id, item.key, authority, message.said_at)
@@ -326,13 +331,16 @@ class Decider:
             trait = self.catalogue.traits.get(name)
             reason = self._why_not(trait, raw)
             if trait is None or reason is not None:
-                self._noted.append(Drop("trait", fit_name(name), reason or "unlisted"))
+                self._noted.append(Drop("trait", _countable(name, trait), reason or "unlisted"))
                 continue
             mask = trait.purposes & allowed
             if trait.sensitivity == "special":
                 mask &= self._explicit(place)
-            if not store_trait(place.profile.members, place.author, trait, raw, provenance, mask):
-                self._noted.append(Drop("trait", trait.name, "no_choice"))
+            if store_trait(place.profile.members, place.author, trait, raw, provenance, mask):
+                stored_for |= mask
+            else:
+                self._noted.append(Drop("trait", _countable(name, trait), "no_choice"))
+        return stored_for
 
     def _why_not(self, trait: Trait | None, raw: bytes) -> str | None:
         if trait is None:
@@ -360,7 +368,8 @@ class Decider:
     ) -> Verdict:
         name = item.message.name if item.message.type in {"track", "page", "screen"} else item.message.type
         if code != "duplicate":
-            self._noted.append(Drop(item.message.type, fit_name(name), code))
+            event = self.catalogue.event(item.message.type, name or "")
+            self._noted.append(Drop(item.message.type, _countable(name, event), code))
         return Verdict(item, Dropped(item.index, code, purposes), profile, fresh)
 
     def _audit_broken(self, item: Item) -> None:
@@ -370,3 +379,8 @@ class Decider:
             if subject is not None and subject not in self.world.people and subject not in self._reported:
                 self._reported.add(subject)
                 self.rows.audit.append(check_failed(self._voice, "profile", subject))
+
+
+def _countable(name: str | None, declared: Event | Trait | None) -> str:
+    """A name as a counter may hold it: a fit one, and not that of anything special (promise 1)."""
+    return SENSITIVE if declared is not None and declared.sensitivity == "special" else fit_name(name)

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from vault.clock import day_of
-from vault.errors import Conflict, Unreadable
+from vault.errors import Conflict, Invalid, Unreadable
 from vault.events.decode import Decoded, decode
 from vault.flows.ingest.decide import Decider, Oversized, Unfit, Verdict
 from vault.flows.ingest.item import Dropped, Item, Outcome, items_of
@@ -21,6 +21,7 @@ from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.warm import Kept, Warm
 from vault.flows.people.write import NO_GROUP, Raced
 from vault.flows.vault import Vault
+from vault.flows.watch import tell, tell_refused
 from vault.sources.dropped import Drop
 from vault.sources.store import Source, count_dropped
 
@@ -33,7 +34,11 @@ async def receive(vault: Vault, source: Source, body: bytes, kind: str) -> Outco
     Raises `Invalid` or `TooLarge` for a body that is none, `Conflict` (code `retry`) when others kept winning every race,
     `Unavailable` when it cannot be made durable. One bad message does not lose the others.
     """
-    decoded: Decoded = decode(body, kind, vault.clock.now())
+    try:
+        decoded: Decoded = decode(body, kind, vault.clock.now())
+    except Invalid as error:
+        await tell_refused(vault, source, error.reason)
+        raise
     items = items_of(vault.places, vault.keyring, source, decoded.messages)
     rejected = [Dropped(one.index, one.code) for one in decoded.rejected]
     taken = await take_items(vault, source, items, rejected)
@@ -55,6 +60,7 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
     stored = 0
     profiles: dict[int, ProfileDraft] = {}
     learnt = _Learnt()
+    decided: list[Verdict] = []
     attempt = 0
     while pending:
         attempt += 1
@@ -68,6 +74,7 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
         _keep(vault, world, lost)
         done = [verdict for verdict in verdicts if not _is_lost(verdict, lost)]
         pending = [verdict.item for verdict in verdicts if _is_lost(verdict, lost)]
+        decided += done
         stored += sum(verdict.dropped is None for verdict in done)
         profiles.update((v.item.index, v.profile) for v in done if v.profile is not None)
         dropped += [verdict.dropped for verdict in done if verdict.dropped is not None]
@@ -75,6 +82,7 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
     if counts:
         async with vault.database.begin() as connection:
             await count_dropped(connection, source.source_id, day_of(vault.clock.now()), counts)
+    await tell(vault, source, decided, rejected)
     return Taken(Outcome(stored, sorted(dropped, key=lambda one: one.index)), profiles)
 
 

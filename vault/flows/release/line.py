@@ -62,7 +62,9 @@ def shown_to(plan: Plan, keyring: Keyring, known: Known, allowed: int) -> list[S
 
 # --- opening --------------------------------------------------------------------------------------------------------
 
-Joint = list[tuple[FieldHead, bytes]]  # identifiers, states of computed traits, memberships: joined over all of a profile
+Joint = list[
+    tuple[FieldHead, bytes]
+]  # identifiers, states of computed traits, memberships: joined over all of a profile
 
 
 def _open(
