@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Final
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import Components
 
 from api.destinations import routes as destinations
 from api.guards import operator_only, provide_vault
@@ -17,6 +16,7 @@ from api.health import router as health
 from api.ingest import routes as ingest
 from api.metrics import Metrics
 from api.observe import Observed
+from api.openapi import SCHEMES, Document, DocumentYaml, no_page
 from api.problems import EXCEPTION_HANDLERS
 from api.staff import routes as staff
 from vault.flows.vault import Vault
@@ -40,6 +40,7 @@ def build(*, vault: Vault | None = None, lifespan: Sequence[Lifespan] = ()) -> L
     app = Observed(
         route_handlers=[
             ingest.router,
+            ingest.rudder,
             destinations.router,
             staff.router,
             staff.public_keys,
@@ -58,16 +59,12 @@ def build(*, vault: Vault | None = None, lifespan: Sequence[Lifespan] = ()) -> L
 
 
 def _openapi() -> OpenAPIConfig:
-    schemes: dict[str, Any] = {
-        "write_key": SecurityScheme(type="http", scheme="basic", description="The write key as user name."),
-        "token": SecurityScheme(type="http", scheme="bearer", description="A token of a destination or of staff."),
-    }
     return OpenAPIConfig(
         title="Profile Vault",
         version=VERSION,
         description="Errors are application/problem+json with a stable `code`; see docs/reference/errors.md.",
-        components=Components(security_schemes=schemes),
-        openapi_router=Router("/schema", route_handlers=[], guards=[operator_only]),
+        components=Components(security_schemes=dict(SCHEMES)),
+        openapi_router=Router("/schema", route_handlers=[], guards=[operator_only], after_request=no_page),
         # documents only: a page that loads scripts from elsewhere has no place here
-        render_plugins=[JsonRenderPlugin(path=["/openapi.json", "/"]), YamlRenderPlugin()],
+        render_plugins=[Document(path=["/openapi.json", "/"]), DocumentYaml()],
     )

@@ -1,11 +1,13 @@
 """The front layer for bodies: bytes from the wire to bytes that a JSON parser may safely see.
 
-Promises: inflating is counted while it happens (threats G7); what fails is a 400 or 413 of ours, never a 500, and no error
-holds a byte of the body. Own doors (everything but tracking) are stricter: `application/json`, no duplicate key, no NaN, no number
-outside int64 or finite double, no NUL, no lone surrogate (G3, G4, G5), no unknown member (G13).
+Promises: inflating is counted while it happens, and a body that drips is given up (threats G7); what fails is a 400, 408 or
+413 of ours, never a 500, and no error holds a byte of the body. Own doors (everything but tracking) are stricter:
+`application/json` or NDJSON, no duplicate key, no NaN, no number outside int64 or finite double, no NUL, no lone surrogate
+(G3, G4, G5), no unknown member (G13).
 Must not know: what a message means.
 """
 
+import asyncio
 import json
 import math
 import zlib
@@ -14,50 +16,88 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from litestar import Request
+from litestar.exceptions import InternalServerException
 
 from vault.errors import Invalid, TooLarge
 from vault.events.clean import scan
+from vault.flows.feedback import MAX_LINES
 
 MAX_OWN_BYTES: Final = 65_536  # a form, never a document
-MAX_FEEDBACK_BYTES: Final = 512_000  # NDJSON of reports: some 5,000 lines
+MAX_FEEDBACK_BYTES: Final = 512_000  # NDJSON of reports: the longest line a contract can mean, 1,000 times
+BODY_SECONDS: Final = 30.0  # for a whole body: 500 KB in 30 s is a telephone at the edge of its net
+JSON: Final = frozenset({"application/json"})
+NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/json"})
 _INT64: Final = 2**63
 _CHUNK: Final = 65_536  # inflate step: at most this much more than the limit is ever held
 _GZIP: Final = 16 + zlib.MAX_WBITS  # gzip framing only, no raw deflate
 
+_NO_SUCH_BODY: Final = "The body does not have the members and types of this call."
 _Wire = TypeVar("_Wire", bound=msgspec.Struct)
 
 
-async def read(stream: AsyncIterable[bytes], encoding: str | None, *, limit: int) -> bytes:
+async def read(
+    stream: AsyncIterable[bytes], encoding: str | None, *, limit: int, seconds: float = BODY_SECONDS
+) -> bytes:
     """The whole body, inflated when `encoding` is gzip. `limit` in bytes holds for what came and for what it inflates to.
 
     Raises:
-        TooLarge: over the limit. Invalid: another encoding, or a broken or unfinished gzip stream.
+        TooLarge: over the limit. Invalid: another encoding, a broken or unfinished gzip stream, or a body that was broken
+            off, or not there in `seconds`.
     """
     wanted = (encoding or "identity").strip().lower()
     if wanted not in {"gzip", "x-gzip", "identity"}:
         raise Invalid("Send gzip or no content encoding.", code="unsupported_encoding")
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in stream:
-        size += len(chunk)
-        if size > limit:
-            raise TooLarge(f"The limit is {limit} bytes.")
-        parts.append(chunk)
-    raw = b"".join(parts)
+    try:
+        async with asyncio.timeout(seconds):
+            raw = await _whole(stream, limit)
+    except TimeoutError:
+        raise Invalid(f"A body is sent within {BODY_SECONDS:.0f} seconds.", code="too_slow") from None
+    except InternalServerException:  # the framework's word for a client that hung up; nobody reads this answer
+        raise Invalid("The body was broken off.", code="incomplete_body") from None
     return raw if wanted == "identity" else inflate(raw, limit=limit)
 
 
-def require_json(content_type: str | None) -> None:
-    """Own doors take `application/json` only, so that a foreign page cannot post without a preflight (threats G5)."""
-    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
-        raise Invalid("Send application/json.", code="unsupported_media_type")
+async def _whole(stream: AsyncIterable[bytes], limit: int) -> bytes:
+    """All of it. A bytearray, since a million chunks of one byte must not become a million objects."""
+    raw = bytearray()
+    async for chunk in stream:
+        raw += chunk
+        if len(raw) > limit:
+            raise TooLarge(f"The limit is {limit} bytes.")
+    return bytes(raw)
+
+
+def require_type(content_type: str | None, allowed: frozenset[str] = JSON) -> None:
+    """Own doors take JSON types only, so that a foreign page cannot post without a preflight (threats G5)."""
+    if (content_type or "").partition(";")[0].strip().lower() not in allowed:
+        raise Invalid(f"Send {min(allowed, key=len)}.", code="unsupported_media_type")
 
 
 async def read_own(request: Request[Any, Any, Any], kind: type[_Wire]) -> _Wire:
     """The body of an own door as its struct. Raises Invalid, TooLarge."""
-    require_json(request.headers.get("content-type"))
+    require_type(request.headers.get("content-type"))
     raw = await read(request.stream(), request.headers.get("content-encoding"), limit=MAX_OWN_BYTES)
     return decode_own(raw, kind)
+
+
+async def read_lines(request: Request[Any, Any, Any]) -> bytes:
+    """The NDJSON of an own door, each line of it strict JSON. Raises Invalid, TooLarge."""
+    require_type(request.headers.get("content-type"), NDJSON)
+    raw = await read(request.stream(), request.headers.get("content-encoding"), limit=MAX_FEEDBACK_BYTES)
+    scan(raw)
+    lines = [line for line in raw.split(b"\n") if line.strip()]
+    if len(lines) > MAX_LINES:
+        raise TooLarge(f"At most {MAX_LINES} lines at a time.", code="too_many_lines")
+    for line in lines:
+        parse_strict(line, code="invalid_line")
+    return raw
+
+
+async def read_nothing(request: Request[Any, Any, Any]) -> None:
+    """A call whose path says it all takes no body, or `{}`: members that nothing reads are refused, as everywhere (G13)."""
+    raw = await read(request.stream(), request.headers.get("content-encoding"), limit=MAX_OWN_BYTES)
+    if raw.strip() not in {b"", b"{}"}:
+        raise Invalid("This call takes no body.", code="unexpected_body")
 
 
 def inflate(raw: bytes, *, limit: int) -> bytes:
@@ -86,6 +126,15 @@ def inflate(raw: bytes, *, limit: int) -> bytes:
 def decode_own(body: bytes, kind: type[_Wire]) -> _Wire:
     """A body of an own door as its struct. Raises Invalid, naming neither members nor values."""
     scan(body)
+    value = parse_strict(body)
+    try:
+        return msgspec.convert(value, kind)
+    except (ValueError, OverflowError):  # msgspec's errors are ValueErrors; a time before the first year overflows
+        raise Invalid(_NO_SUCH_BODY, code="invalid_json") from None
+
+
+def parse_strict(body: bytes, *, code: str = "invalid_json") -> Any:
+    """One JSON value that reads the same to every parser; `scan` has passed it. Raises Invalid with this code."""
     try:
         value = json.loads(
             # as text: given bytes, it would take a byte order mark, and UTF-16
@@ -96,9 +145,9 @@ def decode_own(body: bytes, kind: type[_Wire]) -> _Wire:
             parse_int=_int64,
         )
         _check_text(value)
-        return msgspec.convert(value, kind)
-    except (ValueError, RecursionError, msgspec.ValidationError):
-        raise Invalid("The body does not have the members and types of this call.", code="invalid_json") from None
+    except (ValueError, RecursionError):
+        raise Invalid(_NO_SUCH_BODY, code=code) from None
+    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

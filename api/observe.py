@@ -15,13 +15,14 @@ from litestar import Litestar
 from litestar.datastructures import MutableScopeHeaders
 from litestar.types import Message, Receive, Scope, Send
 
+from api import front
 from api.admission import ARRIVAL, DEADLINE, URGENT, Door, admission_of
 from api.doors import door_of
 from api.ingest.cors import ANY_ORIGIN
 from api.limits import VERDICT, OverRate
 from api.metrics import Metrics
 from api.problems import REFUSAL, bare
-from vault.errors import Overloaded, RateLimited
+from vault.errors import Overloaded, RateLimited, VaultError
 from vault.flows.reserve import reserved
 from vault.ids import random_token
 
@@ -47,6 +48,17 @@ class Observed(Litestar):
             await super().__call__(scope, receive, send)
             return
         await self._watch(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Route what has the shape of a request; refuse the rest before the framework sees it."""
+        try:
+            front.check(scope)
+        except VaultError as refused:
+            status, headers, body = bare(refused)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body, "more_body": False})
+            return
+        await super().__call__(scope, receive, send)
 
     async def _watch(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -81,7 +93,7 @@ class Observed(Litestar):
         """Raises Overloaded if nothing was begun."""
         if door is Door.OPEN:
             with reserved():
-                await super().__call__(scope, receive, send)
+                await self._answer(scope, receive, send)
             return
         admission = admission_of(self)
         if door is Door.INGEST:
@@ -94,7 +106,7 @@ class Observed(Litestar):
             gone = admission.gates[door].arrives()
             scope[ARRIVAL] = gone  # type: ignore[typeddict-unknown-key]
             try:
-                await super().__call__(scope, receive, send)  # it takes its slot once its body is there
+                await self._answer(scope, receive, send)  # it takes its slot once its body is there
             finally:
                 gone()
             return
@@ -120,7 +132,7 @@ class Observed(Litestar):
                         release()
                     await send(message)
 
-                await super().__call__(scope, receive, begins)
+                await self._answer(scope, receive, begins)
         except TimeoutError:
             if begun:
                 raise

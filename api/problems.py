@@ -45,6 +45,9 @@ EXACT: Final[dict[str, tuple[int, str]]] = {
     "not_acceptable": (406, "Not acceptable"),
     "retry": (503, "Try again"),  # a conflict of ours, not of the caller: tracking clients retry 5xx only
     "unsupported_media_type": (415, "Unsupported media type"),
+    "url_too_long": (414, "Address too long"),
+    "headers_too_large": (431, "Headers too large"),
+    "too_slow": (408, "Too slow"),  # tracking clients send again after a 408
 }
 _BY_STATUS: Final = {401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
 _SEGMENTS: Final = {"rate_limited": "rate_limit_error"}  # codes that clients of the Profile API know by another name
@@ -99,7 +102,10 @@ def answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> 
         return answer_vault_error(request, NotFound())
     if status == 401:
         return answer_vault_error(request, Unauthenticated())
-    return answer_vault_error(request, Invalid(code=_BY_STATUS.get(status, "invalid_request")))
+    told = answer_vault_error(request, Invalid(code=_BY_STATUS.get(status, "invalid_request")))
+    if status == 405 and (allowed := (error.headers or {}).get("allow")):
+        told.headers["allow"] = ", ".join(sorted(allowed.split(", ")))  # methods of ours; RFC 9110 asks for them
+    return told
 
 
 def answer_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
@@ -131,6 +137,8 @@ def _headers(status: int) -> dict[str, str]:
         headers["www-authenticate"] = 'Basic realm="profile-vault", Bearer realm="profile-vault"'
     if status == 503:
         headers["retry-after"] = str(RETRY_AFTER)
+    if status in {408, 413}:
+        headers["connection"] = "close"  # what is left of the body would be read for nothing
     return headers
 
 

@@ -90,11 +90,19 @@ def policies_folder(settings: Settings) -> Path:
     """The folder of policies: the one that is set; else the example shop's, which comes with the package."""
     if settings.policies.is_dir():
         return settings.policies
+    try:
+        return shipped_policies()
+    except ConfigError:
+        raise ConfigError(f"there is no folder {settings.policies}; `policies` names the folder of policies") from None
+
+
+def shipped_policies() -> Path:
+    """The folder of the example shop: within an installed package, beside it in a checkout. Raises `ConfigError`."""
     home = Path(package.__file__).parent
     for candidate in (home / "policies", home.parent / "policies"):
         if candidate.is_dir():
             return candidate
-    raise ConfigError(f"there is no folder {settings.policies}; `policies` names the folder of policies")
+    raise ConfigError("the policies of the example shop are not in this installation; install the package anew")
 
 
 def _service(settings: Settings) -> LocalKeyService:

@@ -5,6 +5,7 @@ secret (the database URL) shows a dull face. Reads no key and opens no database.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -27,6 +28,7 @@ NAMES: Final = (
     "journal",
     "policies",
     "webhook_networks",
+    "public_url",
     "processes",
     "source_rate",
     "lookup_rate",
@@ -51,6 +53,10 @@ NUMBERS: Final[dict[str, tuple[int, int, int]]] = {
 }
 SCHEMES: Final = ("postgresql://", "postgres://", "postgresql+asyncpg://")
 ROOT_DATA_DIR: Final = Path("/var/lib/profile-vault/vault")
+# Where browsers reach the vault; a name, not a place of whoever asked: no user, no query, no fragment
+_PUBLIC: Final = re.compile(
+    r"https?://(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*/?"
+)
 _URL_LIMIT: Final = 4096  # bytes; a URL with many hosts has some hundreds
 
 Network = IPv4Network | IPv6Network
@@ -80,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     policies: Path
     database_url: str | None = None  # None: the embedded server under `data_dir`
     webhook_networks: tuple[Network, ...] = ()
+    public_url: str | None = None  # without a slash at its end; None: the address that a request came in on
     limits: Limits = Limits()
 
     @property
@@ -128,6 +135,7 @@ def _settings(given: Mapping[str, Any], here: Path) -> Settings:
         journal=_folder(given.get("journal") or data_dir / "journal"),
         policies=_folder(given.get("policies") or _default_policies(here)),
         webhook_networks=_networks(given.get("webhook_networks", "")),
+        public_url=_public_url(given.get("public_url")),
         limits=Limits(**{name: _number(name, given[name]) for name in NUMBERS if name in given}),
     )
 
@@ -168,7 +176,7 @@ def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _placed(given: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """The same, with every path made absolute from `base`."""
-    plain = {"database_url", "webhook_networks", *NUMBERS}
+    plain = {"database_url", "webhook_networks", "public_url", *NUMBERS}
     return {name: value if name in plain else base / Path(value).expanduser() for name, value in given.items()}
 
 
@@ -202,6 +210,14 @@ def _number(name: str, value: int | str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
         raise ConfigError(f"{name} must be a whole number from {least} to {most}")
     return int(text)
+
+
+def _public_url(value: str | None) -> str | None:
+    if not value:
+        return None
+    if not _PUBLIC.fullmatch(value):
+        raise ConfigError("public_url must be like https://vault.example.com, with a path at most: no user, no query")
+    return value.rstrip("/")
 
 
 def _default_data_dir() -> Path:

@@ -19,12 +19,14 @@ from vault.flows.deliver import deliver_due
 from vault.flows.honour.advance import advance_all
 from vault.flows.settle import settle_due
 from vault.flows.vault import Vault
+from vault.flows.watch import sweep
 from vault.measures import FEED_LAG, WORKER_FAILURES, WORKER_STEP
 from vault.storage.lease import LIFE
 from vault.storage.session import reserved
 
 IDLE: Final = 0.05  # seconds between looks at an empty queue: a change reaches a waiting feed in less than a tenth
 SLOW: Final = 1.0  # for what is not awaited by anyone
+SWEEPING: Final = 10.0  # what watchers of sources left may lie a little longer
 MAX_WAIT: Final = 30.0
 FIRST: Final = frozenset({"requests"})  # loops that use the connections kept for people's rights
 
@@ -40,6 +42,7 @@ async def run(vault: Vault, *, once: bool = False) -> None:
             ("audit", lambda: integrate(vault.database, vault.keyring, vault.settings.journal, vault.clock), IDLE),
             ("webhooks", lambda: deliver_due(vault, transport), IDLE),
             ("due", lambda: settle_due(vault), SLOW),
+            ("watches", lambda: sweep(vault), SWEEPING),
         ]
         if once:
             await _once(vault, [step for _, step, _ in steps])

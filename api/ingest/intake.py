@@ -1,6 +1,6 @@
 """From a request to a source and its clean bytes. Asks who it is before it reads, wherever a header says so."""
 
-from typing import Any
+from typing import Any, Final
 
 from litestar import Request
 
@@ -14,6 +14,12 @@ from vault.events.clean import scan, tolerate_nan
 from vault.events.decode import MAX_BODY, write_key_of
 from vault.flows.admit import admit_source
 from vault.sources.store import Source
+
+GZIP: Final = b"\x1f\x8b"  # no JSON begins so: some clients and proxies compress and do not say it
+NO_KEY: Final = (
+    "Send the write key that `profile-vault sources add` printed: as user name of HTTP Basic, as Bearer token, "
+    "or as `writeKey` in the body."
+)
 
 
 async def known_source(request: Request[Any, Any, Any], secret: str | None, *, acts: bool = False) -> Source:
@@ -40,10 +46,7 @@ async def take_tracking(request: Request[Any, Any, Any]) -> tuple[Source, bytes]
         body = await _tracking_body(request) if over is None else await _saying_choices(request, over)
     else:
         body = await _tracking_body(request)
-        secret = write_key_of(body)
-        if secret is None:
-            raise Unauthenticated
-        source = await _identified(request, secret)
+        source = await _identified(request, write_key_of(body))
         over = _spent(request, source)
         if over is not None and not changes_consent(body):
             raise over
@@ -53,7 +56,10 @@ async def take_tracking(request: Request[Any, Any, Any]) -> tuple[Source, bytes]
 
 
 async def _identified(request: Request[Any, Any, Any], secret: str | None) -> Source:
-    return await limits_of(request).admit(secret, admit_source(vault_of(request), secret))
+    try:
+        return await limits_of(request).admit(secret, admit_source(vault_of(request), secret))
+    except Unauthenticated:
+        raise Unauthenticated(NO_KEY) from None
 
 
 def _spent(request: Request[Any, Any, Any], source: Source) -> OverRate | None:
@@ -73,8 +79,21 @@ async def _saying_choices(request: Request[Any, Any, Any], over: OverRate) -> by
     return body
 
 
+async def take_beacon(request: Request[Any, Any, Any]) -> tuple[Source, bytes]:
+    """The source and the body of a beacon, whose key is in its address: so only keys of client sources, which are public.
+
+    Raises Unauthenticated, RateLimited, Invalid, TooLarge.
+    """
+    source = await known_source(request, request.query_params.get("writeKey"))
+    if source.server:
+        raise Unauthenticated(NO_KEY)
+    return source, await _tracking_body(request)
+
+
 async def _tracking_body(request: Request[Any, Any, Any]) -> bytes:
     encoding = request.headers.get("content-encoding")
     body = await front.read(request.stream(), encoding, limit=MAX_BODY)
+    if encoding is None and body.startswith(GZIP):
+        body = front.inflate(body, limit=MAX_BODY)
     scan(body)
     return tolerate_nan(body)

@@ -28,26 +28,29 @@ async def find(request: Request[Any, Any, Any], vault: Door, actor: Who) -> Foun
     return Found(await find_subject(vault, actor, wanted.kind, wanted.value))
 
 
-async def _open(vault: Vault, actor: Actor, ref: str, kind: intake.RequestType) -> Opened:
+async def _open(
+    request: Request[Any, Any, Any], vault: Vault, actor: Actor, ref: str, kind: intake.RequestType
+) -> Opened:
+    await front.read_nothing(request)
     return Opened(await intake.open_request(vault, actor, ref, kind))
 
 
 @post("/subjects/{ref:str}/access", status_code=202, summary="Open an access request", right=Right.REQUEST_OPEN)
-async def access(ref: FromPath[str], vault: Door, actor: Who) -> Opened:
+async def access(request: Request[Any, Any, Any], ref: FromPath[str], vault: Door, actor: Who) -> Opened:
     """Everything that Art. 15 GDPR asks for, as an archive."""
-    return await _open(vault, actor, ref, "access")
+    return await _open(request, vault, actor, ref, "access")
 
 
 @post("/subjects/{ref:str}/portability", status_code=202, summary="Open an export request", right=Right.REQUEST_OPEN)
-async def portability(ref: FromPath[str], vault: Door, actor: Who) -> Opened:
+async def portability(request: Request[Any, Any, Any], ref: FromPath[str], vault: Door, actor: Who) -> Opened:
     """What Art. 20 GDPR covers, as JSON and CSV in an archive."""
-    return await _open(vault, actor, ref, "portability")
+    return await _open(request, vault, actor, ref, "portability")
 
 
 @post("/subjects/{ref:str}/erasure", status_code=202, summary="Open an erasure request", right=Right.REQUEST_OPEN)
-async def erasure(ref: FromPath[str], vault: Door, actor: Who) -> Opened:
+async def erasure(request: Request[Any, Any, Any], ref: FromPath[str], vault: Door, actor: Who) -> Opened:
     """Art. 17 GDPR: keys destroyed, recipients told, a signed certificate at the end."""
-    return await _open(vault, actor, ref, "erasure")
+    return await _open(request, vault, actor, ref, "erasure")
 
 
 @get("/subjects/{ref:str}/consents", summary="See a person's choices", right=Right.CONSENTS_READ)

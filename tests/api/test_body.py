@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.body import decode_own, inflate, read, require_json
+from api.body import decode_own, inflate, read, require_type
 from vault.errors import Invalid, TooLarge
 
 
@@ -96,7 +96,7 @@ def test_g7_what_is_not_one_whole_gzip_member_is_refused(broken: bytes) -> None:
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/JSON; charset=utf-8"])
 def test_own_doors_take_json(content_type: str) -> None:
-    require_json(content_type)
+    require_type(content_type)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_own_doors_take_json(content_type: str) -> None:
 )
 def test_g5_own_doors_take_nothing_else(content_type: str | None) -> None:
     with pytest.raises(Invalid) as refused:
-        require_json(content_type)
+        require_type(content_type)
     assert refused.value.reason == "unsupported_media_type"
 
 

@@ -176,6 +176,7 @@ def test_every_route_has_a_door_and_what_nobody_classed_is_shed_last() -> None:
                 path = route.path_format.replace("{name}", "warehouse")
                 doors.setdefault(str(handler.name or ""), set()).add(door_of(str(method), path))
     assert all(found == {Door.INGEST} for name, found in doors.items() if name.startswith("ingest:"))
+    assert {door_of("POST", path) for path in ("/v1/t/", "//v1//batch", "/beacon/v1/batch")} == {Door.INGEST}
     assert door_of("POST", "/v1/consents") is Door.DESK
     assert door_of("POST", "/v1/destinations/crm/reports") is Door.DESK  # they lower consent
     assert door_of("GET", "/v1/destinations/crm/profiles") is Door.READ

@@ -1,6 +1,8 @@
 """`serve`: the HTTP doors, and unless told otherwise the worker, in one process."""
 
+import resource
 import socket
+from typing import Final
 
 import rich_click as click
 import uvicorn
@@ -9,6 +11,10 @@ from vault.cli.logs import log_as_json
 from vault.cli.memory import keep_memory_private
 from vault.config import load
 from vault.errors import ConfigError
+
+# Connections that may wait to be taken: a shop's whole audience at the start of a sale. The system caps it at its
+# net.core.somaxconn, 4,096 on Linux; past it a client waits a second and knocks again, or gives up.
+BACKLOG: Final = 4_096
 
 
 @click.command()
@@ -51,13 +57,16 @@ def serve(host: str, port: int, *, no_worker: bool, log_level: str, _json: bool)
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
+        http="api.connection:Connection",  # httptools, with an end to everything that a peer could draw out (threats G7)
+        ws="none",  # nothing here speaks it
         access_log=False,  # it would print paths; ours prints route templates
         log_config=None,
         server_header=False,
         proxy_headers=False,  # a forwarded address must not make anyone loopback (threats G17)
         timeout_keep_alive=30,
+        backlog=BACKLOG,
     )
+    _allow_files()
     server = uvicorn.Server(config)
     listener = _bind(host, port)
     click.echo(f"Profile Vault is starting on http://{host}:{listener.getsockname()[1]} (Ctrl-C stops it).", err=True)
@@ -78,3 +87,9 @@ def _bind(host: str, port: int) -> socket.socket:
             f"it cannot listen on {host}, port {port}: {(error.strerror or 'no answer').lower()}"
         ) from None
     return listener
+
+
+def _allow_files() -> None:
+    """As many open files as the system lets this user have: each connection is one, and 1,024 is a usual soft limit."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

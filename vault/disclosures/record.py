@@ -8,6 +8,7 @@ the person is: each value of a number means the same for ever.
 import struct
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -56,8 +57,13 @@ def pack_detail(released: Iterable[Released]) -> bytes:
     parts = [bytes((FORMAT, len(ordered)))]
     for purpose, basis, ledger, items in ordered:
         parts.append(_PURPOSE.pack(purpose, basis, ledger, len(items)))
-        parts.extend([_ITEM.pack(*item) for item in sorted(items)])
+        parts.append(_pack_items(items))
     return b"".join(parts)
+
+
+@lru_cache(maxsize=4096)  # few sets of objects serve everyone; numbers only
+def _pack_items(items: tuple[tuple[int, int], ...]) -> bytes:
+    return b"".join([_ITEM.pack(*item) for item in sorted(items)])
 
 
 def parse_detail(blob: bytes) -> tuple[Released, ...]:
@@ -92,12 +98,14 @@ def objects_of(released: Iterable[Released]) -> frozenset[int]:
     return frozenset(number for one in released for number, _ in one.items)
 
 
-def pack_objects(objects: Iterable[int]) -> bytes:
+@lru_cache(maxsize=4096)
+def pack_objects(objects: frozenset[int]) -> bytes:
     """Object numbers as stored: rising, two bytes each."""
-    ordered = sorted(set(objects))
+    ordered = sorted(objects)
     return struct.pack(f">{len(ordered)}H", *ordered)
 
 
+@lru_cache(maxsize=4096)
 def parse_objects(blob: bytes) -> frozenset[int]:
     """The object numbers of a stored set. Raises `Unreadable`."""
     if len(blob) % 2:

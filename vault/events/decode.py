@@ -15,12 +15,13 @@ from vault.clock import Micros
 from vault.errors import Invalid, TooLarge
 from vault.events.message import Message, MessageType
 from vault.events.times import read_time, said_at
-from vault.events.wire import Batch, Context, Keyed, Raws, Wire, external_ids, preferences
+from vault.events.wire import Batch, Context, Keyed, Raws, Wire, external_ids, stamp_of
 from vault.ids import random_token
 
 MAX_BODY: Final = 512_000  # bytes of a batch: 500 KB, as Segment documents
 MAX_EVENT: Final = 32_768  # bytes of one message
 MAX_EVENTS: Final = 2_500  # messages of a batch; those beyond are rejected one by one, as Segment does
+MAX_LISTED: Final = 10_000  # beyond this a batch is refused whole: an answer must not outgrow the question 30 times
 MAX_MESSAGE_ID: Final = 100  # characters
 MAX_ID: Final = 512  # characters of an identifier; Segment refuses a groupId over 500
 MAX_FIELDS: Final = 300  # properties or traits of one message
@@ -77,6 +78,8 @@ def decode(body: bytes, kind: str, received_at: Micros) -> Decoded:
         batch = _batch.decode(mended)
     except _UNREADABLE:
         raise Invalid("A batch is a JSON object with a list named `batch`.", code="invalid_json") from None
+    if len(batch.batch) > MAX_LISTED:
+        raise TooLarge(f"A batch has at most {MAX_EVENTS} messages.", code="too_many_events")
     return _messages(batch.batch, None, batch, received_at)
 
 
@@ -127,13 +130,13 @@ def _message(
     try:
         wire = _wire.decode(raw)
         context = wire.context or shared
-        consent = context.consent or shared.consent
-        stamp = preferences(consent)
+        stamp = stamp_of(context, shared)
         digested = _digested(raw)
     except _UNREADABLE:
         raise Invalid(code="invalid_event") from None
     type_ = _type(wire, kind)
     _check(wire, type_)
+    said = wire.original_timestamp if wire.timestamp is None else wire.timestamp
     return Message(
         index=index,
         type=type_,
@@ -146,9 +149,9 @@ def _message(
         properties=_raws(wire.properties),
         traits=_raws(wire.traits),
         context_traits=_raws(context.traits or shared.traits),
-        external_ids=external_ids(context),
+        external_ids=external_ids(context) or external_ids(shared),
         stamp=stamp,
-        said_at=said_at(_time(wire.timestamp), sent_at if wire.sent_at is None else _time(wire.sent_at), received_at),
+        said_at=said_at(_time(said), sent_at if wire.sent_at is None else _time(wire.sent_at), received_at),
         received_at=received_at,
         digested=digested,
     )

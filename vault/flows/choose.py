@@ -5,6 +5,7 @@ as everywhere.
 """
 
 import hashlib
+import re
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +16,7 @@ from vault.catalogue.purposes import Purpose
 from vault.clock import Micros
 from vault.consent.act import Said
 from vault.consent.decision import words_of
-from vault.consent.ledger import REFUSALS, Decision, How
+from vault.consent.ledger import MAX_COVERED, REFUSALS, Decision, How
 from vault.consent.standing import mask_of
 from vault.errors import Conflict, Invalid, NotFound
 from vault.events.message import Message
@@ -32,6 +33,8 @@ MAX_CHOICES: Final = 63  # one a purpose
 MAX_TEXT: Final = 100  # characters of a messageId
 MAX_EVIDENCE: Final = 16_384  # bytes: a form as it was filled in, not a scan of it
 SALT_BYTES: Final = 16
+# RFC 5646 section 4.4.1: 35 characters hold every tag but private ones
+_LANGUAGE: Final = re.compile(r"(?=.{1,35}\Z)[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*", re.ASCII)
 _DECISIONS: Final = {decision.name.lower(): decision for decision in (Decision.REQUESTED, Decision.GRANTED, *REFUSALS)}
 
 
@@ -139,7 +142,7 @@ def _item(vault: Vault, source: Source, act: ConsentAct) -> Item:
         received_at=now,
         digested=msgspec.json.encode((act.user_id, act.anonymous_id, act.choices)),
     )
-    item = items_of(vault.catalogue, vault.keyring, source, [message])[0]
+    item = items_of(vault.places, vault.keyring, source, [message])[0]
     return msgspec.structs.replace(item, act=Act(How.API, said, tuple(sealed for _, sealed in proofs)))
 
 
@@ -155,12 +158,16 @@ def _said(vault: Vault, choice: ChoiceAct, digest: bytes) -> Said:
             "A notice is NAME/VERSION of the purpose's own text under notices/, in a language that it has.",
             code="unknown_notice",
         )
+    if choice.language is not None and not _LANGUAGE.fullmatch(choice.language):
+        raise Invalid("`language` is a tag as in RFC 5646: en, pt-BR.", code="invalid_language")
     covers = []
-    for name in choice.covers:
+    for name in dict.fromkeys(choice.covers):
         trait = vault.catalogue.traits.get(name)
         if trait is None:
             raise Invalid("`covers` holds names of traits.", code="unknown_trait")
         covers.append(trait.number)
+    if len(covers) > MAX_COVERED:
+        raise Invalid(f"`covers` holds at most {MAX_COVERED} traits.", code="too_many_traits")
     return Said(
         purpose=purpose.number,
         decision=decision,

@@ -7,6 +7,8 @@ import structlog
 from vault.catalogue.load import Catalogue
 from vault.clock import Clock
 from vault.config import Settings
+from vault.flows.ingest.item import Places
+from vault.flows.people.warm import Warm
 from vault.flows.release.plan import Plan, compile_plan
 from vault.journal.file import Journal
 from vault.keys import names
@@ -21,8 +23,21 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 
+class Watching:
+    """Which sources somebody watches, as this process saw it last; and how much it has told in this second."""
+
+    __slots__ = ("at", "lines", "second", "sources")
+
+    def __init__(self) -> None:
+        """It has never looked."""
+        self.at: int = 0
+        self.sources: frozenset[int] = frozenset()
+        self.second: int = 0
+        self.lines: int = 0
+
+
 class Vault:
-    """Everything a journey may use. Holds no person and no request."""
+    """Everything a journey may use. Holds no request, and of people only those kept warm."""
 
     def __init__(
         self,
@@ -51,7 +66,10 @@ class Vault:
         self.staff_gate = staff_gate
         self.policy = policy
         self.incarnation = incarnation
+        self.watching = Watching()
         self.log: FilteringBoundLogger = structlog.get_logger("vault")
+        self.places = Places(catalogue)
+        self.warm = Warm()
         self._plans: dict[str, Plan] = {}
 
     def plan(self, destination: str) -> Plan | None:

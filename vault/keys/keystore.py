@@ -92,6 +92,11 @@ class KeyStore:
         """True if no key was ever made here."""
         return not (self._folder / _INVENTORY).exists() and not self.names()
 
+    def lost(self) -> list[str]:
+        """The names that had a key once, were never destroyed, and have no file now."""
+        present = set(self.names())
+        return sorted(n for n, made in self._inventory().items() if n not in present and not made.destroyed)
+
     def read(self, name: str) -> dict[int, bytes]:
         """Version to key. Raises `NotFound` if there is none, `Unreadable` if one does not unseal as itself."""
         return {version: held.key for version, held in self.held(name).items()}

@@ -10,6 +10,7 @@ Bytes: docs/formats/state.md. Times are microseconds since 1970 UTC; masks hold 
 import hashlib
 import struct
 from collections.abc import Iterable
+from functools import partial
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -61,6 +62,9 @@ class _Head(NamedTuple):
     marks: int
 
 
+_as_head: Final = partial(tuple.__new__, _Head)  # `_Head._make` without a Python call
+
+
 class Mark(msgspec.Struct, frozen=True, array_like=True):
     """The newest bytes of one compartment: what `compartment` must hold for (purposes, generation)."""
 
@@ -68,6 +72,11 @@ class Mark(msgspec.Struct, frozen=True, array_like=True):
     generation: int
     version: int
     digest: bytes
+
+    def check(self, version: int, fields: bytes) -> None:
+        """Raises `Unreadable` unless these are the newest bytes of the compartment."""
+        if self.version != version or self.digest != digest(fields):
+            raise Unreadable
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,8 +123,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     def check_row(self, purposes: int, generation: int, version: int, fields: bytes) -> None:
         """Raises `Unreadable` unless these are the newest bytes of that compartment."""
         mark = self.mark_of(purposes, generation)
-        if mark is None or mark.version != version or mark.digest != digest(fields):
+        if mark is None:
             raise Unreadable
+        mark.check(version, fields)
 
     def marked(self, changed: "tuple[Mark, ...]", gone: "frozenset[tuple[int, int]]" = frozenset()) -> tuple[Mark, ...]:
         """The marks once the compartments in `changed` are written and those in `gone` (purposes, generation) erased."""
@@ -143,6 +153,12 @@ def holdings(compartments: Iterable[Holding]) -> bytes:
     return hashlib.sha256(b"".join(parts)).digest()[:DIGEST_BYTES] if parts else NO_HOLDINGS
 
 
+def holdings_of(parts: Iterable[bytes]) -> bytes:
+    """As `holdings`, of parts that are bytes already: compartment id 16, purposes 8, generation 2, held 8."""
+    ordered = sorted(parts)
+    return hashlib.sha256(b"".join(ordered)).digest()[:DIGEST_BYTES] if ordered else NO_HOLDINGS
+
+
 def pack(state: State, key: bytes, key_version: int = 1) -> bytes:
     """The bytes of a state under the MAC key `key`. Raises ValueError for a state that cannot be meant."""
     if not _sound(state):
@@ -164,7 +180,7 @@ def unpack(subject: UUID, row: bytes, key: bytes, key_version: int = 1) -> State
         raise Unreadable
     body = row[:end]
     verify_mac(row[end:], key, LABEL, subject.bytes, body)
-    head = _Head._make(_HEAD.unpack_from(body))
+    head: _Head = _as_head(_HEAD.unpack_from(body))
     marks_from = _HEAD.size + head.expiries * _EXPIRY.size
     if head.form != FORMAT or head.key_version != key_version or end != marks_from + head.marks * _MARK.size:
         raise Unreadable

@@ -49,6 +49,7 @@ SESSION: Final = {
     "idle_in_transaction_session_timeout": "60s",  # a stopped process must not hold row locks for ever (threat H21)
     "statement_timeout": "300s",
     "lock_timeout": "30s",
+    "plan_cache_mode": "force_generic_plan",
     "jit": "off",  # compiling costs more than any statement here takes
     "timezone": "UTC",
 }

@@ -13,7 +13,7 @@ from segment.analytics.request import DatetimeSerializer
 from vault.clock import Micros, from_datetime
 from vault.errors import Invalid, TooLarge
 from vault.events.clean import tolerate_nan
-from vault.events.decode import MAX_BODY, MAX_EVENT, MAX_EVENTS, Decoded, decode, mend, write_key_of
+from vault.events.decode import MAX_BODY, MAX_EVENT, MAX_EVENTS, MAX_LISTED, Decoded, decode, mend, write_key_of
 from vault.events.message import Message
 
 NOW = from_datetime(datetime(2026, 11, 23, 12, 0, tzinfo=UTC))
@@ -219,6 +219,12 @@ def test_messages_beyond_the_limit_are_rejected_and_the_others_taken() -> None:
         (MAX_EVENTS, "too_many_events"),
         (MAX_EVENTS + 1, "too_many_events"),
     ]
+
+
+def test_g8_a_batch_that_would_be_answered_by_many_times_its_size_is_refused_whole() -> None:
+    with pytest.raises(TooLarge) as error:
+        decode(b'{"batch":[' + b",".join([b"1"] * (MAX_LISTED + 1)) + b"]}", "batch", NOW)
+    assert error.value.reason == "too_many_events"
 
 
 # --- single calls and the envelope -------------------------------------------------------------------------------------
