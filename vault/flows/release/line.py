@@ -181,15 +181,20 @@ def upsert(plan: Plan, name: str, shown: list[Shown], number: int) -> bytes:
         audiences = {item.name for item in shown[0].audiences}
     else:
         traits, identifiers, audiences = _joined(shown)
-    allowed = b',"allowed":' + _text({one.purpose.name: _named(one) for one in shown}) if len(plan.purposes) > 1 else b""
-    line = b'{"op":"upsert","id":"%b","traits":{%b},"identifiers":{%b},"audiences":%b,"purposes":[%b]%b,"version":%d}' % (
-        name.encode(),
-        b",".join(traits),
-        b",".join(identifiers),
-        _text(sorted(audiences)) if audiences else b"[]",
-        b",".join([one.purpose.text for one in shown]),
-        allowed,
-        number,
+    allowed = (
+        b',"allowed":' + _text({one.purpose.name: _named(one) for one in shown}) if len(plan.purposes) > 1 else b""
+    )
+    line = (
+        b'{"op":"upsert","id":"%b","traits":{%b},"identifiers":{%b},"audiences":%b,"purposes":[%b]%b,"version":%d}'
+        % (
+            name.encode(),
+            b",".join(traits),
+            b",".join(identifiers),
+            _text(sorted(audiences)) if audiences else b"[]",
+            b",".join([one.purpose.text for one in shown]),
+            allowed,
+            number,
+        )
     )
     if b"\n" in line or b"\r" in line:  # between the parts of an object as it came: within a text they are escaped
         line = line.replace(b"\n", b" ").replace(b"\r", b" ")
