@@ -19,6 +19,7 @@ from vault.flows.honour.advance import advance_all
 from vault.flows.settle import settle_due
 from vault.flows.vault import Vault
 from vault.flows.watch import sweep
+from vault.keys import roles
 from vault.storage.lease import LIFE
 
 IDLE: Final = 0.05  # seconds between looks at an empty queue: a change reaches a waiting feed in less than a tenth
@@ -26,20 +27,23 @@ SLOW: Final = 1.0  # for what is not awaited by anyone
 SWEEPING: Final = 10.0  # what watchers of sources left may lie a little longer
 MAX_WAIT: Final = 30.0
 
+_DUTY: Final = {"watches": roles.CHANGES}  # it needs no key, either
+
 Step = Callable[[], Awaitable[int]]
 
 
 async def run(vault: Vault, *, once: bool = False) -> None:
-    """Run every loop until cancelled; with `once`, until nothing more waits."""
+    """Run the loops of the vault's role until cancelled; with `once`, until nothing more waits."""
     async with Transport(vault.settings.webhook_networks) as transport:
         steps: list[tuple[str, Step, float]] = [
-            ("changes", lambda: sequence(vault.database, vault.clock), IDLE),
-            ("requests", lambda: advance_all(vault), IDLE),
-            ("audit", lambda: integrate(vault.database, vault.keyring, vault.settings.journal, vault.clock), IDLE),
-            ("webhooks", lambda: deliver_due(vault, transport), IDLE),
-            ("due", lambda: settle_due(vault), SLOW),
+            (roles.CHANGES, lambda: sequence(vault.database, vault.clock), IDLE),
+            (roles.REQUESTS, lambda: advance_all(vault), IDLE),
+            (roles.AUDIT, lambda: integrate(vault.database, vault.keyring, vault.settings.journal, vault.clock), IDLE),
+            (roles.WEBHOOKS, lambda: deliver_due(vault, transport), IDLE),
+            (roles.DUE, lambda: settle_due(vault), SLOW),
             ("watches", lambda: sweep(vault), SWEEPING),
         ]
+        steps = [step for step in steps if _DUTY.get(step[0], step[0]) in vault.role.duties]
         if once:
             await _once(vault, [step for _, step, _ in steps])
             return

@@ -6,15 +6,23 @@ from vault.cli.logs import log_as_json
 from vault.cli.memory import settle
 from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option
+from vault.cli.roles import role_of
 from vault.flows.vault import Vault
 from vault.worker import run
 
 
 @click.command()
+@click.option(
+    "--duties",
+    default="",
+    metavar="LIST",
+    help="Loops of this process: changes, audit, webhooks, requests, due; several with commas. Without it: all.",
+)
+@click.option("--purposes", default="", metavar="LIST", help="With webhooks: the purposes whose keys it gets.")
 @click.option("--once", is_flag=True, help="Do what is due now, then end.")
 @json_option
 @click.pass_context
-def worker(ctx: click.Context, *, once: bool) -> None:
+def worker(ctx: click.Context, *, duties: str, purposes: str, once: bool) -> None:
     """Number changes, extend the audit log, push webhooks, carry requests of people forward.
 
     \b
@@ -22,8 +30,10 @@ def worker(ctx: click.Context, *, once: bool) -> None:
       profile-vault serve --no-worker &
       profile-vault worker
 
+    With --duties it holds the keys of these loops only; the doors ingest and desk run `due` and `requests` themselves.
     Several may run: each loop belongs to whoever holds its lease. `serve` runs one itself unless given --no-worker.
     """
+    role = role_of(duties=duties, purposes=purposes)
     log_as_json()
 
     async def journey(vault: Vault) -> None:
@@ -31,7 +41,7 @@ def worker(ctx: click.Context, *, once: bool) -> None:
         await run(vault, once=once)
 
     try:
-        with_vault(journey)
+        with_vault(journey, role=role)
     except KeyboardInterrupt:
         click.echo("Stopped.", err=True)
         return
