@@ -37,7 +37,7 @@ def app_with_worker() -> Litestar:
 def confined(role: ProcessRole | None, *, worker: bool) -> Litestar:
     """The doors of `role`, and with `worker` its duties. None: all, with every key."""
     role = role or EVERYTHING
-    return build(lifespan=[partial(_doors_and_worker if worker else _doors, role)], doors=role.doors)
+    return build(lifespan=[partial(_doors_and_worker if worker and role.duties else _doors, role)], doors=role.doors)
 
 
 @asynccontextmanager

@@ -53,7 +53,8 @@ class Site:
         """The role's key folder."""
         numbers = role.numbers({one.name: one.number for one in self.whole.catalogue.purposes.values()})
         folder = self._folder / ("-".join(sorted(role.parts | set(role.purposes))))
-        LocalKeyService.from_path(self.whole.settings.key_file).hand_out(folder, *role.locks(numbers))
+        for _ in range(2):  # a second time changes nothing
+            LocalKeyService.from_path(self.whole.settings.key_file).hand_out(folder, *role.locks(numbers))
         return folder
 
     async def start(self, role: ProcessRole, secrets: Path | None = None) -> Vault:

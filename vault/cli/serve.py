@@ -13,6 +13,7 @@ from vault.cli.logs import log_as_json
 from vault.cli.roles import role_of
 from vault.config import load
 from vault.errors import ConfigError
+from vault.keys.roles import ProcessRole
 
 # Connections that may wait to be taken: a shop's whole audience at the start of a sale. The system caps it at its
 # net.core.somaxconn, 4,096 on Linux; past it a client waits a second and knocks again, or gives up.
@@ -62,9 +63,14 @@ def serve(host: str, port: int, *, no_worker: bool, doors: str, purposes: str, l
     load()  # a wrong setting is told here, in one line, before a server starts
     role = role_of(doors, purposes)
     log_as_json(log_level)
+    answer(role, host, port, worker=not no_worker)
+
+
+def answer(role: ProcessRole | None, host: str, port: int, *, worker: bool) -> None:
+    """Serve the doors of `role` until told to stop, and with `worker` run its duties. Exits with 1 if it cannot start."""
     confined = importlib.import_module("api.asgi").confined  # the floor above: named, not imported
     config = uvicorn.Config(
-        partial(confined, role, worker=not no_worker),
+        partial(confined, role, worker=worker),
         factory=True,
         host=host,
         port=port,

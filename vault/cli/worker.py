@@ -7,7 +7,10 @@ from vault.cli.memory import settle
 from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option
 from vault.cli.roles import role_of
+from vault.cli.serve import answer
+from vault.errors import ConfigError
 from vault.flows.vault import Vault
+from vault.keys.roles import ProcessRole
 from vault.worker import run
 
 
@@ -19,10 +22,15 @@ from vault.worker import run
     help="Loops of this process: changes, audit, webhooks, requests, due; several with commas. Without it: all.",
 )
 @click.option("--purposes", default="", metavar="LIST", help="With webhooks: the purposes whose keys it gets.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Also answer /livez, /readyz and /metrics on this port of 127.0.0.1, for health checks; 0 takes a free one.",
+)
 @click.option("--once", is_flag=True, help="Do what is due now, then end.")
 @json_option
 @click.pass_context
-def worker(ctx: click.Context, *, duties: str, purposes: str, once: bool) -> None:
+def worker(ctx: click.Context, *, duties: str, purposes: str, port: int | None, once: bool) -> None:
     """Number changes, extend the audit log, push webhooks, carry requests of people forward.
 
     \b
@@ -34,7 +42,12 @@ def worker(ctx: click.Context, *, duties: str, purposes: str, once: bool) -> Non
     Several may run: each loop belongs to whoever holds its lease. `serve` runs one itself unless given --no-worker.
     """
     role = role_of(duties=duties, purposes=purposes)
+    if once and port is not None:
+        raise ConfigError("`--once` ends by itself: it needs no `--port`")
     log_as_json()
+    if port is not None:
+        answer(role or ProcessRole(doors=()), "127.0.0.1", port, worker=True)
+        return
 
     async def journey(vault: Vault) -> None:
         settle()
