@@ -98,3 +98,14 @@ def test_webhook_networks_are_networks(tmp_path: Path) -> None:
     assert settings(tmp_path, 'webhook_networks = ["10.1.0.0/16", "fd00::/8"]').webhook_networks == wanted
     with pytest.raises(ConfigError):
         settings(tmp_path, WEBHOOK_NETWORKS="10.1.0.1/16")  # a host where a network is meant
+
+
+def test_the_public_url_is_a_scheme_and_a_host(tmp_path: Path) -> None:
+    def given(value: str) -> Settings:
+        return load(tmp_path, {"PROFILE_VAULT_PUBLIC_URL": value})
+
+    assert given("https://vault.example/").public_url == "https://vault.example"
+    assert load(tmp_path, {}).public_url is None
+    for value in ("vault.example", "https://", "https://a/b", "https://u:p@a", "ftp://a", "https://a b"):
+        with pytest.raises(ConfigError):
+            given(value)
