@@ -94,6 +94,7 @@ async def preload(stage: Stage, connections: int) -> None:
     for side in stage.sides:
         while await side.sequence():
             pass
+    await stage.place.settle()
 
 
 async def _spread(stage: Stage, part: list[bytes], connections: int) -> None:

@@ -96,6 +96,7 @@ class Message(NamedTuple):
     body: str  # the declared properties or traits, as JSON
     cents: int  # of an order
     mask: int
+    said: str = ""  # an identify: when each of its traits was said, by name, as JSON
 
     def __repr__(self) -> str:
         return f"Message({self.event})"
@@ -129,7 +130,8 @@ def _message(shape: Shape, source: int, raw: bytes) -> Message | None:
     stamp = _stamp(shape, wire.context.consent)
     if wire.type == "identify":
         kept = {name: value for name, value in wire.traits.items() if name in shape.traits}
-        return Message(key, digest, at, _identifiers(shape, wire), stamp, 0, _encode(kept).decode(), 0, 0)
+        said = _encode(dict.fromkeys(kept, at)).decode()
+        return Message(key, digest, at, _identifiers(shape, wire), stamp, 0, _encode(kept).decode(), 0, 0, said)
     declared = shape.events.get(wire.event)
     if declared is None:
         return None

@@ -18,7 +18,7 @@ from vault.ids import uuid7
 
 SCHEMA: Final = """
 CREATE TABLE profiles (
-    id uuid PRIMARY KEY, traits jsonb NOT NULL DEFAULT '{}', traits_at bigint NOT NULL DEFAULT 0,
+    id uuid PRIMARY KEY, traits jsonb NOT NULL DEFAULT '{}', said jsonb NOT NULL DEFAULT '{}',
     computed jsonb NOT NULL DEFAULT '{}', consent bigint NOT NULL DEFAULT 0, changed bigint NOT NULL DEFAULT 0
 );
 CREATE INDEX profiles_changed ON profiles (changed);
@@ -132,15 +132,26 @@ class Twin:
             await many("UPDATE profiles SET consent = $2 WHERE id = $1", [(one[0], one[2]) for one in work.choices])
             await many("INSERT INTO consents (profile_id, at, granted, message_id) VALUES ($1, $2, $3, $4)", work.choices)
         if work.patches:
-            await many(
-                "UPDATE profiles SET traits = CASE WHEN $3 >= traits_at THEN traits || $2::jsonb ELSE $2::jsonb || traits END,"
-                " traits_at = greatest(traits_at, $3) WHERE id = $1",
-                work.patches,
-            )
+            await self._say(connection, work)
         if work.orders:
             await self._compute(connection, work)
         if everyone:
             await many("UPDATE profiles SET changed = nextval('changes') WHERE id = $1", [(one,) for one in everyone])
+
+    async def _say(self, connection: Any, work: "_Work") -> None:
+        """Of each trait what was said last."""
+        rows = await connection.fetch(
+            "SELECT id, traits, said FROM profiles WHERE id = ANY($1::uuid[])", [one[0] for one in work.patches]
+        )
+        profiles = {row[0]: (msgspec.json.decode(row[1]), msgspec.json.decode(row[2])) for row in rows}
+        for subject, patch, at in work.patches:
+            traits, said = profiles[subject]
+            for name, value in msgspec.json.decode(patch).items():
+                if at >= said.get(name, 0):
+                    traits[name], said[name] = value, at
+        encode = msgspec.json.encode
+        updates = [(subject, encode(traits).decode(), encode(said).decode()) for subject, (traits, said) in profiles.items()]
+        await connection.executemany("UPDATE profiles SET traits = $2, said = $3 WHERE id = $1", sorted(updates))
 
     async def _compute(self, connection: Any, work: "_Work") -> None:
         """Fold the orders into what is computed, and judge the audience."""

@@ -19,9 +19,9 @@ from vault.ids import uuid7
 SCHEMA: Final = """
 CREATE TABLE profile (
     subject_id uuid PRIMARY KEY, version bigint NOT NULL, granted bigint NOT NULL, traits jsonb NOT NULL,
-    traits_at bigint NOT NULL, orders int NOT NULL, cents bigint NOT NULL, ad_cents bigint NOT NULL, first_at bigint,
+    said jsonb NOT NULL, said_at bigint NOT NULL, orders int NOT NULL, cents bigint NOT NULL, ad_cents bigint NOT NULL, first_at bigint,
     last_at bigint, best boolean NOT NULL
-) WITH (fillfactor = 75);
+) WITH (fillfactor = 75, toast_tuple_target = 8160);
 CREATE TABLE identity (kind smallint, value text, subject_id uuid NOT NULL, PRIMARY KEY (kind, value));
 CREATE TABLE event (
     subject_id uuid, event_key bytea, at bigint NOT NULL, received_at bigint NOT NULL, kind int NOT NULL,
@@ -38,8 +38,8 @@ CREATE UNIQUE INDEX change_number ON change (number);
 CREATE TABLE position (number bigint NOT NULL);
 INSERT INTO position VALUES (0);
 CREATE TABLE disclosure (subject_id uuid, destination int, page uuid, at bigint NOT NULL, number bigint NOT NULL,
-    traits smallint[] NOT NULL, PRIMARY KEY (subject_id, destination, page));
-CREATE TABLE disclosure_state (subject_id uuid, destination int, traits smallint[] NOT NULL, number bigint NOT NULL,
+    traits bytea NOT NULL, PRIMARY KEY (subject_id, destination, page));
+CREATE TABLE disclosure_state (subject_id uuid, destination int, traits bytea NOT NULL, number bigint NOT NULL,
     PRIMARY KEY (subject_id, destination)) WITH (fillfactor = 80);
 CREATE TABLE audit (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at bigint NOT NULL, entry jsonb NOT NULL);
 """
@@ -54,6 +54,7 @@ LEFT JOIN erased e USING (kind, value)
 
 # $1-$3 dedup: key, digest, day. $4-$9 events. $10-$15 people: id, patch, when, choices now and as known, whether new.
 # $16-$18 identifiers. $19 what counts as an order, $20 now, $21 the bar, $22 how many known people, $23 the first message.
+# $24 and $25 when each trait of a patch was said, and when the first. Mostly a patch is later than everything before it; else trait by trait.
 # A duplicate's patch says what was said before: it changes no value. Whoever chose otherwise since makes it fail as a whole.
 _WRITE: Final = """
 WITH d AS (
@@ -73,15 +74,20 @@ WITH d AS (
     FROM e WHERE kind = $19 GROUP BY subject_id
 ), u AS MATERIALIZED (
     SELECT p.*, coalesce(s.orders, 0) AS orders, coalesce(s.cents, 0) AS cents, s.first_at, s.last_at
-    FROM unnest($10::text::uuid[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[], $15::boolean[])
-        AS p(subject_id, patch, patch_at, granted, known, fresh) LEFT JOIN sums s USING (subject_id)
+    FROM unnest($10::text::uuid[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[], $15::boolean[],
+                $24::text[], $25::bigint[])
+        AS p(subject_id, patch, patch_at, granted, known, fresh, said, patch_from) LEFT JOIN sums s USING (subject_id)
 ), updated AS (
     UPDATE profile p SET
         version = p.version + 1,
         granted = coalesce(u.granted, p.granted),
-        traits = CASE WHEN u.patch IS NULL THEN p.traits WHEN u.patch_at >= p.traits_at THEN p.traits || u.patch::jsonb
-                 ELSE u.patch::jsonb || p.traits END,
-        traits_at = greatest(p.traits_at, u.patch_at),
+        traits = CASE WHEN u.patch IS NULL THEN p.traits WHEN u.patch_from >= p.said_at THEN p.traits || u.patch::jsonb
+            ELSE p.traits || (SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(u.patch::jsonb)
+                WHERE (u.said::jsonb->>key)::bigint >= coalesce((p.said->>key)::bigint, 0)) END,
+        said = CASE WHEN u.patch IS NULL THEN p.said WHEN u.patch_from >= p.said_at THEN p.said || u.said::jsonb
+            ELSE p.said || (SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(u.said::jsonb)
+                WHERE value::bigint >= coalesce((p.said->>key)::bigint, 0)) END,
+        said_at = greatest(p.said_at, u.patch_at),
         orders = p.orders + u.orders, cents = p.cents + u.cents, ad_cents = p.ad_cents + u.cents,
         first_at = least(p.first_at, u.first_at), last_at = greatest(p.last_at, u.last_at),
         best = p.ad_cents + u.cents >= $21
@@ -89,9 +95,10 @@ WITH d AS (
       AND NOT u.fresh AND p.granted = u.known
     RETURNING p.subject_id
 ), created AS (
-    INSERT INTO profile (subject_id, version, granted, traits, traits_at, orders, cents, ad_cents, first_at, last_at, best)
-    SELECT subject_id, 1, coalesce(granted, 0), coalesce(patch, '{}')::jsonb, coalesce(patch_at, 0), orders, cents, cents,
-           first_at, last_at, cents >= $21
+    INSERT INTO profile (subject_id, version, granted, traits, said, said_at, orders, cents, ad_cents, first_at, last_at,
+        best)
+    SELECT subject_id, 1, coalesce(granted, 0), coalesce(patch, '{}')::jsonb, coalesce(said, '{}')::jsonb,
+           coalesce(patch_at, 0), orders, cents, cents, first_at, last_at, cents >= $21
     FROM u WHERE fresh
 ), named AS (
     INSERT INTO identity (kind, value, subject_id)
@@ -131,25 +138,32 @@ def _array(values: Any) -> str:
 class Person:
     """What a batch says of one person."""
 
-    __slots__ = ("fresh", "granted", "known", "patch", "patch_at", "subject")
+    __slots__ = ("fresh", "granted", "known", "patch", "patch_at", "patch_from", "said", "subject")
 
     def __init__(self, subject: UUID, known: int, *, fresh: bool) -> None:
         self.subject = subject
         self.known = known
         self.granted: int | None = None
         self.patch: str | dict[str, Any] | None = None
+        self.said = ""
         self.patch_at: int | None = None
+        self.patch_from = 0
         self.fresh = fresh
 
     def say(self, message: Message) -> None:
         """Take the traits of an identify: the later ones win."""
         if self.patch_at is None or self.patch is None:
-            self.patch, self.patch_at = message.body, message.at
+            self.patch, self.said = message.body, message.said
+            self.patch_at = self.patch_from = message.at
             return
         mine = self.patch if isinstance(self.patch, dict) else _raws.decode(self.patch)
         theirs = _raws.decode(message.body)
-        self.patch = mine | theirs if message.at >= self.patch_at else theirs | mine
-        self.patch_at = max(message.at, self.patch_at)
+        mine_said, theirs_said = _times.decode(self.said), _times.decode(message.said)
+        for name, at in theirs_said.items():
+            if at >= mine_said.get(name, 0):
+                mine[name], mine_said[name] = theirs[name], at
+        self.patch, self.said = mine, msgspec.json.encode(mine_said).decode()
+        self.patch_from, self.patch_at = min(message.at, self.patch_from), max(message.at, self.patch_at)
 
     @property
     def json(self) -> str | None:
@@ -158,6 +172,7 @@ class Person:
 
 
 _raws: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_times: Final = msgspec.json.Decoder(dict[str, int])
 
 
 class Twin:
@@ -288,6 +303,8 @@ class Twin:
             BEST,
             sum(not person.fresh for person in everyone),
             taken[0].key,
+            [person.said or None for person in everyone],
+            [person.patch_from for person in everyone],
         ]
 
     async def sequence(self) -> int:
