@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from bench.ground import Meter, ground, profiled, vault_on
 from bench.ingest import Stage, preload, staged
@@ -69,19 +69,18 @@ def readers(stage: Stage, options: Options) -> dict[str, Read]:
 async def run(options: Options) -> Report:
     """Interleaved whole reads; the first of each, which also writes the states, is told apart."""
     report = Report("feed", options)
-    async with ground(options.database_url) as place, vault_on(place, options.policies) as vault:
-        stage = await staged(place, vault, options)
+    async with (
+        ground(options.database_url) as place,
+        vault_on(place, options.policies) as vault,
+        staged(place, vault, options) as stage,
+    ):
         await preload(stage, options.connections)
         meters: dict[str, list[Meter]] = {}
         said: dict[str, list[str]] = {}
         for number in range(options.rounds + 1):
             for name, read in readers(stage, options).items():
-                look = options.profile if number == options.rounds and name == options.profiled else None
-                await place.checkpoint()
-                meter = Meter()
-                async with meter.running(place):
-                    with profiled(look):
-                        lines = await read()
+                look = options.look(number, name)
+                meter, lines = await _read(stage, read, look)
                 said[name] = sorted(json.dumps(json.loads(line)["traits"], sort_keys=True) for line in lines)
                 report.say(f"round {number} {name}: {len(lines) / meter.wall:,.0f} profiles/s")
                 if look is None:
@@ -89,9 +88,16 @@ async def run(options: Options) -> Report:
         report.figures["profiles"] = len(said["vault"])
         _figures(report, meters, len(said["vault"]))
         report.figures["differences"] = sum(lines != said["vault"] for lines in said.values())
-        for side in stage.sides[1:]:
-            await side.close()  # type: ignore[attr-defined]
     return report
+
+
+async def _read(stage: Stage, read: Read, look: str | None) -> tuple[Meter, list[bytes]]:
+    await stage.place.checkpoint()
+    meter = Meter()
+    async with meter.running(stage.place):
+        with profiled(look):
+            lines = await read()
+    return meter, lines
 
 
 def _figures(report: Report, meters: dict[str, list[Meter]], lines: int) -> None:
@@ -100,10 +106,16 @@ def _figures(report: Report, meters: dict[str, list[Meter]], lines: int) -> None
         rounds = more or [first]
         report.figures[f"profiles_per_second_{name}"] = round(statistics.median(lines / m.wall for m in rounds))
         report.figures[f"first_read_per_second_{name}"] = round(lines / first.wall)
-        report.figures[f"python_us_per_profile_{name}"] = round(statistics.median(m.python for m in rounds) / lines * 1e6, 1)
-        report.figures[f"server_us_per_profile_{name}"] = round(statistics.median(m.server for m in rounds) / lines * 1e6, 1)
+        report.figures[f"python_us_per_profile_{name}"] = round(
+            statistics.median(m.python for m in rounds) / lines * 1e6, 1
+        )
+        report.figures[f"server_us_per_profile_{name}"] = round(
+            statistics.median(m.server for m in rounds) / lines * 1e6, 1
+        )
         cpu[name] = statistics.median(m.python + m.server for m in rounds)
     for twin in ("tuned", "obvious"):
         mine, theirs = meters["vault"][1:] or meters["vault"], meters[f"twin_{twin}"][1:] or meters[f"twin_{twin}"]
-        report.figures[f"ratio_{twin}"] = round(statistics.median(t.wall / v.wall for v, t in zip(mine, theirs, strict=False)), 3)
+        report.figures[f"ratio_{twin}"] = round(
+            statistics.median(t.wall / v.wall for v, t in zip(mine, theirs, strict=False)), 3
+        )
         report.figures[f"cpu_ratio_{twin}"] = round(cpu[f"twin_{twin}"] / cpu["vault"], 3)

@@ -108,12 +108,17 @@ def _stat(pid: int, *, children: bool = False) -> tuple[float, int]:
     return sum(map(int, times)) / _TICKS, int(fields[1])
 
 
-@asynccontextmanager
-async def ground(database_url: str | None = None) -> AsyncIterator[Ground]:
-    """The embedded server, or another one; with the settings that every side gets."""
+def _folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="vault-bench-"))
     if os.geteuid() == 0:
         folder.chmod(0o711)  # the server's own user must pass
+    return folder
+
+
+@asynccontextmanager
+async def ground(database_url: str | None = None) -> AsyncIterator[Ground]:
+    """The embedded server, or another one; with the settings that every side gets."""
+    folder = _folder()
     held = None if database_url else await asyncio.to_thread(embedded.start, folder / "server")
     try:
         place = Ground(folder, database_url or (held.url("postgres") if held else ""))

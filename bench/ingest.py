@@ -2,8 +2,8 @@
 
 import asyncio
 import statistics
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -29,12 +29,15 @@ class Side(Protocol):
 
     async def receive(self, body: bytes) -> Any:
         """A batch, durable when it returns."""
+        ...
 
     async def sequence(self) -> int:
         """Number what changed; how many."""
+        ...
 
     async def profiles(self) -> dict[str, Profile]:
         """What it holds."""
+        ...
 
 
 class VaultSide:
@@ -124,14 +127,20 @@ async def measured(stage: Stage, side: Side, bodies: list[bytes], connections: i
     return meter
 
 
-async def staged(place: Ground, vault: Vault, options: Options) -> Stage:
-    """The vault and both twins, empty."""
+@asynccontextmanager
+async def staged(place: Ground, vault: Vault, options: Options) -> AsyncIterator[Stage]:
+    """The vault and both twins, empty; the twins are closed at the end."""
     shape = Shape.of(vault.catalogue)
     async with vault.database.begin() as connection:
         source, _ = await add(connection, "bench", server=True, now=vault.clock.now())
     tuned = await twin_tuned.Twin.on(await place.create("bench_tuned"), shape, options.connections)
     obvious = await twin_obvious.Twin.on(await place.create("bench_obvious"), shape, options.connections)
-    return Stage(place, vault, [VaultSide(vault, source), tuned, obvious], Workload(vault.catalogue, options.people, options.seed))
+    work = Workload(vault.catalogue, options.people, options.seed)
+    try:
+        yield Stage(place, vault, [VaultSide(vault, source), tuned, obvious], work)
+    finally:
+        tuned.pool.terminate()
+        obvious.pool.terminate()
 
 
 async def differences(stage: Stage) -> int:
@@ -143,23 +152,23 @@ async def differences(stage: Stage) -> int:
 async def run(options: Options) -> Report:
     """Interleaved rounds; the first is dropped."""
     report = Report("ingest", options)
-    async with ground(options.database_url) as place, vault_on(place, options.policies) as vault:
-        stage = await staged(place, vault, options)
+    async with (
+        ground(options.database_url) as place,
+        vault_on(place, options.policies) as vault,
+        staged(place, vault, options) as stage,
+    ):
         await preload(stage, options.connections)
         meters: dict[str, list[Meter]] = {side.name: [] for side in stage.sides}
         for number in range(options.rounds + 1):
             bodies = stage.work.batches(options.batches)
             for side in stage.sides:
-                last = options.profile if number == options.rounds and side.name == options.profiled else None
-                meter = await measured(stage, side, bodies, options.connections, last)
-                if number and last is None or options.rounds == 0:
+                look = options.look(number, side.name)
+                meter = await measured(stage, side, bodies, options.connections, look)
+                if number and look is None:
                     meters[side.name].append(meter)
                 report.say(f"round {number} {side.name}: {options.batches * BATCH / meter.wall:,.0f} events/s")
         _figures(report, meters, options.batches * BATCH)
-        if options.compare:
-            report.figures["differences"] = await differences(stage)
-        for side in stage.sides[1:]:
-            await side.close()  # type: ignore[attr-defined]
+        report.figures["differences"] = await differences(stage)
     return report
 
 

@@ -21,7 +21,7 @@ class Options:
     """What the command line said."""
 
     people: int = 20_000
-    rounds: int = 5  # counted; one more comes first and is dropped
+    rounds: int = 5  # counted; one more comes first and is dropped; with `profile` the last is not counted either
     batches: int = 100  # a round
     connections: int = 4
     seed: int = 7
@@ -29,9 +29,12 @@ class Options:
     database_url: str | None = None
     profile: str | None = None  # where cProfile's figures of one more look go
     profiled: str = "vault"
-    compare: bool = True
     quiet: bool = False
-    events: int = 10_000
+    record: bool = False
+
+    def look(self, number: int, name: str) -> str | None:
+        """Where the profile of this round goes: one more round than is counted is looked into."""
+        return self.profile if number == self.rounds and name == self.profiled else None
 
 
 @dataclass
@@ -71,10 +74,25 @@ class Report:
         return json.dumps(self.line(), separators=(",", ":"))
 
 
+def record(report: Report) -> None:
+    """Append the figures to the page of benchmarks. Does nothing outside a checkout."""
+    if not PAGE.is_file():
+        return
+    line = report.line()
+    figures = ", ".join(f"{name} {value}" for name, value in report.figures.items())
+    row = f"| {line['at'][:10]} | {line['commit']} | `{line['command']}` | {figures} |\n"
+    with PAGE.open("a", encoding="utf-8") as page:
+        page.write(row)
+
+
 def _commit() -> str:
     try:
         done = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True  # noqa: S607
+            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return version("profile-vault")

@@ -7,7 +7,6 @@ import msgspec
 
 from bench.twin import Profile
 from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, identifier_object
-from vault.clock import Micros
 from vault.events.times import read_time
 from vault.flows.people.change import assemble, tools_of
 from vault.flows.people.draft import SubjectDraft
@@ -58,5 +57,5 @@ def _profile(vault: Vault, draft: SubjectDraft, events: int) -> tuple[str, Profi
     return name, Profile(traits, orders, cents, first, last, best, events)
 
 
-def _time(raw: bytes | None) -> Micros | None:
+def _time(raw: bytes | None) -> int | None:
     return None if raw is None else read_time(msgspec.json.decode(raw))

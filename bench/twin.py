@@ -81,7 +81,9 @@ class Shape:
         }
         kinds = {place: (k.number, k.joins) for k in catalogue.identifiers.values() for place in k.take_from}
         always = catalogue.always_mask | catalogue.interest_mask
-        return cls(frozenset(catalogue.traits), events, catalogue.categories, catalogue.mapped, always, kinds, events[ORDER][0])
+        return cls(
+            frozenset(catalogue.traits), events, catalogue.categories, catalogue.mapped, always, kinds, events[ORDER][0]
+        )
 
 
 class Message(NamedTuple):

@@ -7,13 +7,15 @@ its own id where the vault makes a pseudonym, and nobody is removed, retracted o
 
 import struct
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from bench import twin_obvious, twin_tuned
 from vault.clock import SystemClock
 from vault.ids import uuid7
+
+if TYPE_CHECKING:
+    from bench import twin_obvious, twin_tuned
 
 DESTINATION: Final = 1
 
@@ -64,7 +66,7 @@ class TunedFeed:
         raw = msgspec.Raw | msgspec.UnsetType
         self._traits = msgspec.defstruct("Traits", [(name, raw, msgspec.UNSET) for name, _ in wanted.traits])
         self._decode = msgspec.json.Decoder(self._traits).decode
-        self._numbers = {name: number for name, number in wanted.traits}
+        self._numbers = dict(wanted.traits)
         self._all = _pack([number for _, number in wanted.traits])
 
     async def page(self, after: int, limit: int) -> FeedPage:
@@ -92,7 +94,9 @@ class TunedFeed:
             if left:
                 entry = encode({"destination": DESTINATION, "disclosed": len(left), "policy": 1}).decode()
                 now = SystemClock().now()
-                await connection.execute(_RECORD, DESTINATION, uuid7(now), now, *_columns(left), *_columns(turned), entry)
+                await connection.execute(
+                    _RECORD, DESTINATION, uuid7(now), now, *_columns(left), *_columns(turned), entry
+                )
         return FeedPage(lines, last, more)
 
     def _shown(self, traits: Any) -> bytes:
@@ -136,7 +140,9 @@ class ObviousFeed:
                 if not traits:
                     continue
                 line = {"op": "upsert", "id": str(subject), "traits": traits, "identifiers": {}, "audiences": []}
-                lines.append(msgspec.json.encode({**line, "purposes": [self.wanted.purpose], "version": changed}) + b"\n")
+                lines.append(
+                    msgspec.json.encode({**line, "purposes": [self.wanted.purpose], "version": changed}) + b"\n"
+                )
                 records.append((subject, "bench-feed", page, now, list(traits), changed))
             if records:
                 await self._record(connection, sorted(records))

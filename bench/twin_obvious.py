@@ -56,7 +56,9 @@ class Twin:
         await connection.execute(SCHEMA)
         await connection.close()
         options = {"jit": "off", "timezone": "UTC"}  # as the vault's sessions
-        return cls(await asyncpg.create_pool(plain(url), min_size=1, max_size=connections + 2, server_settings=options), shape)
+        return cls(
+            await asyncpg.create_pool(plain(url), min_size=1, max_size=connections + 2, server_settings=options), shape
+        )
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -74,15 +76,17 @@ class Twin:
 
     async def _take(self, connection: Any, messages: list[Message]) -> Outcome:
         known = await connection.fetch(
-            "SELECT message_id FROM events WHERE source = 1 AND message_id = ANY($1::bytea[])", [m.key for m in messages]
+            "SELECT message_id FROM events WHERE source = 1 AND message_id = ANY($1::bytea[])",
+            [m.key for m in messages],
         )
         seen = {row[0] for row in known}
         owners = await self._owners(connection, messages)
-        wanted = {subject for subject in owners.values()}
+        wanted = set(owners.values())
         consents = {
             row[0]: row[1]
             for row in await connection.fetch(
-                "SELECT id, consent FROM profiles WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE", list(wanted)
+                "SELECT id, consent FROM profiles WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE",
+                list(wanted),
             )
         }
         erased = await self._erased(connection, messages)
@@ -130,7 +134,9 @@ class Twin:
             )
         if work.choices:
             await many("UPDATE profiles SET consent = $2 WHERE id = $1", [(one[0], one[2]) for one in work.choices])
-            await many("INSERT INTO consents (profile_id, at, granted, message_id) VALUES ($1, $2, $3, $4)", work.choices)
+            await many(
+                "INSERT INTO consents (profile_id, at, granted, message_id) VALUES ($1, $2, $3, $4)", work.choices
+            )
         if work.patches:
             await self._say(connection, work)
         if work.orders:
@@ -150,7 +156,9 @@ class Twin:
                 if at >= said.get(name, 0):
                     traits[name], said[name] = value, at
         encode = msgspec.json.encode
-        updates = [(subject, encode(traits).decode(), encode(said).decode()) for subject, (traits, said) in profiles.items()]
+        updates = [
+            (subject, encode(traits).decode(), encode(said).decode()) for subject, (traits, said) in profiles.items()
+        ]
         await connection.executemany("UPDATE profiles SET traits = $2, said = $3 WHERE id = $1", sorted(updates))
 
     async def _compute(self, connection: Any, work: "_Work") -> None:

@@ -19,8 +19,8 @@ from vault.ids import uuid7
 SCHEMA: Final = """
 CREATE TABLE profile (
     subject_id uuid PRIMARY KEY, version bigint NOT NULL, granted bigint NOT NULL, traits jsonb NOT NULL,
-    said jsonb NOT NULL, said_at bigint NOT NULL, orders int NOT NULL, cents bigint NOT NULL, ad_cents bigint NOT NULL, first_at bigint,
-    last_at bigint, best boolean NOT NULL
+    said jsonb NOT NULL, said_at bigint NOT NULL, orders int NOT NULL, cents bigint NOT NULL, ad_cents bigint NOT NULL,
+    first_at bigint, last_at bigint, best boolean NOT NULL
 ) WITH (fillfactor = 75, toast_tuple_target = 8160);
 CREATE TABLE identity (kind smallint, value text, subject_id uuid NOT NULL, PRIMARY KEY (kind, value));
 CREATE TABLE event (
@@ -54,7 +54,7 @@ LEFT JOIN erased e USING (kind, value)
 
 # $1-$3 dedup: key, digest, day. $4-$9 events. $10-$15 people: id, patch, when, choices now and as known, whether new.
 # $16-$18 identifiers. $19 what counts as an order, $20 now, $21 the bar, $22 how many known people, $23 the first message.
-# $24 and $25 when each trait of a patch was said, and when the first. Mostly a patch is later than everything before it; else trait by trait.
+# $24 and $25 when each trait of a patch was said, and when the first: mostly a patch is later than everything before it.
 # A duplicate's patch says what was said before: it changes no value. Whoever chose otherwise since makes it fail as a whole.
 _WRITE: Final = """
 WITH d AS (
@@ -193,7 +193,9 @@ class Twin:
         await connection.execute(SCHEMA)
         await connection.close()
         options = {"jit": "off", "timezone": "UTC"}  # as the vault's sessions
-        return cls(await asyncpg.create_pool(plain(url), min_size=1, max_size=connections + 2, server_settings=options), shape)
+        return cls(
+            await asyncpg.create_pool(plain(url), min_size=1, max_size=connections + 2, server_settings=options), shape
+        )
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -274,7 +276,11 @@ class Twin:
         return person
 
     def _arguments(
-        self, taken: list[Message], events: list[tuple[Any, ...]], people: dict[UUID, Person], named: dict[Identifier, UUID]
+        self,
+        taken: list[Message],
+        events: list[tuple[Any, ...]],
+        people: dict[UUID, Person],
+        named: dict[Identifier, UUID],
     ) -> list[Any]:
         now = SystemClock().now()
         everyone = sorted(people.values(), key=lambda person: person.subject)

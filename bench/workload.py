@@ -80,7 +80,9 @@ class Workload:
         return self._say("identify", person, traits={"email": f"p{person}@example.com", **self._traits(traits)})
 
     def _order(self, person: int) -> dict[str, Any]:
-        products = [self._product() | {"quantity": self._random.randint(1, 3)} for _ in range(self._random.randint(1, 3))]
+        products = [
+            self._product() | {"quantity": self._random.randint(1, 3)} for _ in range(self._random.randint(1, 3))
+        ]
         properties = {
             "order_id": f"o-{self._sent}",
             "revenue": self._random.randint(100, 15_000) / 100,

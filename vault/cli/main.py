@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "keys": ("vault.cli.keys:keys", "Which keys there are and what they protect."),
     "audit": ("vault.cli.audit:audit", "Verify the audit log; print its signed head."),
     "erasures": ("vault.cli.erasures:erasures", "Check an erasure certificate without the vault."),
+    "bench": ("bench.command:bench", "Measure this machine, beside plaintext that does the same work."),
 }
 
 
