@@ -18,6 +18,9 @@ from bench.report import Options, Report, record
 BENCHES: Final[dict[str, tuple[str, str]]] = {
     "ingest": ("bench.ingest:run", "Batches of 100 through the whole pipeline, in process."),
     "feed": ("bench.feed:run", "A first read of everyone, eight of thirty-one traits, with disclosures and audit."),
+    "gate": ("bench.gate:run", "The gate's table against Casbin's enforcer at 2,000 rules; every decision compared."),
+    "ingest-http": ("bench.over_http:ingest", "The same as ingest, through the door, with two workers."),
+    "lookup": ("bench.over_http:lookup", "One profile through the door, beside a read by primary key."),
 }
 _SHOWN: Final = 25  # functions of a profile
 
@@ -35,6 +38,8 @@ def _options(function: Any) -> Any:
         click.option("--seed", default=default.seed, show_default=True, help="Of the messages: the same bytes again."),
         click.option("--policies", default=default.policies, show_default=True, help="`bench`, `shop`, or a folder."),
         click.option("--database-url", help="Another PostgreSQL server, by the URL of an administrative database."),
+        click.option("--rules", default=default.rules, show_default=True, help="Lines of gate/rules.csv, for `gate`."),
+        click.option("--workers", default=default.workers, show_default=True, help="Processes behind a door."),
         click.option("--profile", help="Write cProfile's figures of one more round here, and print the top of them."),
         click.option("--profiled", default=default.profiled, show_default=True, help="Which side is looked into."),
         click.option("--record", is_flag=True, help="Append a row to docs/benchmarks.md (in a checkout)."),

@@ -31,6 +31,8 @@ class Options:
     profiled: str = "vault"
     quiet: bool = False
     record: bool = False
+    rules: int = 2000
+    workers: int = 2
 
     def look(self, number: int, name: str) -> str | None:
         """Where the profile of this round goes: one more round than is counted is looked into."""
