@@ -10,12 +10,12 @@ from bench.report import Options, Report
 from vault.bootstrap import policies_folder
 from vault.catalogue.load import GATE_RULES, Catalogue, load, read_folder
 from vault.catalogue.numbers import bits
+from vault.catalogue.toml import Problems
 from vault.config import load as load_settings
 from vault.policy.gate import Gate
 from vault.policy.oracle import Oracle
 from vault.policy.rules import read_gate
 from vault.policy.transforms import vocabulary
-from vault.catalogue.toml import Problems
 
 RULES: Final = 2000
 DESTINATIONS: Final = 8
@@ -41,7 +41,9 @@ Cell = tuple[int, str, int, str, int, str]  # destination, name; object, name; p
 
 def policies(rules: int, destinations: int) -> dict[str, str]:
     """A folder with so many rules: each contract asks for every trait, and a role denies a quarter of what is allowed."""
-    files = {n: t for n, t in read_folder(policies_folder(load_settings(environ={}))).items() if not n.startswith("tests/")}
+    files = {
+        n: t for n, t in read_folder(policies_folder(load_settings(environ={}))).items() if not n.startswith("tests/")
+    }
     files |= read_folder(OWN_POLICIES)
     catalogue = load(files)
     names = [purpose.name for purpose in catalogue.purposes.values()]
@@ -57,7 +59,10 @@ def policies(rules: int, destinations: int) -> dict[str, str]:
     ]
     lines = [f"g, d:bench-{number}, r:outside" for number in range(1, destinations + 1)]
     lines += [f"p, {', '.join(cell)}, reveal, allow" for cell in cells]
-    lines += [f"p, r:outside, {thing}, {purpose}, reveal, deny" for _, thing, purpose in cells[: len(cells) // destinations : 4]]
+    lines += [
+        f"p, r:outside, {thing}, {purpose}, reveal, deny"
+        for _, thing, purpose in cells[: len(cells) // destinations : 4]
+    ]
     unmet = [f"p, {', '.join(cell)}, {other}, deny" for other in ("mask", "pseudonym") for cell in cells]
     lines += unmet[: max(0, rules - len(lines) + destinations)]
     files["destinations.toml"] = "\n".join(contracts)

@@ -105,7 +105,8 @@ async def _spread(stage: Stage, part: list[bytes], connections: int) -> None:
         await each(connections, part, side.receive)
 
 
-async def _numbering(side: Side) -> None:
+async def numbering(side: Side) -> None:
+    """As the worker does it: what is there, again and again."""
     while True:
         if not await side.sequence():
             await asyncio.sleep(IDLE)
@@ -117,11 +118,11 @@ async def measured(stage: Stage, side: Side, bodies: list[bytes], connections: i
     meter = Meter()
     async with meter.running(stage.place):
         with profiled(profile):
-            numbering = asyncio.create_task(_numbering(side))
+            counting = asyncio.create_task(numbering(side))
             await each(connections, bodies, side.receive)
-            numbering.cancel()
+            counting.cancel()
             with suppress(asyncio.CancelledError):
-                await numbering
+                await counting
             while await side.sequence():
                 pass
     return meter
@@ -167,12 +168,13 @@ async def run(options: Options) -> Report:
                 if number and look is None:
                     meters[side.name].append(meter)
                 report.say(f"round {number} {side.name}: {options.batches * BATCH / meter.wall:,.0f} events/s")
-        _figures(report, meters, options.batches * BATCH)
+        figures_of(report, meters, options.batches * BATCH)
         report.figures["differences"] = await differences(stage)
     return report
 
 
-def _figures(report: Report, meters: dict[str, list[Meter]], events: int) -> None:
+def figures_of(report: Report, meters: dict[str, list[Meter]], events: int) -> None:
+    """Medians of the rounds, and of the ratios of each."""
     rates = {name: statistics.median(events / m.wall for m in found) for name, found in meters.items()}
     cpu = {name: statistics.median(m.python / events for m in found) * 1e6 for name, found in meters.items()}
     server = {name: statistics.median(m.server / events for m in found) * 1e6 for name, found in meters.items()}

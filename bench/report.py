@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -74,6 +75,12 @@ class Report:
     def json(self) -> str:
         """The line."""
         return json.dumps(self.line(), separators=(",", ":"))
+
+
+def percentile(values: Sequence[float], which: float) -> float:
+    """The value that `which` of a hundred do not exceed; 0.0 of none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * which / 100))] if ordered else 0.0
 
 
 def record(report: Report) -> None:

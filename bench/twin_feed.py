@@ -67,7 +67,7 @@ class TunedFeed:
         self._traits = msgspec.defstruct("Traits", [(name, raw, msgspec.UNSET) for name, _ in wanted.traits])
         self._decode = msgspec.json.Decoder(self._traits).decode
         self._numbers = dict(wanted.traits)
-        self._all = _pack([number for _, number in wanted.traits])
+        self._all = pack_numbers([number for _, number in wanted.traits])
 
     async def page(self, after: int, limit: int) -> FeedPage:
         """The lines after a number."""
@@ -103,10 +103,11 @@ class TunedFeed:
         missing = [name for name in self._numbers if getattr(traits, name) is msgspec.UNSET]
         if not missing:
             return self._all
-        return _pack([number for name, number in self._numbers.items() if name not in missing])
+        return pack_numbers([number for name, number in self._numbers.items() if name not in missing])
 
 
-def _pack(numbers: Sequence[int]) -> bytes:
+def pack_numbers(numbers: Sequence[int]) -> bytes:
+    """Numbers of traits as two bytes each, rising."""
     return struct.pack(f">{len(numbers)}H", *sorted(numbers))
 
 

@@ -192,14 +192,14 @@ class Twin:
         connection = await connect(url)
         await connection.execute(SCHEMA)
         await connection.close()
-        options = {"jit": "off", "timezone": "UTC"}  # as the vault's sessions
-        return cls(
-            await asyncpg.create_pool(plain(url), min_size=1, max_size=connections + 2, server_settings=options), shape
-        )
+        return await cls.reach(url, shape, connections)
 
-    async def close(self) -> None:
-        """Give the connections back."""
-        await self.pool.close()
+    @classmethod
+    async def reach(cls, url: str, shape: Shape, connections: int) -> "Twin":
+        """A twin on a database that it has."""
+        options = {"jit": "off", "timezone": "UTC"}  # as the vault's sessions
+        size = connections + 2
+        return cls(await asyncpg.create_pool(plain(url), min_size=1, max_size=size, server_settings=options), shape)
 
     async def receive(self, body: bytes) -> Outcome:
         """One batch, durable when it answers."""
