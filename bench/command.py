@@ -21,6 +21,11 @@ BENCHES: Final[dict[str, tuple[str, str]]] = {
     "gate": ("bench.gate:run", "The gate's table against Casbin's enforcer at 2,000 rules; every decision compared."),
     "ingest-http": ("bench.over_http:ingest", "The same as ingest, through the door, with two workers."),
     "lookup": ("bench.over_http:lookup", "One profile through the door, beside a read by primary key."),
+    "withdrawal": ("bench.rights:withdrawal", "A withdrawal until it is durable: under ingest, and by history."),
+    "erasure": ("bench.rights:erasure", "An erasure until the keys are destroyed: under ingest, and by history."),
+    "freshness": ("bench.freshness:run", "From an event to lookup, feed and webhook."),
+    "space": ("bench.space:run", "Bytes on disk for a person and an event."),
+    "memory": ("bench.memory:run", "A feed of everyone in constant memory."),
 }
 _SHOWN: Final = 25  # functions of a profile
 
@@ -40,6 +45,12 @@ def _options(function: Any) -> Any:
         click.option("--database-url", help="Another PostgreSQL server, by the URL of an administrative database."),
         click.option("--rules", default=default.rules, show_default=True, help="Lines of gate/rules.csv, for `gate`."),
         click.option("--workers", default=default.workers, show_default=True, help="Processes behind a door."),
+        click.option(
+            "--events", default=default.events, show_default=True, help="The longest history, for the rights."
+        ),
+        click.option(
+            "--acts", default=default.acts, show_default=True, help="Withdrawals, erasures or events to follow."
+        ),
         click.option("--profile", help="Write cProfile's figures of one more round here, and print the top of them."),
         click.option("--profiled", default=default.profiled, show_default=True, help="Which side is looked into."),
         click.option("--record", is_flag=True, help="Append a row to docs/benchmarks.md (in a checkout)."),

@@ -44,15 +44,16 @@ class Door:
         return f"Bearer {self.key}"
 
 
+def vault_environment(vault: Vault) -> dict[str, str]:
+    """What another process needs to open the same vault."""
+    places = ("data_dir", "keyring", "key_file", "journal", "policies", "database_url")
+    return {f"PROFILE_VAULT_{name.upper()}": str(getattr(vault.settings, name)) for name in places}
+
+
 @asynccontextmanager
 async def doors(place: Ground, stage: Stage, options: Options, vault_key: str) -> AsyncIterator[dict[str, Door]]:
     """All sides open at once: only one of them has work at a time."""
-    vault = stage.vault
-    ours = {
-        name: str(getattr(vault.settings, name)) for name in ("data_dir", "keyring", "key_file", "journal", "policies")
-    }
-    ours["database_url"] = str(vault.settings.database_url)
-    environment = {f"PROFILE_VAULT_{name.upper()}": value for name, value in ours.items()}
+    environment = vault_environment(stage.vault)
     found: dict[str, Door] = {}
     async with AsyncExitStack() as stack:
         port, pid = await stack.enter_async_context(door("bench.vault_door:app", options.workers, environment))

@@ -34,6 +34,9 @@ class Options:
     record: bool = False
     rules: int = 2000
     workers: int = 2
+    events: int = 10_000
+    acts: int = 200
+    pause: float = 0.01
 
     def look(self, number: int, name: str) -> str | None:
         """Where the profile of this round goes: one more round than is counted is looked into."""

@@ -39,6 +39,8 @@ class Workload:
     people: int
     seed: int = 7
     newcomers: float = 0.05
+    orders_first: bool = True
+    first_traits: int = 1000  # at most so many when everyone is made
     now: datetime = field(default_factory=lambda: datetime.now(UTC) - timedelta(hours=6))
 
     def __post_init__(self) -> None:
@@ -46,6 +48,7 @@ class Workload:
         self._random = random.Random(self.seed)
         self._sent = 0
         self._known = 0
+        self._from = 0
         texts = sorted(n for n, trait in self.catalogue.traits.items() if trait.type == "text")
         self.names = [name for name in texts if name not in STEADY]
 
@@ -53,8 +56,8 @@ class Workload:
         """Everyone says all their traits, and a third of them order once."""
         messages: list[dict[str, Any]] = []
         for _ in range(self.people):
-            messages.append(self._newcomer(len(self.names)))
-            if self._random.random() < ORDERS:
+            messages.append(self._newcomer(min(self.first_traits, len(self.names))))
+            if self.orders_first and self._random.random() < ORDERS:
                 messages.append(self._order(self._known - 1))
             while len(messages) >= BATCH:
                 yield _body(messages[:BATCH])
@@ -62,17 +65,39 @@ class Workload:
         if messages:
             yield _body(messages)
 
-    def batches(self, count: int) -> list[bytes]:
+    def batches(self, count: int, *, tracks_only: bool = False) -> list[bytes]:
         """The next bodies."""
-        return [_body([self._message() for _ in range(BATCH)]) for _ in range(count)]
+        make = self._track if tracks_only else self._message
+        return [_body([make() for _ in range(BATCH)]) for _ in range(count)]
+
+    def restrict(self, first: int) -> None:
+        """From now on nobody of the first so many is named."""
+        self._from = first
+
+    def named(self, kind: str, user: str, **rest: Any) -> dict[str, Any]:
+        """One message of a person with a name of their own."""
+        return {**self._say(kind, 0, **rest), "userId": user}
+
+    def viewed(self) -> dict[str, Any]:
+        """What somebody looked at: event and properties."""
+        properties = self._product() | {"url": "https://shop.example/products/chairs/oak", "currency": "USD"}
+        return {"event": "Product Viewed", "properties": properties}
 
     def _message(self) -> dict[str, Any]:
         if self._random.random() < self.newcomers:
             return self._newcomer(3)
-        person = self._random.randrange(self._known)
         if self._random.random() < IDENTIFY:
-            return self._say("identify", person, traits=self._traits(3))
-        return self._order(person) if self._random.random() < ORDERS else self._viewed(person)
+            return self._say("identify", self._somebody(), traits=self._traits(3))
+        return self._track()
+
+    def _track(self) -> dict[str, Any]:
+        person = self._somebody()
+        if self._random.random() < ORDERS:
+            return self._order(person)
+        return self._say("track", person, **self.viewed())
+
+    def _somebody(self) -> int:
+        return self._random.randrange(self._from, self._known)
 
     def _newcomer(self, traits: int) -> dict[str, Any]:
         person = self._known
@@ -91,10 +116,6 @@ class Workload:
             "products": products,
         }
         return self._say("track", person, event="Order Completed", properties=properties)
-
-    def _viewed(self, person: int) -> dict[str, Any]:
-        properties = self._product() | {"url": "https://shop.example/products/chairs/oak", "currency": "USD"}
-        return self._say("track", person, event="Product Viewed", properties=properties)
 
     def _product(self) -> dict[str, Any]:
         number = self._random.randint(1, 5000)
