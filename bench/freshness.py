@@ -1,7 +1,7 @@
 """How old what a reader sees is: from the moment an event is sent to the answer that has it, by lookup, feed and webhook.
 
-One event at a time, with the worker running in this process. The lookup asks again at once; the feed is asked again with the
-last cursor, a hundredth of a second after an empty page; the webhook is pushed to a receiver in this process.
+One event at a time, with the worker running in this process. Lookup and feed (with its last cursor) are asked again a
+hundredth of a second after an answer that has it not; the webhook is pushed to a receiver in this process.
 """
 
 import asyncio
@@ -18,9 +18,8 @@ from bench.http import HOST
 from bench.report import Options, Report, percentile
 from bench.workload import Workload
 from vault.bootstrap import open_vault
-from vault.destinations import store as destinations
 from vault.errors import NotFound
-from vault.flows import lookup
+from vault.flows import hooks, lookup
 from vault.flows.ingest.receive import receive
 from vault.flows.release.page import page
 from vault.flows.vault import Vault
@@ -28,7 +27,7 @@ from vault.sources import store as sources
 from vault.worker import run as work
 
 PAUSE: Final = 0.01
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 FIELD: Final = {"bench": "account_1", "shop": "firstName"}
 
 
@@ -93,8 +92,7 @@ async def _followed(report: Report, vault: Vault, receiver: Receiver, url: str) 
     field = FIELD.get(options.policies, "firstName")
     async with vault.database.begin() as connection:
         source, _ = await sources.add(connection, "bench", server=True, now=vault.clock.now())
-        number = vault.catalogue.contracts[hook].number
-        await destinations.set_webhook(connection, number, url, vault.clock.now())
+    await hooks.register(vault, hook, url)
     people = Workload(vault.catalogue, min(options.people, 200), options.seed)
     for body in people.preload():
         await receive(vault, source, body, "batch")
@@ -104,15 +102,14 @@ async def _followed(report: Report, vault: Vault, receiver: Receiver, url: str) 
         user, value = f"user-{act % people.people}", f"fresh-{act}"
         body = json.dumps({"batch": [people.named("identify", user, traits={field: value})]}).encode()
         begun = time.perf_counter()
-        readers = [
-            asyncio.create_task(_lookup(vault, feed, user, field, value)),
-            asyncio.create_task(_feed(vault, feed, cursor, value)),
-            asyncio.create_task(receiver.wait(value)),
-        ]
-        await receive(vault, source, body, "batch")
-        acknowledged = time.perf_counter()
-        async with asyncio.timeout(PATIENCE):
-            looked, (fed, cursor), pushed = await asyncio.gather(*readers)
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+            looking = group.create_task(_lookup(vault, feed, user, field, value))
+            feeding = group.create_task(_feed(vault, feed, cursor, value))
+            pushing = group.create_task(receiver.wait(value))
+            await receive(vault, source, body, "batch")
+            acknowledged = time.perf_counter()
+        looked, pushed = looking.result(), pushing.result()
+        fed, cursor = feeding.result()
         if act:  # the first is there to warm up
             for name, at in zip(times, (acknowledged, looked, fed, pushed), strict=True):
                 times[name].append(at - begun)
@@ -137,7 +134,7 @@ async def _lookup(vault: Vault, destination: str, user: str, field: str, value: 
             answer = await lookup.traits(vault, destination, "user_id", user, [field])
             if msgspec.json.decode(msgspec.json.encode(answer))["traits"].get(field) == value:
                 return time.perf_counter()
-        await asyncio.sleep(0)
+        await asyncio.sleep(PAUSE)
 
 
 async def _feed(vault: Vault, destination: str, cursor: str, value: str) -> tuple[float, str]:
