@@ -7,19 +7,21 @@ the vault must keep. A call that gets no answer, or a 5xx, is `Interrupted`: nob
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import msgspec
 
 from api.app import create_app
 from tests.faults.boundary import Watch, watched
+from tests.faults.recipient import taken
+from tests.faults.stage import Place
 from tests.fakes import FakeClock
 from vault.flows.vault import Vault
 from vault.worker import run
 
 Json = dict[str, Any]
+PUSHED: Final = "email-tool"  # the destination that a webhook is registered for
 
 
 class Interrupted(Exception):
@@ -46,7 +48,7 @@ class Told(msgspec.Struct):
 class Client:
     """Speaks HTTP to the application in this process."""
 
-    def __init__(self, vault: Vault, clock: FakeClock, secrets: Secrets, record: Path, watch: Watch | None = None) -> None:
+    def __init__(self, vault: Vault, clock: FakeClock, secrets: Secrets, place: Place, watch: Watch | None = None) -> None:
         app: Any = create_app(vault)
         if watch is not None:
             app = watched(app, watch)
@@ -54,7 +56,7 @@ class Client:
         self.http = httpx.AsyncClient(transport=transport, base_url="http://vault.test")
         self.vault, self.clock, self.secrets = vault, clock, secrets
         self.cursors: dict[str, str] = {}
-        self._record = record
+        self._place = place
 
     async def ask(self, name: str, method: str, path: str, **more: Any) -> Any:
         """The body of an answer. It is on record before it is used. Raises `Interrupted` for 5xx and for conflicts of races."""
@@ -72,7 +74,7 @@ class Client:
 
     def note(self, name: str, status: int, body: Any) -> None:
         """Write an acknowledgement down."""
-        descriptor = os.open(self._record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        descriptor = os.open(self._place.record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(descriptor, json.dumps([name, status, body]).encode() + b"\n")
         finally:
@@ -85,6 +87,7 @@ class Client:
 
     async def choose(self, name: str, user: str, choices: Mapping[str, str]) -> Any:
         """`POST /v1/consents`; the name is the act's messageId."""
+        self.clock.advance(1)  # an act that is said at the moment of a refusal does not lift it
         said = [{"purpose": purpose, "decision": decision} for purpose, decision in choices.items()]
         body = {"userId": user, "messageId": name, "choices": said}
         return await self.ask(name, "POST", "/v1/consents", json=body, auth=(self.secrets.shop, ""))
@@ -117,16 +120,24 @@ class Client:
         found = await self.desk("find", "POST", "/v1/subjects/find", json={"kind": kind, "value": value})
         return found.get("ref") if isinstance(found, dict) else None
 
+    def hook(self) -> str:
+        """Where deliveries of this vault are taken."""
+        return f"{self._place.stage.hooks}/{self._place.name}"
+
+    def deliveries(self) -> list[tuple[str, list[Json]]]:
+        """What was delivered there."""
+        return taken(self._place.stage.folder, self._place.name)
+
     async def settle(self) -> None:
         """The worker's loops run until none finds anything to do."""
         await run(self.vault, once=True)
 
 
-def told(record: Path) -> list[Told]:
-    """What was acknowledged, in order."""
-    if not record.exists():
-        return []
-    return [Told(*json.loads(line)) for line in record.read_text().splitlines()]
+def told(place: Place) -> list[Told]:
+    """What was acknowledged, in order; and what was delivered, as if it had been fetched."""
+    lines = place.record.read_text().splitlines() if place.record.exists() else []
+    pushed = [Told(f"feed {PUSHED}", 200, one) for _, one in taken(place.stage.folder, place.name)]
+    return [Told(*json.loads(line)) for line in lines] + pushed
 
 
 def bearer(token: str) -> dict[str, str]:

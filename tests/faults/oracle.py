@@ -10,11 +10,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from tests.faults.client import Client, Told
+from tests.faults.recipient import holds
 from tests.worlds import World
 from vault.audit.entry import Tag
 from vault.disclosures.store import history
 from vault.flows.browse import audit_verify
 from vault.flows.people.change import tools_of
+from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.read import ledgers, profiles
 from vault.flows.vault import Vault
 from vault.journal.narrowing import Erasure, Objection, PolicyApplied, Refusal
@@ -41,6 +43,11 @@ class Reader(World):
         assert not keyed, "an erased person's keys are there"
         await super().check()
 
+    async def drafts(self) -> dict[UUID, SubjectDraft]:
+        """The living only."""
+        erased = {UUID(bytes=row[0].bytes) for row in await self.rows("SELECT subject_id FROM erased")}
+        return {subject: draft for subject, draft in (await super().drafts()).items() if subject not in erased}
+
 
 async def check(vault: Vault, acknowledged: list[Told]) -> None:
     """Nothing acknowledged lost, nothing erased readable, no disclosure missing, log and journal whole, every record opens."""
@@ -53,6 +60,16 @@ async def check(vault: Vault, acknowledged: list[Told]) -> None:
     assert report["ok"], f"audit log: {report['problem']}"
     await _journaled(vault, reader)
     await _disclosed(vault, acknowledged)
+    await _erased(vault, reader, acknowledged)
+
+
+async def _erased(vault: Vault, reader: Reader, acknowledged: list[Told]) -> None:
+    """Once an erasure is answered, the person's identifiers find nobody and their keys are gone."""
+    for one in acknowledged:
+        if one.name == "open erasure" and one.status == 202:
+            rows = await reader.rows("SELECT subject_id FROM erased WHERE request_id = $1", UUID(one.body["request"]))
+            assert rows, "an erasure was answered and nobody is erased"
+    assert await reader.count("tombstone") or not await reader.count("erased")
 
 
 async def _journaled(vault: Vault, reader: Reader) -> None:
@@ -141,6 +158,10 @@ async def facts(client: Client) -> dict[str, Any]:
     found["requests"] = sorted(
         [row[0], row[1], row[2]] for row in await reader.rows("SELECT type, state, step FROM request")
     )
+    found["pushed"] = sorted(
+        json.dumps({name: value for name, value in line.items() if name not in {"id", "version"}}, sort_keys=True)
+        for line in holds(client.deliveries()).values()
+    )
     found["waiting"] = {name: await reader.count(name) for name in ("change_in", "audit_in")}
     return found
 
@@ -157,6 +178,12 @@ async def _ledgers(vault: Vault, reader: Reader) -> list[str]:
 def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     """The names of what differs, with both sides."""
     return [f"{name}: {found.get(name)} instead of {expected[name]}" for name in expected if found.get(name) != expected[name]]
+
+
+def repeated(deliveries: list[tuple[str, list[dict[str, Any]]]]) -> list[str]:
+    """Deliveries that share an idempotency key and do not say the same."""
+    first: dict[str, Any] = {}
+    return [f"delivery {key} came with other lines" for key, lines in deliveries if first.setdefault(key, lines) != lines]
 
 
 def kept(acknowledged: list[Told]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from tests.faults.recipient import recipient
 from vault.config import Settings, load
 from vault.storage import embedded
 from vault.storage.cluster import SUPERUSER
@@ -31,6 +32,7 @@ class Place:
     def __init__(self, stage: "Stage", name: str) -> None:
         self.stage, self.name = stage, name
         self.folder = stage.folder / name
+        self.record = self.folder / "told"  # what a client was told
 
     @property
     def settings(self) -> Settings:
@@ -51,8 +53,9 @@ class Place:
 class Stage:
     """The server and the folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hooks: str) -> None:
         self.folder = folder
+        self.hooks = hooks  # where webhooks are taken
         self.server = embedded.start(folder / "data")
 
     @property
@@ -120,8 +123,9 @@ def stage() -> Iterator[Stage]:
     folder = Path(tempfile.mkdtemp(prefix="pv-faults-", dir="/tmp"))  # noqa: S108 - closed by mkdtemp
     if os.geteuid() == 0:
         folder.chmod(0o711)
-    made = Stage(folder)
-    try:
-        yield made
-    finally:
-        made.close()
+    with recipient(folder) as hooks:
+        made = Stage(folder, hooks)
+        try:
+            yield made
+        finally:
+            made.close()

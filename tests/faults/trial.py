@@ -75,18 +75,24 @@ def prepare(stage: Stage) -> None:
         raise AssertionError(f"the people could not be made: {report and report.faults}")
 
 
-def trial(stage: Stage, strike: Strike, whole: Report) -> list[str]:
-    """The faults found; none is what is hoped for."""
+class Verdict(msgspec.Struct, frozen=True):
+    """What a trial found; no fault is what is hoped for. `struck` is false if the run never came to the boundary."""
+
+    struck: bool
+    faults: list[str]
+
+
+def trial(stage: Stage, strike: Strike, whole: Report) -> Verdict:
+    """Strike, take up again, judge."""
     place = _place(stage, strike.journey, f"t_{strike.journey}_{strike.how}_{strike.at}")
     try:
         report = _in_process(place, strike, again=False)
-        if strike.how == "kill":
-            if report is not None:
-                return [] if report.struck is None else ["it was to die and did not"]
+        struck = report is None or report.struck is not None
+        if strike.how == "kill" and report is None:
             report = _in_process(place, Strike(strike.journey), again=True)
         if report is None:
-            return ["the process died by itself"]
-        return report.faults or oracle.differences(report.facts, whole.facts)
+            return Verdict(struck, ["the process died by itself"])
+        return Verdict(struck, report.faults or oracle.differences(report.facts, whole.facts))
     finally:
         stage.revive()
         stage.drop(place)
@@ -155,10 +161,10 @@ async def _furnish(place: Place) -> Report:
     async with open_vault(place.settings, clock=clock) as vault:
         secrets = await open_doors(vault)
         (place.folder / "secrets").write_bytes(msgspec.json.encode(secrets))
-        client = Client(vault, clock, secrets, place.folder / "told")
+        client = Client(vault, clock, secrets, place)
         await furnish(client)
         (place.folder / "cursors").write_text(json.dumps(client.cursors))
-        await oracle.check(vault, told(place.folder / "told"))
+        await oracle.check(vault, told(place))
     return Report()
 
 
@@ -196,9 +202,9 @@ async def _start(place: Place, clock: FakeClock, watch: Watch, report: Report) -
             "keys": {name: sorted(vault.keystore.read(name)) for name in vault.keystore.names()},
             "schema": await _schema(vault),
         }
-        client = Client(vault, clock, await open_doors(vault), place.folder / "told")
+        client = Client(vault, clock, await open_doors(vault), place)
         await furnish(client)
-        await oracle.check(vault, told(place.folder / "told"))
+        await oracle.check(vault, told(place))
         report.facts |= await oracle.facts(client)
 
 
@@ -227,11 +233,10 @@ async def _schema(vault: Any) -> list[list[str]]:
 
 async def _journey(place: Place, clock: FakeClock, watch: Watch, report: Report, name: str, *, again: bool) -> None:
     secrets = msgspec.json.decode((place.folder / "secrets").read_bytes(), type=Secrets)
-    record = place.folder / "told"
     async with open_vault(place.settings, clock=clock) as vault:
         if again:
-            await oracle.check(vault, told(record))
-        client = Client(vault, clock, secrets, record, watch)
+            await oracle.check(vault, told(place))
+        client = Client(vault, clock, secrets, place, watch)
         watch.armed = True
         while report.tries < TRIES:
             report.tries += 1
@@ -243,15 +248,15 @@ async def _journey(place: Place, clock: FakeClock, watch: Watch, report: Report,
                 if report.tries == TRIES:
                     raise
                 await _answering(vault)
-                await oracle.check(vault, told(record))
+                await oracle.check(vault, told(place))
                 clock.advance(AFTER)
                 client.cursors.clear()
                 del error
                 continue
             break
         watch.armed = False
-        await oracle.check(vault, told(record))
-        report.faults = oracle.kept(told(record))
+        await oracle.check(vault, told(place))
+        report.faults = oracle.kept(told(place)) + oracle.repeated(client.deliveries())
         report.facts = await oracle.facts(client)
 
 
