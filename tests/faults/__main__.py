@@ -38,15 +38,24 @@ class Tally(msgspec.Struct):
 def strikes(journey: str, how: Sequence[str], names: Sequence[str]) -> list[Strike]:
     """Every way in which the boundaries of a journey can be struck."""
     return [
-        Strike(journey, kind, at) for kind in how for at, name in enumerate(names) if makes_sense(kind, name)
+        Strike(journey, kind, at)
+        for kind in how
+        for at, name in enumerate(names)
+        if makes_sense(kind, name, names[at - 1] if at else "")
     ]
 
 
-def makes_sense(how: str, name: str) -> bool:
-    """Half a write is left by a process that dies only; a backend dies at its statement, and a task is cancelled at its own."""
-    if name.startswith("file half"):
-        return how == "kill"
-    return name.startswith(("sql", "http")) if how == "cancel" else how != "backend" or name.startswith("sql")
+def makes_sense(how: str, name: str, before: str) -> bool:
+    """Whether striking there shows what striking at the boundary before it does not."""
+    match how:
+        case "kill":  # between an answer and the next statement nothing changes that outlives the process
+            return not (name.startswith("sql before") and before.startswith("sql after"))
+        case "backend":
+            return name.startswith("sql")
+        case "cancel":
+            return name.startswith(("sql", "http"))
+        case _:  # half a write is left by a process that dies only
+            return not name.startswith("file half")
 
 
 def chosen(strikes_: Sequence[Strike], size: int | None, seed: str) -> list[Strike]:

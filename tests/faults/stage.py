@@ -9,6 +9,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,10 @@ from vault.storage.cluster import SUPERUSER
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BASE: Final = "base"
+PATIENCE: Final = 60.0  # seconds until a killed server has recovered
+# In memory where there is room: a process that is killed loses nothing that it wrote, so flushing costs time and shows nothing.
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+ROOM: Final = 2 << 30  # bytes
 HOOKS: Final = "127.0.0.0/8"
 
 
@@ -93,9 +98,7 @@ class Stage:
 
     def _administer(self, statement: str) -> None:
         async def run() -> None:
-            connection: Any = await asyncpg.connect(
-                host=str(self.server.socket_folder), user=SUPERUSER, database="postgres"
-            )
+            connection = await connected(str(self.server.socket_folder))
             try:
                 await connection.execute(statement)
             finally:
@@ -109,6 +112,18 @@ class Stage:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+async def connected(socket_folder: str) -> Any:
+    """A connection past the vault, once the server has recovered."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return await asyncpg.connect(host=socket_folder, user=SUPERUSER, database="postgres")
+        except (OSError, asyncpg.CannotConnectNowError):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.05)
+
+
 def alive(pid: int) -> bool:
     """Whether the process runs: one that nobody waited for yet does not."""
     try:
@@ -120,7 +135,8 @@ def alive(pid: int) -> bool:
 @contextmanager
 def stage() -> Iterator[Stage]:
     """A stage, gone afterwards. A short path, for the socket; as root, the database server's user may pass through it."""
-    folder = Path(tempfile.mkdtemp(prefix="pv-faults-", dir="/tmp"))  # noqa: S108 - closed by mkdtemp
+    roomy = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM
+    folder = Path(tempfile.mkdtemp(prefix="pv-faults-", dir=MEMORY if roomy else "/tmp"))  # noqa: S108 - closed by mkdtemp
     if os.geteuid() == 0:
         folder.chmod(0o711)
     with recipient(folder) as hooks:
