@@ -153,6 +153,7 @@ async def _opened(client: Client, user: str, kind: str) -> str:
     ref = await client.find("user_id", user)
     if ref is not None and (row is None or kind == "erasure"):  # an erasure that is asked for twice is one (threat D8)
         answer = await client.desk(f"open {kind}", "POST", f"/v1/subjects/{ref}/{kind}")
+        assert "request" in answer, f"the request was not opened: {answer}"
         return str(answer["request"])
     assert row is not None, "nobody is found, and nobody was erased"
     return str(row[0])

@@ -25,7 +25,7 @@ from tests.faults import oracle
 from tests.faults.boundary import Watch, install
 from tests.faults.client import Client, Interrupted, Secrets, told
 from tests.faults.journeys import JOURNEYS, furnish, open_doors
-from tests.faults.stage import BASE, Place, Stage
+from tests.faults.stage import BASE, Place, Stage, connected
 from tests.fakes import START, FakeClock
 from vault.bootstrap import open_vault
 from vault.clock import SECOND, Micros
@@ -193,7 +193,8 @@ async def _start(place: Place, clock: FakeClock, watch: Watch, report: Report) -
         except (VaultError, OSError, asyncio.CancelledError) as error:
             if report.tries == TRIES:
                 raise
-            await _patience(error)
+            del error
+            await (await connected(str(place.stage.server.socket_folder))).close()
             continue
         break
     watch.armed = False
@@ -211,12 +212,6 @@ async def _start(place: Place, clock: FakeClock, watch: Watch, report: Report) -
 async def _open_and_close(place: Place, clock: FakeClock) -> None:
     async with open_vault(place.settings, clock=clock):
         pass
-
-
-async def _patience(error: BaseException) -> None:
-    """A database that is being started again is given the time."""
-    del error
-    await asyncio.sleep(0.2)
 
 
 async def _schema(vault: Any) -> list[list[str]]:
