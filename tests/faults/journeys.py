@@ -74,7 +74,7 @@ async def ingest(client: Client) -> None:
     batch = [
         *person("fay"),
         order("ada", 30, id="o-ada-2", order_id="n-ada-2", at=LATER),
-        order("ada", "12.34", id="o-ada-3", order_id="n-ada-3", at=LATER),
+        order("ada", 12.34, id="o-ada-3", order_id="n-ada-3", at=LATER),
         identify("ben", anon="d-ben", id="l-ben", at=LATER),
         track("Never Heard Of", "ada", id="x-1", at=LATER),
         track("Product Viewed", "gus", product_id="p-9", agree={"functional": False, "analytics": False}, id="x-2", at=LATER),
