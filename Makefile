@@ -6,7 +6,7 @@ BIN := .venv/bin
 ONCE ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 
-.PHONY: help demo test test-fast lint types floors format docs check lock image clean
+.PHONY: help demo test test-fast faults lint types floors format docs check lock image clean
 .NOTPARALLEL:
 
 help:  ## what can be made
@@ -20,6 +20,9 @@ test: .venv/.dev  ## every test, on every core
 
 test-fast: .venv/.dev  ## what a change needs while it is being written
 	@$(BIN)/python -m pytest -q -x -m "not slow"
+
+faults: .venv/.dev  ## kill it at every boundary, then at random, then write with many; an hour and more
+	@$(BIN)/python -m tests.faults.everything
 
 lint: .venv/.dev  ## ruff: rules and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""`make faults`: every boundary of every journey, struck in every way; then storms and writers. One JSON line at the end.
+"""Every boundary of every journey, struck in every way: `python -m tests.faults`. One JSON line at the end.
 
     python -m tests.faults --journeys ingest,erasure --how kill --sample 40 --seed 7
 
@@ -69,20 +69,36 @@ def chosen(strikes_: Sequence[Strike], size: int | None, seed: str) -> list[Stri
     return sorted(strikes_, key=rank)[:size]
 
 
+def shares(journeys: Sequence[str], pick: int | None, seed: str) -> dict[str, int | None]:
+    """How many trials each journey gets of `pick`: as evenly as it goes, the odd ones by hash. Without it: as many as it has."""
+    if pick is None:
+        return dict.fromkeys(journeys)
+    ranked = sorted(journeys, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
+    return {name: pick // len(ranked) + (place < pick % len(ranked)) for place, name in enumerate(ranked)}
+
+
 def run(made: Stage, options: Any, lane: int) -> Tally:
     """One lane's share of all trials."""
     tally = Tally()
     prepare(made)
-    for journey in options.journeys:
+    for journey, share in shares(options.journeys, options.pick, options.seed).items():
+        if share == 0:
+            continue
         whole: Report = baseline(made, journey)
         tally.boundaries[journey] = len(whole.names)
-        every = chosen(strikes(journey, options.how, whole.names), options.sample, options.seed)
+        every = chosen(
+            strikes(journey, options.how, whole.names), options.sample if share is None else share, options.seed
+        )
         for strike in every[lane :: options.lanes]:
             began = time.monotonic()
             verdict = trial(made, strike, whole)
             if options.verbose:
                 spent = time.monotonic() - began
-                print(f"{journey} {strike.how} {strike.at} {spent:.1f}s {whole.names[strike.at or 0]}", file=sys.stderr, flush=True)
+                print(
+                    f"{journey} {strike.how} {strike.at} {spent:.1f}s {whole.names[strike.at or 0]}",
+                    file=sys.stderr,
+                    flush=True,
+                )
             if verdict.struck:
                 counts = tally.struck.setdefault(journey, {})
                 counts[strike.how] = counts.get(strike.how, 0) + 1
@@ -110,7 +126,7 @@ def lanes(options: Any) -> Tally:
                 while data:
                     data = data[os.write(writing, data) :]
                 code = 0
-            except BaseException:  # noqa: BLE001 - told, whatever it is
+            except BaseException:
                 traceback.print_exc()
             finally:
                 os._exit(code)
@@ -141,12 +157,14 @@ def main() -> int:
     parser.add_argument("--journeys", type=lambda text: text.split(","), default=list(ALL))
     parser.add_argument("--how", type=lambda text: text.split(","), default=list(KINDS))
     parser.add_argument("--sample", type=int, help="trials a journey; without it, all")
+    parser.add_argument("--pick", type=int, help="trials altogether")
     parser.add_argument("--seed", default=time.strftime("%Y-%m-%d"))
     parser.add_argument("--lanes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--verbose", action="store_true", help="tell each trial")
     options = parser.parse_args()
     tally = lanes(options)
     answer = {
+        "scenario": "boundaries",
         "faults": sum(sum(counts.values()) for counts in tally.struck.values()),
         "findings": len(tally.findings),
         "seed": options.seed,

@@ -28,7 +28,14 @@ from asyncpg.connection import Connection
 KINDS: Final = ("kill", "postmaster", "backend", "cancel")
 SHOWN: Final = 70  # characters of a statement in a name
 # Pings of the pool and what asyncpg asks for itself: they change nothing, and each would be a boundary beside another.
-OWN: Final = (";", "SELECT current_setting('jit')", "WITH RECURSIVE typeinfo_tree", "show ", "select current_schema", "select pg_catalog.version")
+OWN: Final = (
+    ";",
+    "SELECT current_setting('jit')",
+    "WITH RECURSIVE typeinfo_tree",
+    "show ",
+    "select current_schema",
+    "select pg_catalog.version",
+)
 _SPACE: Final = re.compile(r"\s+")
 _ANY: Final = re.compile(r"[0-9a-f]{8,}|\d+")
 
@@ -94,7 +101,7 @@ class Watch:
     def named(self, target: Any) -> str | None:
         """A path or descriptor by its place in the vault's folder; None for what is not the vault's."""
         try:
-            path = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else os.fspath(target)
+            path = str(Path(f"/proc/self/fd/{target}").readlink()) if isinstance(target, int) else os.fspath(target)
         except OSError:
             return None
         if isinstance(path, bytes) or not path.startswith(self._folder):

@@ -13,10 +13,10 @@ import httpx
 import msgspec
 
 from api.app import create_app
+from tests.fakes import FakeClock
 from tests.faults.boundary import Watch, watched
 from tests.faults.recipient import taken
 from tests.faults.stage import Place
-from tests.fakes import FakeClock
 from vault.flows.vault import Vault
 from vault.worker import run
 
@@ -48,7 +48,9 @@ class Told(msgspec.Struct):
 class Client:
     """Speaks HTTP to the application in this process."""
 
-    def __init__(self, vault: Vault, clock: FakeClock, secrets: Secrets, place: Place, watch: Watch | None = None) -> None:
+    def __init__(
+        self, vault: Vault, clock: FakeClock, secrets: Secrets, place: Place, watch: Watch | None = None
+    ) -> None:
         app: Any = create_app(vault)
         if watch is not None:
             app = watched(app, watch)

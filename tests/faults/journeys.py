@@ -43,7 +43,9 @@ async def open_doors(vault: Vault) -> Secrets:
 def person(user: str, *, anon: str | None = None, **more: Any) -> list[Json]:
     """Somebody who agreed to everything, with an address of their own and one order."""
     return [
-        identify(user, anon=anon, email=f"{user}@planted.example", firstName=user.title(), id=f"i-{user}", at=AT, **more),
+        identify(
+            user, anon=anon, email=f"{user}@planted.example", firstName=user.title(), id=f"i-{user}", at=AT, **more
+        ),
         order(user, 20, id=f"o-{user}", order_id=f"n-{user}", at=AT),
     ]
 
@@ -77,7 +79,14 @@ async def ingest(client: Client) -> None:
         order("ada", 12.34, id="o-ada-3", order_id="n-ada-3", at=LATER),
         identify("ben", anon="d-ben", id="l-ben", at=LATER),
         track("Never Heard Of", "ada", id="x-1", at=LATER),
-        track("Product Viewed", "gus", product_id="p-9", agree={"functional": False, "analytics": False}, id="x-2", at=LATER),
+        track(
+            "Product Viewed",
+            "gus",
+            product_id="p-9",
+            agree={"functional": False, "analytics": False},
+            id="x-2",
+            at=LATER,
+        ),
         preference("dan", advertising=False, id="p-dan", at=LATER),
         order("dan", 5, id="o-dan-2", order_id="n-dan-2", at=LATER),
         order("ada", 30, id="o-ada-2", order_id="n-ada-2", at=LATER),
@@ -100,7 +109,11 @@ async def merge(client: Client) -> None:
     """Two identified devices become one person, of whom one part refused; a claimed link beside it."""
     await client.send("claim", identify("ben", anon="d-ben", id="k-ben", at=LATER), source="app")
     await client.choose("m-1", "ben", {"analytics": "withdrawn"})
-    await client.send("merge", identify("ben", anon="d-ben", id="l-ben", at=LATER), order("ben", 7, id="o-ben-2", order_id="n-ben-2", at=LATER))
+    await client.send(
+        "merge",
+        identify("ben", anon="d-ben", id="l-ben", at=LATER),
+        order("ben", 7, id="o-ben-2", order_id="n-ben-2", at=LATER),
+    )
     await client.settle()
 
 

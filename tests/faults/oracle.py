@@ -172,18 +172,26 @@ async def _ledgers(vault: Vault, reader: Reader) -> list[str]:
     async with vault.database.hot() as connection:
         stored, _ = await profiles(connection, everyone, tools_of(vault).state_key)
         choices = await ledgers(connection, stored)
-    return sorted(json.dumps([[one.purpose, int(one.decision), int(one.how)] for one in said]) for said in choices.values())
+    return sorted(
+        json.dumps([[one.purpose, int(one.decision), int(one.how)] for one in said]) for said in choices.values()
+    )
 
 
 def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     """The names of what differs, with both sides."""
-    return [f"{name}: {found.get(name)} instead of {expected[name]}" for name in expected if found.get(name) != expected[name]]
+    return [
+        f"{name}: {found.get(name)} instead of {expected[name]}"
+        for name in expected
+        if found.get(name) != expected[name]
+    ]
 
 
 def repeated(deliveries: list[tuple[str, list[dict[str, Any]]]]) -> list[str]:
     """Deliveries that share an idempotency key and do not say the same."""
     first: dict[str, Any] = {}
-    return [f"delivery {key} came with other lines" for key, lines in deliveries if first.setdefault(key, lines) != lines]
+    return [
+        f"delivery {key} came with other lines" for key, lines in deliveries if first.setdefault(key, lines) != lines
+    ]
 
 
 def kept(acknowledged: list[Told]) -> list[str]:
@@ -209,5 +217,3 @@ def _resent(before: Told, now: Told) -> list[str]:
     if "id_conflict" in codes:
         return [f"{now.name}: an acknowledged message is in conflict with itself"]
     return []
-
-

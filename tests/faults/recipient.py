@@ -23,7 +23,7 @@ def recipient(folder: Path) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 5
 
-        def do_POST(self) -> None:  # noqa: N802 - the library's name
+        def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             line = json.dumps([self.headers["webhook-id"], body["data"]["lines"]])
             with (folder / f"{Path(self.path).name}.taken").open("a") as file:

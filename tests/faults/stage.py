@@ -26,7 +26,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 BASE: Final = "base"
 PATIENCE: Final = 60.0  # seconds until a killed server has recovered
 # In memory where there is room: a process that is killed loses nothing that it wrote, so flushing costs time and shows nothing.
-MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+MEMORY: Final = Path("/dev/shm")
 ROOM: Final = 2 << 30  # bytes
 HOOKS: Final = "127.0.0.0/8"
 
@@ -138,7 +138,7 @@ def alive(pid: int) -> bool:
 def stage() -> Iterator[Stage]:
     """A stage, gone afterwards. A short path, for the socket; as root, the database server's user may pass through it."""
     roomy = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM
-    folder = Path(tempfile.mkdtemp(prefix="pv-faults-", dir=MEMORY if roomy else "/tmp"))  # noqa: S108 - closed by mkdtemp
+    folder = Path(tempfile.mkdtemp(prefix="pv-faults-", dir=MEMORY if roomy else "/tmp"))
     if os.geteuid() == 0:
         folder.chmod(0o711)
     with recipient(folder) as hooks:

@@ -167,7 +167,7 @@ def _is_backend(pid: int) -> bool:
 @contextlib.contextmanager
 def street(servers: int, *, worker: bool = True) -> Iterator[Street]:
     """A street, gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="pv-storm-", dir=MEMORY if MEMORY.is_dir() else "/tmp"))  # noqa: S108 - closed by mkdtemp
+    folder = Path(tempfile.mkdtemp(prefix="pv-storm-", dir=MEMORY if MEMORY.is_dir() else "/tmp"))
     if os.geteuid() == 0:
         folder.chmod(0o711)
     with recipient(folder) as hooks:

@@ -15,18 +15,17 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import structlog
 
+from tests.fakes import START, FakeClock
 from tests.faults import oracle
 from tests.faults.boundary import Watch, install
 from tests.faults.client import Client, Interrupted, Secrets, told
 from tests.faults.journeys import JOURNEYS, furnish, open_doors
 from tests.faults.stage import BASE, Place, Stage, connected
-from tests.fakes import START, FakeClock
 from vault.bootstrap import open_vault
 from vault.clock import SECOND, Micros
 from vault.errors import VaultError
@@ -148,7 +147,7 @@ def _child(work: Callable[[], Awaitable[Report]], writing: int) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
         report = asyncio.run(work())  # type: ignore[arg-type]
-    except BaseException:  # noqa: BLE001 - a fault is told, whatever it is
+    except BaseException:
         report = Report(faults=[traceback.format_exc(limit=-6)])
     data = msgspec.json.encode(report)
     while data:

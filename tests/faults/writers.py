@@ -59,7 +59,7 @@ class Expected(msgspec.Struct):
 
 def acts(seed: int, orders: int) -> tuple[list[Act], dict[str, Expected]]:
     """Everything that is written, and what it comes to."""
-    drawn = random.Random(seed)  # noqa: S311 - a list that can be made again
+    drawn = random.Random(seed)
     users = [f"w-{number}" for number in range(PEOPLE)]
     model = {user: Expected() for user in users}
     found: list[Act] = []
@@ -141,7 +141,9 @@ async def judge(place: Place, model: dict[str, Expected]) -> Report:
             draft = await reader.draft(user)
             root = draft.state.root
             members = [subject for subject, one in drafts.items() if one.state.root == root]
-            rows = await reader.rows("SELECT count(DISTINCT event_key) FROM event WHERE subject_id = ANY ($1::uuid[])", members)
+            rows = await reader.rows(
+                "SELECT count(DISTINCT event_key) FROM event WHERE subject_id = ANY ($1::uuid[])", members
+            )
             traits = shown[plan.id_of(root)]["traits"]
             choices = Counter(
                 vault.catalogue.purpose_by_number[one.purpose].name
@@ -165,8 +167,14 @@ async def judge(place: Place, model: dict[str, Expected]) -> Report:
                 "refused": set(expected.acts),
                 "joined": expected.devices,
             }
-            report.faults += [f"{user}: {name} is {found[name]} and not {wanted[name]}" for name in wanted if found[name] != wanted[name]]
-        report.facts = {name: await reader.feed(name) for name in ("warehouse", "support-desk", "email-tool", "ad-platform")}
+            report.faults += [
+                f"{user}: {name} is {found[name]} and not {wanted[name]}"
+                for name in wanted
+                if found[name] != wanted[name]
+            ]
+        report.facts = {
+            name: await reader.feed(name) for name in ("warehouse", "support-desk", "email-tool", "ad-platform")
+        }
         report.facts = {name: sorted(_plain(line) for line in lines) for name, lines in report.facts.items()}
         async with vault.database.hot() as connection:
             report.facts["deadlocks"] = await connection.fetchval(
@@ -188,7 +196,7 @@ def forked(works: list[Any]) -> list[Report]:
         if child == 0:
             try:
                 report = asyncio.run(work)
-            except BaseException:  # noqa: BLE001 - a fault is told, whatever it is
+            except BaseException:
                 report = Report(faults=[traceback.format_exc(limit=-5)])
             with os.fdopen(writing, "wb") as pipe:
                 pipe.write(msgspec.json.encode(report))
@@ -216,7 +224,11 @@ def run(made: Stage, seed: int, orders: int) -> Json:
     findings = [fault for report in (*reports, *judged) for fault in report.faults]
     if not findings:
         many, one = (report.facts for report in judged)
-        findings += [f"{name} differs from what one writer makes" for name in one if name != "deadlocks" and many[name] != one[name]]
+        findings += [
+            f"{name} differs from what one writer makes"
+            for name in one
+            if name != "deadlocks" and many[name] != one[name]
+        ]
     lost: Counter[str] = Counter()
     for report in reports:
         lost.update(report.facts.get("lost", {}))
