@@ -47,9 +47,10 @@ def storm(kills: int, seed: int, clients: int, every: int, pace: int) -> int:
             if town.kill(drawn, KINDS) is None:
                 continue
             done += 1
+            if done % 10 == 0:
+                print(f"{done} kills, {model.counts}, {town.kills}", file=sys.stderr, flush=True)
             if done % every == 0 and done < kills:
                 _check(town, model, workers)
-                print(f"{done} kills, {model.counts}, {town.kills}", file=sys.stderr, flush=True)
         end.set()
         for worker in workers:
             worker.join(PATIENCE + 60)

@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -170,6 +171,7 @@ def street(servers: int, *, worker: bool = True) -> Iterator[Street]:
     folder = Path(tempfile.mkdtemp(prefix="pv-storm-", dir=MEMORY if MEMORY.is_dir() else "/tmp"))
     if os.geteuid() == 0:
         folder.chmod(0o711)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whoever ends it leaves nothing running
     with recipient(folder) as hooks:
         made = Street(folder, hooks, servers, worker=worker)
         try:
