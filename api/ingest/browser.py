@@ -42,7 +42,7 @@ async def metrics(request: Request[Any, Any, Any]) -> Taken:
 
 
 @get("/sourceConfig", summary="Source config for RudderStack's browser SDK", cache_control=None)
-async def source_config(request: Request[Any, Any, Any], vault: NamedDependency[Vault]) -> Response[dict[str, Any]]:
+async def source_config(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
     """What rudder-sdk-js loads before it sends: a source that is on, without destinations and without reports on itself."""
     key = bearer_or_basic(request.headers.get("authorization")) or request.query_params.get("writeKey")
     source = await _client_source(request, key)
