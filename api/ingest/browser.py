@@ -76,7 +76,8 @@ def public_address(vault: Vault, request: Request[Any, Any, Any]) -> tuple[str, 
         return parts.scheme, parts.netloc + parts.path
     server = request.scope.get("server")
     if server is None or server[0].startswith("/"):
-        raise Unavailable("Set public_url: on a unix socket nothing else says where browsers reach the vault.")
+        hint = "Set public_url: on a unix socket nothing else says where browsers reach the vault."
+        raise Unavailable(hint, code="no_public_url")
     host, port = server
     host = f"[{host}]" if ":" in host else host
     return "http", host if port is None else f"{host}:{port}"

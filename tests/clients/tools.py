@@ -61,11 +61,18 @@ def need(lack: str) -> None:
         pytest.skip(lack)
 
 
-def node(script: str, *arguments: str, typed: bool = False) -> "subprocess.Popen[str]":
-    """A script of this folder, running, with the installed packages in reach. `typed`: it ends with its standard input."""
-    shutil.copy(HERE / script, FOLDER / script)  # modules are looked for from where the script lies
+def within(script: Path) -> Path:
+    """The script, where the packages are in its reach: modules are looked for from where it lies."""
+    placed = FOLDER / f"{os.getpid()}-{script.name}"
+    shutil.copy(script, placed)
+    return placed
+
+
+def node(script: Path, *arguments: str, typed: bool = False, **environ: str) -> "subprocess.Popen[str]":
+    """A script, running, with the installed packages in reach. `typed`: it ends with its standard input."""
     return subprocess.Popen(  # noqa: S603 - our own scripts
-        [str(NODE), str(FOLDER / script), *arguments],
+        [str(NODE), str(within(script)), *arguments],
+        env={**os.environ, **environ},
         stdin=subprocess.PIPE if typed else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -73,12 +80,11 @@ def node(script: str, *arguments: str, typed: bool = False) -> "subprocess.Popen
     )
 
 
-def bundle(script: str, out: Path) -> None:
+def bundle(script: Path, out: Path) -> None:
     """A page's script and all it imports in one file, as shops build theirs."""
-    shutil.copy(HERE / script, FOLDER / script)
     esbuild = FOLDER / "node_modules" / "esbuild" / "bin" / "esbuild"
     subprocess.run(  # noqa: S603 - as above
-        [str(NODE), str(esbuild), str(FOLDER / script), "--bundle", "--log-level=error", f"--outfile={out}"],
+        [str(NODE), str(esbuild), str(within(script)), "--bundle", "--log-level=error", f"--outfile={out}"],
         check=True,
         timeout=PATIENCE,
     )

@@ -1,6 +1,7 @@
 """The unmodified browser SDKs, in jsdom and in Chromium, from a page of another origin."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,8 +16,9 @@ import pytest
 
 from tests.clients import chrome, tools
 from tests.clients.proxy import losing_proxy
-from tests.e2e.house import HOST, Door, House, Line, awaited, bearer, upserts
+from tests.e2e.house import HOST, ROOT, Door, House, Line, awaited, bearer, upserts
 
+HOW_TO = ROOT / "docs" / "how-to" / "connect-an-app.md"
 EVENTS = 12
 MORE = 3  # page, screen and group leave an event; identify and alias leave none
 ALL = {"functional": True, "analytics": True, "advertising": True}
@@ -79,7 +81,7 @@ def site(folder: Path) -> Iterator[str]:
 def shop(shared_house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     tools.need(tools.lacking_node())
     folder = tmp_path_factory.mktemp("site")
-    tools.bundle("page.mjs", folder / "shop.js")
+    tools.bundle(tools.HERE / "page.mjs", folder / "shop.js")
     secrets = shared_house.furnish()
     key = shared_house.ask("sources", "add", "web", "--class", "client")["write_key"]
     with shared_house.serving() as door, site(folder) as url:
@@ -89,7 +91,7 @@ def shop(shared_house: House, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @contextmanager
 def in_jsdom(shop: Shop, call: str) -> Iterator[str]:
     """The call has been made, and its page is open."""
-    process = tools.node("jsdom.mjs", shop.site, str(shop.bundle), call, typed=True)
+    process = tools.node(tools.HERE / "jsdom.mjs", shop.site, str(shop.bundle), call, typed=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -190,3 +192,20 @@ def test_every_event_of_rudderstacks_browser_sdk_is_stored_once(shop: Shop, beac
     assert shop.house.stored() - events == EVENTS + 1
     [traits] = [line["traits"] for line in upserts(shop.lines()) if line["id"] not in before]
     assert traits["order_count"] == EVENTS
+
+
+@pytest.mark.parametrize("block", [0, 1], ids=["segment", "rudderstack"])
+def test_the_lines_for_a_page_in_the_how_to_work_as_they_stand(shop: Shop, tmp_path: Path, block: int) -> None:
+    tools.need(tools.lacking_browser())
+    section = HOW_TO.read_text("utf-8").partition("## A page with a consent banner")[2]
+    lines = re.findall(r"^```js\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)[block]
+    script = tmp_path / "how-to.mjs"
+    script.write_text(lines.replace("http://127.0.0.1:8000", shop.door.url).replace("WRITE_KEY", shop.key))
+    tools.bundle(script, shop.bundle.with_name("how-to.js"))
+    banner = f"window.banner = {{choice: () => ({json.dumps(ALL)}), onChange: () => {{}}}}"
+    shop.bundle.with_name("how-to.html").write_text(
+        f'<!doctype html><title>Shop</title><script>{banner}</script><script src="how-to.js"></script>'
+    )
+    pages = shop.pages()
+    with chrome.page(shop.site + "how-to.html"):
+        awaited("the page view", lambda: shop.pages() == pages + 1)

@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import socket
+import subprocess
+import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +20,10 @@ from rudderstack.analytics.client import Client as RudderStack
 
 from tests.clients import tools
 from tests.clients.proxy import losing_proxy
-from tests.e2e.house import Door, House, Line, bearer, upserts
+from tests.e2e.house import ROOT, Door, House, Line, bearer, upserts
 from vault.cli.demo_stage import Secrets
 
+HOW_TO = ROOT / "docs" / "how-to" / "connect-an-app.md"
 EVENTS = 60
 PEOPLE = 5
 MORE = 3  # page, screen and group leave an event; identify and alias leave none
@@ -50,7 +55,7 @@ def shop(shared_house: House) -> Iterator[tuple[House, Door, Secrets]]:
 def by_node(script: str) -> Callable[[str, str, str], None]:
     def send(url: str, key: str, people: str) -> None:
         tools.need(tools.lacking_node())
-        process = tools.node(script, url, key, people, str(EVENTS))
+        process = tools.node(tools.HERE / script, url, key, people, str(EVENTS))
         try:
             _, told = process.communicate(timeout=120)
         finally:
@@ -112,6 +117,36 @@ def test_every_event_of_a_server_sdk_is_stored_once(shop: tuple[House, Door, Sec
     mail = {"kind": "email", "value": f"{people}-0@example.com"}
     found = door.http.post("/v1/subjects/find", json=mail, headers=bearer(secrets.officer))
     assert found.status_code == 200  # what identify said is there, under the address it said
+
+
+def blocks(language: str) -> list[str]:
+    """The how-to's lines for servers in one language."""
+    page = HOW_TO.read_text("utf-8").partition("## A page with a consent banner")[0]
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(("language", "count"), [("sh", 1), ("python", 2), ("js", 2)])
+def test_the_lines_of_the_how_to_work_as_they_stand(
+    shop: tuple[House, Door, Secrets], tmp_path: Path, language: str, count: int
+) -> None:
+    house, door, secrets = shop
+    before, found = house.stored(), blocks(language)
+    assert len(found) == count
+    for number, block in enumerate(found):
+        text = block.replace("http://127.0.0.1:8000", door.url)
+        key = {"WRITE_KEY": secrets.write_key}
+        if language == "js":
+            tools.need(tools.lacking_node())
+            script = tmp_path / f"how-to-{number}.mjs"
+            script.write_text(text)
+            process = tools.node(script, **key)
+            _, told = process.communicate(timeout=60)
+            assert process.returncode == 0, told[-2000:]
+        else:
+            command = [sys.executable, "-c", text] if language == "python" else ["sh", "-euc", text]
+            done = subprocess.run(command, env={**os.environ, **key}, timeout=60, check=True, capture_output=True)  # noqa: S603
+            assert language == "python" or json.loads(done.stdout)["stored"] == 1
+    assert house.stored() - before == count
 
 
 @pytest.mark.slow

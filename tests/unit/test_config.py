@@ -116,3 +116,40 @@ def test_limits_are_whole_numbers_within_bounds(tmp_path: Path) -> None:
     for toml in ('source_rate = "50"', "source_rate = 1.5", "source_rate = true"):
         with pytest.raises(ConfigError, match="source_rate"):
             settings(tmp_path, toml)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("https://vault.example.com", "https://vault.example.com"),
+        ("https://vault.example.com/", "https://vault.example.com"),
+        ("http://10.0.0.9:8443/in/vault/", "http://10.0.0.9:8443/in/vault"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+        ("", None),
+    ],
+)
+def test_where_browsers_reach_the_vault_is_an_address_without_a_slash_at_its_end(
+    tmp_path: Path, given: str, found: str | None
+) -> None:
+    assert settings(tmp_path, PUBLIC_URL=given).public_url == found
+    assert settings(tmp_path, f'public_url = "{given}"\n').public_url == found
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "vault.example.com",
+        "ftp://vault.example.com",
+        f"https://user:{SECRET}@vault.example.com",
+        f"https://vault.example.com/?key={SECRET}",
+        "https://vault.example.com/#a",
+        "https://vault.example.com//a",
+        "https://evil .example",
+        "https://vault.example.com\\@evil.example",
+        "https://",
+    ],
+)
+def test_g17_an_address_that_could_be_read_in_two_ways_is_an_error(tmp_path: Path, given: str) -> None:
+    with pytest.raises(ConfigError, match="public_url") as refused:
+        settings(tmp_path, PUBLIC_URL=given)
+    assert SECRET not in str(refused.value)

@@ -10,7 +10,6 @@ Bytes: docs/formats/state.md. Times are microseconds since 1970 UTC; masks hold 
 import hashlib
 import struct
 from collections.abc import Iterable
-from functools import partial
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -60,9 +59,6 @@ class _Head(NamedTuple):
     event_count: int
     expiries: int
     marks: int
-
-
-_as_head: Final = partial(tuple.__new__, _Head)  # `_Head._make` without a Python call
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
@@ -180,18 +176,41 @@ def unpack(subject: UUID, row: bytes, key: bytes, key_version: int = 1) -> State
         raise Unreadable
     body = row[:end]
     verify_mac(row[end:], key, LABEL, subject.bytes, body)
-    head: _Head = _as_head(_HEAD.unpack_from(body))
-    marks_from = _HEAD.size + head.expiries * _EXPIRY.size
-    if head.form != FORMAT or head.key_version != key_version or end != marks_from + head.marks * _MARK.size:
+    (
+        form, made_under, version, granted, refused, blocked, objected, flags, root, claimed,
+        members, ledger_count, ledger_head, keys_version, held, event_count, ends, count,
+    ) = _HEAD.unpack_from(body)  # fmt: skip
+    marks_from = _HEAD.size + ends * _EXPIRY.size
+    if form != FORMAT or made_under != key_version or end != marks_from + count * _MARK.size:
         raise Unreadable
-    if head.flags & ~_FLAGS or (head.flags & _CLAIMED == 0) != (head.claimed == _NOBODY):
+    if flags & ~_FLAGS or (flags & _CLAIMED == 0) != (claimed == _NOBODY):
         raise Unreadable
     expiries = tuple(_EXPIRY.iter_unpack(body[_HEAD.size : marks_from]))
-    marks = tuple([Mark(*parts) for parts in _MARK.iter_unpack(body[marks_from:])])
-    state = _state_of(subject, head, expiries, marks)
-    if not _sound(state):
+    marks = [*_MARK.iter_unpack(body[marks_from:])]
+    if not _masks_sound(granted, refused, blocked, objected) or not _rising(granted, expiries, marks):
         raise Unreadable
-    return state
+    return State(
+        subject=subject,
+        version=version,
+        granted=granted,
+        refused=refused,
+        blocked=blocked,
+        objected=objected,
+        expiries=expiries,
+        restricted=flags & _RESTRICTED != 0,
+        fenced=flags & _FENCED != 0,
+        minor=flags & _MINOR != 0,
+        identified=flags & _IDENTIFIED != 0,
+        root=subject if root == subject.bytes else UUID(bytes=root),
+        claimed=UUID(bytes=claimed) if flags & _CLAIMED else None,
+        members=members,
+        ledger_count=ledger_count,
+        ledger_head=ledger_head,
+        keys_version=keys_version,
+        holdings=held,
+        event_count=event_count,
+        compartments=tuple([Mark(*parts) for parts in marks]),
+    )
 
 
 def key_version_of(row: bytes) -> int:
@@ -203,7 +222,7 @@ def key_version_of(row: bytes) -> int:
 
 def _sound(state: State) -> bool:
     """One form for one meaning, and nothing that contradicts itself."""
-    if (state.granted | state.refused | state.blocked | state.objected) >> PURPOSES or state.granted & state.refused:
+    if not _masks_sound(state.granted, state.refused, state.blocked, state.objected):
         return False
     if state.claimed is not None and state.claimed.bytes == _NOBODY:
         return False
@@ -211,15 +230,25 @@ def _sound(state: State) -> bool:
         return False  # `struct` would pad or cut them without a word
     if any(len(mark.digest) != DIGEST_BYTES for mark in state.compartments):
         return False
+    marks = [(mark.purposes, mark.generation) for mark in state.compartments]
+    return _rising(state.granted, state.expiries, marks)
+
+
+def _masks_sound(granted: int, refused: int, blocked: int, objected: int) -> bool:
+    return not (granted | refused | blocked | objected) >> PURPOSES and not granted & refused
+
+
+def _rising(granted: int, expiries: Iterable[tuple[int, int]], marks: Iterable[tuple[int, ...]]) -> bool:
+    """Ends rise by purpose and are of granted ones; marks, whose first two parts are their place, rise by it."""
     previous = -1
-    for purpose, _ in state.expiries:
-        if purpose <= previous or not state.granted >> purpose & 1:
+    for purpose, _ in expiries:
+        if purpose <= previous or not granted >> purpose & 1:
             return False
         previous = purpose
-    before = (-1, -1)
-    for mark in state.compartments:
-        place = (mark.purposes, mark.generation)
-        if place <= before or mark.purposes >> PURPOSES:
+    before: tuple[int, ...] = (-1, -1)
+    for mark in marks:
+        place = mark[:2]
+        if place <= before or place[0] >> PURPOSES:
             return False
         before = place
     return True
@@ -247,29 +276,4 @@ def _head_of(state: State, key_version: int) -> _Head:
         event_count=state.event_count,
         expiries=len(state.expiries),
         marks=len(state.compartments),
-    )
-
-
-def _state_of(subject: UUID, head: _Head, expiries: tuple[tuple[int, Micros], ...], marks: tuple[Mark, ...]) -> State:
-    return State(
-        subject=subject,
-        version=head.version,
-        granted=head.granted,
-        refused=head.refused,
-        blocked=head.blocked,
-        objected=head.objected,
-        expiries=expiries,
-        restricted=bool(head.flags & _RESTRICTED),
-        fenced=bool(head.flags & _FENCED),
-        minor=bool(head.flags & _MINOR),
-        identified=bool(head.flags & _IDENTIFIED),
-        root=subject if head.root == subject.bytes else UUID(bytes=head.root),
-        claimed=UUID(bytes=head.claimed) if head.flags & _CLAIMED else None,
-        members=head.members,
-        ledger_count=head.ledger_count,
-        ledger_head=head.ledger_head,
-        keys_version=head.keys_version,
-        holdings=head.holdings,
-        event_count=head.event_count,
-        compartments=marks,
     )

@@ -12,7 +12,7 @@ from vault.catalogue.load import Catalogue
 from vault.catalogue.numbers import identifier_object
 from vault.clock import Micros
 from vault.consent.decision import meet
-from vault.disclosures.record import Released
+from vault.disclosures.record import join_detail
 from vault.errors import Unavailable, Unreadable
 from vault.flows.release.people import Known, Member, Shelf
 from vault.flows.release.plan import Item, Plan, PurposePlan, Shape
@@ -175,31 +175,41 @@ def _show_joint(
 
 def upsert(plan: Plan, name: str, shown: list[Shown], number: int) -> bytes:
     """The line that holds the whole current view, with its line feed. `name` is the destination's own for the profile."""
-    traits: dict[bytes, bytes] = {}
-    identifiers: dict[bytes, list[bytes]] = {}
-    audiences: set[str] = set()
-    for one in shown:
-        traits.update([(item.key, value) for item, value in one.traits])
-        identifiers.update([(item.key, values) for item, values in one.identifiers])
-        audiences.update([item.name for item in one.audiences])
-    parts = (
-        b'{"op":"upsert","id":"',
-        name.encode(),
-        b'","traits":{',
-        b",".join([key + value for key, value in traits.items()]),
-        b'},"identifiers":{',
-        b",".join([key + b"[" + b",".join(values) + b"]" for key, values in identifiers.items()]),
-        b'},"audiences":',
-        _text(sorted(audiences)),
-        b',"purposes":',
-        _text([one.purpose.name for one in shown]),
-        b',"allowed":' + _text({one.purpose.name: _named(one) for one in shown}) if len(plan.purposes) > 1 else b"",
-        b',"version":%d}' % number,
+    if len(shown) == 1:
+        traits = [item.key + value for item, value in shown[0].traits]
+        identifiers = [item.key + b"[" + b",".join(values) + b"]" for item, values in shown[0].identifiers]
+        audiences = {item.name for item in shown[0].audiences}
+    else:
+        traits, identifiers, audiences = _joined(shown)
+    allowed = (
+        b',"allowed":' + _text({one.purpose.name: _named(one) for one in shown}) if len(plan.purposes) > 1 else b""
     )
-    line = b"".join(parts)
+    line = (
+        b'{"op":"upsert","id":"%b","traits":{%b},"identifiers":{%b},"audiences":%b,"purposes":[%b]%b,"version":%d}'
+        % (
+            name.encode(),
+            b",".join(traits),
+            b",".join(identifiers),
+            _text(sorted(audiences)) if audiences else b"[]",
+            b",".join([one.purpose.text for one in shown]),
+            allowed,
+            number,
+        )
+    )
     if b"\n" in line or b"\r" in line:  # between the parts of an object as it came: within a text they are escaped
         line = line.replace(b"\n", b" ").replace(b"\r", b" ")
     return line + b"\n"
+
+
+def _joined(shown: list[Shown]) -> tuple[list[bytes], list[bytes], set[str]]:
+    """Members of the line over several purposes; each name once."""
+    traits = {item.key: value for one in shown for item, value in one.traits}
+    identifiers = {item.key: values for one in shown for item, values in one.identifiers}
+    return (
+        [key + value for key, value in traits.items()],
+        [key + b"[" + b",".join(values) + b"]" for key, values in identifiers.items()],
+        {item.name for one in shown for item in one.audiences},
+    )
 
 
 def _named(one: Shown) -> dict[str, list[str]]:
@@ -210,9 +220,9 @@ def _named(one: Shown) -> dict[str, list[str]]:
     }
 
 
-def released(shown: list[Shown], ledger: int) -> tuple[Released, ...]:
+def detail_of(shown: list[Shown], ledger: int) -> bytes:
     """What a disclosure record says of it; `ledger` is the length of the ledger on which the decision rests."""
-    return tuple([Released(one.purpose.number, one.purpose.basis, ledger, one.shape.items) for one in shown])
+    return join_detail([(one.purpose.number, one.purpose.basis, ledger, one.shape.packed) for one in shown])
 
 
 def objects_shown(shown: list[Shown]) -> frozenset[int]:

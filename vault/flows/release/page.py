@@ -28,12 +28,11 @@ from vault.changes.store import page as changes_after
 from vault.clock import SECOND, Micros
 from vault.consent.ledger import Decision, parse_choice
 from vault.disclosures.held import Held, Reason, after_removal, after_upsert
-from vault.disclosures.record import pack_detail
 from vault.disclosures.store import held_by, read_on, removed_after
 from vault.errors import Conflict, NotFound, Unavailable, Unreadable
 from vault.flows.release import effect
 from vault.flows.release.ahead import ahead
-from vault.flows.release.line import allowed_of, objects_shown, released, shown_to, upsert
+from vault.flows.release.line import allowed_of, detail_of, objects_shown, shown_to, upsert
 from vault.flows.release.people import Known, Moved, read
 from vault.flows.release.plan import Plan
 from vault.flows.release.record import Left, Sheet, Turned, record
@@ -262,7 +261,7 @@ def _person(vault: Vault, plan: Plan, draft: Draft, known: Known, name: str, num
     if lost and after.acknowledged_at is None:
         draft.lines.append(_line(_retraction(vault.catalogue, name, lost)))
     draft.lines.append(upsert(plan, name, shown, number))
-    detail = pack_detail(released(shown, known.members[0].state.ledger_count))
+    detail = detail_of(shown, known.members[0].state.ledger_count)
     draft.left.append(Left(known.root, number, detail))
     if after is not before:
         draft.turned.append(Turned(before, after))

@@ -17,7 +17,7 @@ from vault.clock import Micros
 from vault.destinations.normal import form_of
 from vault.destinations.pseudonym import person_key, pseudonym, pseudonyms, root_of, value_pseudonym
 from vault.destinations.transform import Apply, Kind, compile_transform, named
-from vault.disclosures.record import Basis
+from vault.disclosures.record import Basis, pack_items
 from vault.policy.gate import Gate
 from vault.policy.permit import Permit
 
@@ -52,6 +52,7 @@ class Shape(NamedTuple):
 
     items: tuple[tuple[int, int], ...]  # (object, transform), rising
     objects: frozenset[int]
+    packed: bytes  # `items` as a record holds them
 
 
 class PurposePlan(msgspec.Struct, frozen=True):
@@ -65,6 +66,7 @@ class PurposePlan(msgspec.Struct, frozen=True):
     identifiers: dict[int, Item]
     computed: tuple[tuple[Computed, Item], ...]
     audiences: dict[int, Item]  # by audience number
+    text: bytes  # its name as JSON
     transforms: dict[int, int]  # of every object that it may release
     # Few sets of fields serve everyone, so what follows from a set alone is worked out once. Numbers only.
     layouts: dict[tuple[int, tuple[tuple[int, ...], ...]], Layout] = msgspec.field(default_factory=dict)
@@ -101,7 +103,7 @@ class PurposePlan(msgspec.Struct, frozen=True):
         found = self.shapes.get(objects)
         if found is None:
             items = tuple(sorted((number, self.transforms[number]) for number in objects))
-            found = Shape(items, frozenset(objects))
+            found = Shape(items, frozenset(objects), pack_items(items))
             _keep(self.shapes, objects, found)
         return found
 
@@ -207,6 +209,7 @@ def _purpose(catalogue: Catalogue, gate: Gate, contract: Contract, number: int, 
         identifiers,
         tuple(computed),
         audiences,
+        msgspec.json.encode(purpose.name),
         {
             one.number: one.transform
             for one in (
