@@ -6,7 +6,7 @@ BIN := .venv/bin
 ONCE ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 
-.PHONY: help demo test test-fast fuzz lint types floors format docs check lock image clean
+.PHONY: help demo clients test test-fast fuzz faults lint types floors format docs check lock image clean
 .NOTPARALLEL:
 
 help:  ## what can be made
@@ -15,7 +15,10 @@ help:  ## what can be made
 demo: .venv/.demo  ## the whole story on a real PostgreSQL, with the real Segment SDK
 	@$(BIN)/profile-vault demo $(if $(filter-out 0,$(ONCE)),--once)
 
-test: .venv/.dev  ## every test, on every core
+clients: .venv/.dev  ## the JavaScript clients that tests drive, by hash, where there is Node.js
+	@$(BIN)/python -m tests.clients.tools
+
+test: .venv/.dev clients  ## every test, on every core
 	@$(BIN)/python -m pytest -q -n auto
 
 test-fast: .venv/.dev  ## what a change needs while it is being written
@@ -23,6 +26,8 @@ test-fast: .venv/.dev  ## what a change needs while it is being written
 
 fuzz: .venv/.dev  ## requests of every bad kind against a real vault (CASES=100000 SEED=7); ends in one JSON line
 	@$(BIN)/python -m tests.fuzz --cases $(or $(CASES),100000) $(if $(SEED),--seed $(SEED))
+faults: .venv/.dev  ## kill it at every boundary, then at random, then write with many; an hour and more
+	@$(BIN)/python -m tests.faults.everything
 
 lint: .venv/.dev  ## ruff: rules and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,15 +1,22 @@
 """For operators, on loopback only: is it alive, is it ready, its figures."""
 
-from typing import Any
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
 
 from litestar import Request, Response, Router, get
 from litestar.di import NamedDependency
 
+from api.admission import admission_of
 from api.guards import operator_only
 from api.metrics import CONTENT_TYPE, Metrics
 from vault.errors import Unavailable
-from vault.flows import ready
+from vault.flows import figures, ready
 from vault.flows.vault import Vault
+
+SOON: Final = 2.0  # seconds; whoever asks for health must have an answer while the database hangs
+
+_Answer = TypeVar("_Answer")
 
 
 @get("/livez", summary="Is the process alive?", media_type="text/plain")
@@ -24,30 +31,48 @@ async def readyz(request: Request[Any, Any, Any], vault: NamedDependency[Vault])
     worker = request.app.state.get("worker", "elsewhere")
     body: dict[str, Any] = {"ready": False, "worker": worker}
     try:
-        found = await ready.check(vault)
+        found = await _asked(ready.check(vault))
     except Unavailable as error:
         body["code"] = error.reason
         return Response(body, status_code=503, headers={"cache-control": "no-store"})
+    fault = vault.journal.fault or vault.database.fault
+    if fault is not None:
+        body["code"] = fault
     body |= {
-        "ready": worker != "stopped",
+        "ready": worker != "stopped" and fault is None,
         "policy": found.policy,
         "rollback_protection": found.rollback_protection,
         "worker_seen": found.worker_seen,
         "backlog": found.backlog,
         "notes": list(found.notes),
+        "role": found.role,
+        "doors": list(found.doors),
+        "duties": list(found.duties),
+        "purposes": list(found.purposes),
     }
     return Response(body, status_code=200 if body["ready"] else 503, headers={"cache-control": "no-store"})
 
 
 @get("/metrics", summary="Figures for Prometheus", media_type="text/plain")
-async def metrics(vault: NamedDependency[Vault], metrics: NamedDependency[Metrics]) -> Response[bytes]:
-    """No label names a person, an address or an event."""
+async def metrics(
+    request: Request[Any, Any, Any], vault: NamedDependency[Vault], metrics: NamedDependency[Metrics]
+) -> Response[bytes]:
+    """No label names a person, an address or an event. Always answered: without a database, with what this process knows."""
+    metrics.at_work(admission_of(request.app).gates, vault.database.in_use())
     try:
-        for queue, rows in (await ready.check(vault)).backlog.items():
-            metrics.waiting(queue, rows)
+        metrics.looked(await _asked(figures.look(vault)))
     except Unavailable:
-        metrics.waiting("changes", -1)  # unknown, and visibly so
+        metrics.looked(None)
     return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+
+async def _asked(question: Coroutine[Any, Any, _Answer]) -> _Answer:
+    """The database's answer, if it comes soon. Raises Unavailable."""
+    try:
+        async with asyncio.timeout(SOON):
+            return await question
+    except TimeoutError:
+        raise Unavailable("The database does not answer.", code="database_unavailable") from None
 
 
 router = Router("/", route_handlers=[livez, readyz, metrics], guards=[operator_only], tags=["operators"])

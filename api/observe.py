@@ -1,9 +1,13 @@
-"""Around every request: an id for it, one line in the access log, one count. Route templates only, no path, no address.
+"""Around every request: who may begin now, an id, one line in the access log, one count. Route templates only, no path.
 
-A request id is random and is answered as `request-id`, so that a caller can name a request without naming a person.
+A request id is random and is answered as `request-id`, so that a caller can name a request without naming a person. What is
+sent away by `api.admission` is answered here, before the framework sees it: refusing must cost next to nothing, or it is
+the overload. It leaves no line of its own, but one a second with their number.
 """
 
+import asyncio
 import time
+from contextlib import nullcontext
 from typing import Any, Final
 
 import structlog
@@ -12,12 +16,19 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.types import Message, Receive, Scope, Send
 
 from api import front
+from api.admission import ARRIVAL, DEADLINE, URGENT, Door, admission_of
+from api.doors import door_of
+from api.ingest.cors import ANY_ORIGIN
+from api.limits import VERDICT, OverRate
 from api.metrics import Metrics
-from api.problems import bare
-from vault.errors import VaultError
+from api.problems import REFUSAL, bare
+from vault.errors import Overloaded, RateLimited, VaultError
+from vault.flows.reserve import reserved
 from vault.ids import random_token
 
 NO_ROUTE: Final = "(none)"  # what asks for paths that do not exist must not fill the log with them
+SHED: Final = "(shed)"  # what was sent away before it was routed
+SPREAD: Final = 5  # seconds: those who are sent away come back spread over so many, not all at once
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ID_BYTES: Final = 9
 _log = structlog.get_logger("access")
@@ -27,6 +38,9 @@ class Observed(Litestar):
     """A Litestar application that watches its own requests from outside, so that 404s and faults are counted too."""
 
     metrics: Metrics
+    _sent_away = 0
+    _untold = 0
+    _told_at = 0.0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer, then tell."""
@@ -58,21 +72,108 @@ class Observed(Litestar):
                 headers = MutableScopeHeaders.from_message(message)
                 headers["request-id"] = request_id
                 headers["x-content-type-options"] = "nosniff"
+                verdict: Any = getattr(scope.get(REFUSAL), "verdict", None) or scope.get(VERDICT)
+                if verdict is not None:
+                    headers.update(verdict.headers())
             await send(message)
 
+        door = door_of(str(scope.get("method")), scope["path"])
+        shed = False
         try:
-            await self._answer(scope, receive, watched)
+            await self._admit(door, scope, receive, watched)
+        except Overloaded as refused:
+            shed = True
+            await self._send_away(door, refused, watched)
         finally:
-            seconds = time.perf_counter() - started
-            route = str(scope.get("path_template") or NO_ROUTE)
-            method = str(scope.get("method"))
-            method = method if method in _METHODS else "OTHER"
-            self.metrics.answered(method, route, status, seconds)
-            _log.info(
-                "request",
-                method=method,
-                route=route,
-                status=status,
-                ms=round(seconds * 1000, 2),
-                request_id=request_id,
-            )
+            self._tell(scope, status, time.perf_counter() - started, request_id, shed=shed)
+
+    # --- who may begin ------------------------------------------------------------------------------------------------
+
+    async def _admit(self, door: Door, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises Overloaded if nothing was begun."""
+        if door is Door.OPEN:
+            with reserved():
+                await self._answer(scope, receive, send)
+            return
+        admission = admission_of(self)
+        if door is Door.INGEST:
+            if admission.gates[door].full:
+                again = await admission.second_look(receive, dict(scope["headers"]))
+                if again is None:
+                    raise Overloaded
+                scope[URGENT] = True  # type: ignore[typeddict-unknown-key]
+                receive = again
+            gone = admission.gates[door].arrives()
+            scope[ARRIVAL] = gone  # type: ignore[typeddict-unknown-key]
+            try:
+                await self._answer(scope, receive, send)  # it takes its slot once its body is there
+            finally:
+                gone()
+            return
+        through = admission.gate_for(door)
+        release = await admission.gates[through].enter()
+        try:
+            with reserved() if through is Door.DESK else nullcontext():
+                await self._in_time(door, scope, receive, send, release)
+        finally:
+            release()
+
+    async def _in_time(self, door: Door, scope: Scope, receive: Receive, send: Send, release: Any) -> None:
+        """Slot and deadline last until the answer begins: how fast a client takes it in must hold up nobody."""
+        begun = False
+        try:
+            async with asyncio.timeout(DEADLINE[door]) as deadline:
+
+                async def begins(message: Message) -> None:
+                    nonlocal begun
+                    if not begun:
+                        begun = True
+                        deadline.reschedule(None)
+                        release()
+                    await send(message)
+
+                await self._answer(scope, receive, begins)
+        except TimeoutError:
+            if begun:
+                raise
+            raise Overloaded(code="given_up") from None
+
+    async def _send_away(self, door: Door, refused: Overloaded, send: Send) -> None:
+        """503, with a time to come back that differs from one to the next."""
+        self._sent_away += 1
+        self.metrics.sent_away(door, refused.reason)
+        status, headers, body = bare(refused)
+        spread = str(1 + self._sent_away % SPREAD).encode()
+        headers = [(name, spread if name == b"retry-after" else value) for name, value in headers]
+        if door is Door.INGEST:
+            headers += ANY_ORIGIN
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    # --- what is told ---------------------------------------------------------------------------------------------------
+
+    def _tell(self, scope: Scope, status: int, seconds: float, request_id: str, *, shed: bool) -> None:
+        route = SHED if shed else str(scope.get("path_template") or NO_ROUTE)
+        method = str(scope.get("method"))
+        method = method if method in _METHODS else "OTHER"
+        self.metrics.answered(method, route, status, seconds)
+        self._count(scope.get(REFUSAL), door_of(method, str(scope.get("path"))))
+        if shed:
+            self._untold += 1
+            now = time.monotonic()
+            if now - self._told_at >= 1.0:
+                _log.warning("overload", sent_away=self._untold)
+                self._untold, self._told_at = 0, now
+            return
+        _log.info(
+            "request", method=method, route=route, status=status, ms=round(seconds * 1000, 2), request_id=request_id
+        )
+
+    def _count(self, refusal: Any, door: Door) -> None:
+        """What a handler refused for want of room or rate; what never reached one is counted where it is sent away."""
+        if isinstance(refusal, OverRate):
+            self.metrics.limited(refusal.kind)
+        elif isinstance(refusal, RateLimited):
+            self.metrics.limited("stranger")
+        elif isinstance(refusal, Overloaded):
+            self.metrics.sent_away(door, refusal.reason)

@@ -13,16 +13,18 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from vault.errors import Invalid, NotFound, TooLarge, Unauthenticated, VaultError
+from vault.errors import Invalid, NotFound, Overloaded, RateLimited, TooLarge, Unauthenticated, VaultError
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:profile-vault:error:"
+REFUSAL: Final = "profile_vault.refusal"  # where the scope of a request carries the error that was answered
 RETRY_AFTER: Final = 2  # seconds; what is unavailable is usually a restart, and clients add their own back-off
 
 # code of a family -> (status, title). A more exact code inherits from its family; docs/reference/errors.md lists all.
 STATUSES: Final[dict[str, tuple[int, str]]] = {
     "invalid_request": (400, "Invalid request"),
     "too_large": (413, "Too large"),
+    "rate_limited": (429, "Too many requests"),
     "unauthenticated": (401, "Not authenticated"),
     "forbidden": (403, "Forbidden"),
     "withheld": (403, "Withheld"),
@@ -31,6 +33,7 @@ STATUSES: Final[dict[str, tuple[int, str]]] = {
     "gone": (410, "Gone"),
     "integrity": (500, "Integrity failure"),
     "unavailable": (503, "Unavailable"),
+    "overloaded": (503, "Overloaded"),
     "config": (500, "Misconfigured"),
     "policy": (500, "Policy unusable"),
     "error": (500, "Error"),
@@ -47,6 +50,7 @@ EXACT: Final[dict[str, tuple[int, str]]] = {
     "too_slow": (408, "Too slow"),  # tracking clients send again after a 408
 }
 _BY_STATUS: Final = {401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
+_SEGMENTS: Final = {"rate_limited": "rate_limit_error"}  # codes that clients of the Profile API know by another name
 _log = structlog.get_logger("api")
 
 
@@ -77,10 +81,14 @@ def body_of(code: str, status: int, title: str, message: str) -> dict[str, Any]:
 def answer_vault_error(request: Request[Any, Any, Any], error: VaultError) -> Response[dict[str, Any]]:
     """What the vault refused, told by its fixed sentence and hint."""
     status, title = status_of(error)
-    if status >= 500:
+    request.scope[REFUSAL] = error  # type: ignore[typeddict-unknown-key]
+    if status >= 500 and not isinstance(error, Overloaded):
         _log.error("request.failed", code=error.reason, route=_route(request))
     message = f"{error.sentence} {error.hint}".strip() if status < 500 else error.sentence
-    return _response(request, error.reason, status, title, message, error.hint if status < 500 else "")
+    answer = _response(request, error.reason, status, title, message, error.hint if status < 500 else "")
+    if isinstance(error, RateLimited):
+        answer.headers["retry-after"] = str(error.retry_after)
+    return answer
 
 
 def answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
@@ -119,7 +127,7 @@ def _response(
 ) -> Response[dict[str, Any]]:
     body = body_of(code, status, title, message)
     if _route(request).startswith("/v1/spaces/"):
-        body["error"] = {"code": code, "message": hint or message}
+        body["error"] = {"code": _SEGMENTS.get(code, code), "message": hint or message}
     return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=_headers(status))
 
 

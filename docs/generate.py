@@ -1,4 +1,4 @@
-"""Write the reference pages that the code itself knows best: errors, commands, the example shop.
+"""Write what the code itself knows best: pages of errors, commands, the example shop; schemas of policy files.
 
 `make docs` runs it; a test compares. Reads declarations only: error classes, the table of statuses, calls that name a
 code, the commands' own help, `policies/`.
@@ -19,6 +19,8 @@ from vault import errors
 from vault.catalogue.load import load, read_folder
 from vault.cli import main as cli
 from vault.clock import DAY
+from vault.policy.begin import schema_files
+from vault.policy.schemas import FOLDER
 from vault.sources.remedies import CODES
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -33,6 +35,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "cli.md": commands_page(),
         REFERENCE / "example-shop.md": shop_page(),
         ROOT / "docs" / "index.md": index_page(),
+        **{ROOT / "policies" / FOLDER / name: text for name, text in schema_files().items()},
     }
 
 

@@ -6,11 +6,12 @@ from typing import Any
 import rfc8785
 
 _LENGTH = struct.Struct(">I")
+_SHORT = [_LENGTH.pack(length) for length in range(256)]  # most parts are ids and names
 
 
 def framed(*parts: bytes) -> bytes:
     """Each part behind its length (unsigned 32 bits, big-endian): no two lists of parts give the same bytes."""
-    return b"".join([_LENGTH.pack(len(part)) + part for part in parts])
+    return b"".join([(_SHORT[len(part)] if len(part) < 256 else _LENGTH.pack(len(part))) + part for part in parts])
 
 
 def canonical_json(value: Any) -> bytes:

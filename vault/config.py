@@ -5,6 +5,7 @@ secret (the database URL) shows a dull face. Reads no key and opens no database.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -27,12 +28,52 @@ NAMES: Final = (
     "journal",
     "policies",
     "webhook_networks",
+    "public_url",
+    "processes",
+    "source_rate",
+    "lookup_rate",
+    "staff_rate",
+    "stranger_rate",
+    "ingest_at_once",
+    "reads_at_once",
+    "desk_at_once",
+    "database_connections",
 )
+# name -> (default, least, most). Rates are a second; docs/reference/limits.md says what each means and why.
+NUMBERS: Final[dict[str, tuple[int, int, int]]] = {
+    "processes": (1, 1, 1_000),
+    "source_rate": (1_000, 1, 1_000_000),
+    "lookup_rate": (100, 1, 1_000_000),
+    "staff_rate": (50, 1, 1_000_000),
+    "stranger_rate": (100, 1, 1_000_000),
+    "ingest_at_once": (4, 1, 1_000),
+    "reads_at_once": (4, 1, 1_000),
+    "desk_at_once": (8, 1, 1_000),
+    "database_connections": (24, 16, 1_000),
+}
 SCHEMES: Final = ("postgresql://", "postgres://", "postgresql+asyncpg://")
 ROOT_DATA_DIR: Final = Path("/var/lib/profile-vault/vault")
+# Where browsers reach the vault; a name, not a place of whoever asked: no user, no query, no fragment
+_PUBLIC: Final = re.compile(
+    r"https?://(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*/?"
+)
 _URL_LIMIT: Final = 4096  # bytes; a URL with many hosts has some hundreds
 
 Network = IPv4Network | IPv6Network
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much one process takes on. Rates are requests a second, of all `processes` together."""
+
+    processes: int = NUMBERS["processes"][0]
+    source_rate: int = NUMBERS["source_rate"][0]
+    lookup_rate: int = NUMBERS["lookup_rate"][0]
+    staff_rate: int = NUMBERS["staff_rate"][0]
+    stranger_rate: int = NUMBERS["stranger_rate"][0]
+    ingest_at_once: int = NUMBERS["ingest_at_once"][0]
+    reads_at_once: int = NUMBERS["reads_at_once"][0]
+    desk_at_once: int = NUMBERS["desk_at_once"][0]
+    database_connections: int = NUMBERS["database_connections"][0]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +86,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     policies: Path
     database_url: str | None = None  # None: the embedded server under `data_dir`
     webhook_networks: tuple[Network, ...] = ()
+    public_url: str | None = None  # without a slash at its end; None: the address that a request came in on
+    limits: Limits = Limits()
 
     @property
     def embedded(self) -> bool:
@@ -92,6 +135,8 @@ def _settings(given: Mapping[str, Any], here: Path) -> Settings:
         journal=_folder(given.get("journal") or data_dir / "journal"),
         policies=_folder(given.get("policies") or _default_policies(here)),
         webhook_networks=_networks(given.get("webhook_networks", "")),
+        public_url=_public_url(given.get("public_url")),
+        limits=Limits(**{name: _number(name, given[name]) for name in NUMBERS if name in given}),
     )
 
 
@@ -108,7 +153,10 @@ def _file(path: Path) -> dict[str, Any]:
         if name not in NAMES:
             raise ConfigError(f"{path}: unknown setting {name}; known are {', '.join(NAMES)}")
         listed = name == "webhook_networks" and isinstance(value, list) and all(isinstance(one, str) for one in value)
-        if not (isinstance(value, str) or listed):
+        if name in NUMBERS:
+            if type(value) is not int:
+                raise ConfigError(f"{path}: {name} must be a whole number")
+        elif not (isinstance(value, str) or listed):
             raise ConfigError(f"{path}: {name} must be text")
     return content
 
@@ -128,7 +176,7 @@ def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _placed(given: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """The same, with every path made absolute from `base`."""
-    plain = {"database_url", "webhook_networks"}
+    plain = {"database_url", "webhook_networks", "public_url", *NUMBERS}
     return {name: value if name in plain else base / Path(value).expanduser() for name, value in given.items()}
 
 
@@ -154,6 +202,22 @@ def _networks(value: str | list[str]) -> tuple[Network, ...]:
         return tuple(ip_network(name) for name in names)
     except ValueError:
         raise ConfigError("webhook_networks holds something that is not a network such as 10.1.0.0/16") from None
+
+
+def _number(name: str, value: int | str) -> int:
+    _, least, most = NUMBERS[name]
+    text = str(value)
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
+        raise ConfigError(f"{name} must be a whole number from {least} to {most}")
+    return int(text)
+
+
+def _public_url(value: str | None) -> str | None:
+    if not value:
+        return None
+    if not _PUBLIC.fullmatch(value):
+        raise ConfigError("public_url must be like https://vault.example.com, with a path at most: no user, no query")
+    return value.rstrip("/")
 
 
 def _default_data_dir() -> Path:

@@ -76,6 +76,17 @@ class Gone(VaultError):
     sentence = "This is not available any more."
 
 
+class RateLimited(VaultError):
+    """More requests than this credential may make. `Retry-After` says when the next one passes."""
+
+    code = "rate_limited"
+    sentence = "This credential makes more requests than it may."
+
+    def __init__(self, hint: str = "", *, code: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(hint, code=code)
+        self.retry_after = retry_after  # whole seconds, at least 1
+
+
 # --- the world's fault ----------------------------------------------------------------------------------------------
 
 
@@ -98,6 +109,13 @@ class Unavailable(VaultError):
 
     code = "unavailable"
     sentence = "The vault cannot answer now."
+
+
+class Overloaded(Unavailable):
+    """More work waits than can be done in about a second. Nothing was taken; `Retry-After` says when to come again."""
+
+    code = "overloaded"
+    sentence = "The vault has more to do than it can at the moment."
 
 
 class ConfigError(VaultError):

@@ -5,11 +5,12 @@ in memory between steps, so a worker may die at any line.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from vault.audit.log import integrate
-from vault.changes.sequencer import sequence
+from vault.changes.sequencer import BATCH, sequence
 from vault.clock import SECOND
 from vault.destinations.transport import Transport
 from vault.errors import VaultError
@@ -18,31 +19,59 @@ from vault.flows.deliver import deliver_due
 from vault.flows.honour.advance import advance_all
 from vault.flows.settle import settle_due
 from vault.flows.vault import Vault
+from vault.flows.watch import sweep
+from vault.keys import roles
+from vault.measures import FEED_LAG, WORKER_FAILURES, WORKER_STEP
 from vault.storage.lease import LIFE
+from vault.storage.session import reserved
 
 IDLE: Final = 0.05  # seconds between looks at an empty queue: a change reaches a waiting feed in less than a tenth
 SLOW: Final = 1.0  # for what is not awaited by anyone
+SWEEPING: Final = 10.0  # what watchers of sources left may lie a little longer
 MAX_WAIT: Final = 30.0
+FIRST: Final = frozenset({"requests"})  # loops that use the connections kept for people's rights
+
+_DUTY: Final = {"watches": roles.CHANGES}  # it needs no key, either
 
 Step = Callable[[], Awaitable[int]]
 
 
 async def run(vault: Vault, *, once: bool = False) -> None:
-    """Run every loop until cancelled; with `once`, until nothing more waits."""
+    """Run the loops of the vault's role until cancelled; with `once`, until nothing more waits."""
     async with Transport(vault.settings.webhook_networks) as transport:
         steps: list[tuple[str, Step, float]] = [
-            ("changes", lambda: sequence(vault.database, vault.clock), IDLE),
-            ("requests", lambda: advance_all(vault), IDLE),
-            ("audit", lambda: integrate(vault.database, vault.keyring, vault.settings.journal, vault.clock), IDLE),
-            ("webhooks", lambda: deliver_due(vault, transport), IDLE),
-            ("due", lambda: settle_due(vault), SLOW),
+            (roles.CHANGES, _Numbering(vault).step, IDLE),
+            (roles.REQUESTS, lambda: advance_all(vault), IDLE),
+            (roles.AUDIT, lambda: integrate(vault.database, vault.keyring, vault.settings.journal, vault.clock), IDLE),
+            (roles.WEBHOOKS, lambda: deliver_due(vault, transport), IDLE),
+            (roles.DUE, lambda: settle_due(vault), SLOW),
+            ("watches", lambda: sweep(vault), SWEEPING),
         ]
+        steps = [step for step in steps if _DUTY.get(step[0], step[0]) in vault.role.duties]
         if once:
             await _once(vault, [step for _, step, _ in steps])
             return
         async with asyncio.TaskGroup() as group:
             for name, step, pause in steps:
                 group.create_task(_loop(vault, name, step, pause), name=f"worker:{name}")
+
+
+class _Numbering:
+    """Numbers changes, and measures how long one of them can have waited: since the last look that left none."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._clear = time.monotonic()
+
+    async def step(self) -> int:
+        """As `sequence`."""
+        started = time.monotonic()
+        taken = await sequence(self._vault.database, self._vault.clock)
+        if taken:
+            FEED_LAG.observe(time.monotonic() - self._clear)
+        if taken < BATCH:
+            self._clear = started
+        return taken
 
 
 async def _once(vault: Vault, steps: list[Step]) -> None:
@@ -60,15 +89,23 @@ async def _once(vault: Vault, steps: list[Step]) -> None:
 async def _loop(vault: Vault, name: str, step: Step, pause: float) -> None:
     wait = pause
     while True:
+        started = time.perf_counter()
         try:
-            done = await step()
+            if name in FIRST:
+                with reserved():
+                    done = await step()
+            else:
+                done = await step()
         except Exception as error:  # noqa: BLE001 - a loop that ends would take all others with it
             # The type alone: the text of an error that nobody foresaw may hold a value.
             code = error.reason if isinstance(error, VaultError) else type(error).__name__
             vault.log.warning("worker.failed", loop=name, code=code)
+            WORKER_FAILURES.labels(name, code).inc()
             wait = min(wait * 2, MAX_WAIT)
             await asyncio.sleep(wait)
             continue
         wait = pause
-        if not done:
+        if done:
+            WORKER_STEP.labels(name).observe(time.perf_counter() - started)
+        else:
             await asyncio.sleep(pause)

@@ -1,20 +1,19 @@
-"""Tracking calls, choices, purposes, and the settings that analytics.js asks for. Paths as Segment's (standards 1.1)."""
+"""Tracking calls, choices and purposes. Paths as Segment's (standards 1.1), and the two that only RudderStack's browser SDK has."""
 
 from typing import Any, Final
 
 from litestar import Request, Router, get, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath
 
 from api import body as front
+from api.admission import tracking
+from api.ingest import browser
 from api.ingest.cors import OpenToBrowsers
-from api.ingest.intake import header_source, take_tracking
+from api.ingest.intake import header_source, take_beacon, take_tracking
 from api.ingest.wire import Chosen, Consents, Taken, TakenFromServer, act_of, taken
 from api.metrics import Metrics
-from vault.errors import NotFound
 from vault.flows import browse
-from vault.flows.admit import admit_source
 from vault.flows.choose import choose
 from vault.flows.ingest.receive import receive
 from vault.flows.vault import Vault
@@ -43,7 +42,8 @@ def _tracking(kind: str, paths: tuple[str, ...]) -> HTTPRouteHandler:
         request: Request[Any, Any, Any], vault: NamedDependency[Vault], metrics: NamedDependency[Metrics]
     ) -> Taken | TakenFromServer:
         source, body = await take_tracking(request)
-        outcome = await receive(vault, source, body, kind)
+        async with tracking(request, body):
+            outcome = await receive(vault, source, body, kind)
         metrics.received(outcome.stored, [one.code for one in outcome.dropped])
         return taken(outcome) if source.server else Taken()
 
@@ -53,7 +53,7 @@ def _tracking(kind: str, paths: tuple[str, ...]) -> HTTPRouteHandler:
 @post("/consents", status_code=200, summary="Take the choices of one person")
 async def consents(request: Request[Any, Any, Any], vault: NamedDependency[Vault]) -> Chosen:
     """Write choices to the ledger. The answer tells the state after them; a client source may only lower."""
-    source = await header_source(request)
+    source = await header_source(request, acts=True)
     outcome = await choose(vault, source, act_of(await front.read_own(request, Consents)))
     return Chosen(outcome.sequence, outcome.state)
 
@@ -65,33 +65,28 @@ async def purposes(request: Request[Any, Any, Any], vault: NamedDependency[Vault
     return browse.purposes(vault)
 
 
-@get("/projects/{key:str}/settings", summary="Settings for analytics.js", cache_control=None)
-async def settings(
-    key: FromPath[str], request: Request[Any, Any, Any], vault: NamedDependency[Vault]
-) -> dict[str, Any]:
-    """Where the browser SDK sends to, and the consent categories that mean anything here. Client sources only."""
-    source = await admit_source(vault, key)
-    if source.server:  # a server's key has no business in a browser
-        raise NotFound
-    segment = {
-        "apiKey": key,
-        "apiHost": f"{request.url.netloc}/v1",  # else the SDK would send to Segment
-        "protocol": request.url.scheme,
-        "unbundledIntegrations": [],
-        "addBundledMetadata": False,
-        "deliveryStrategy": {"strategy": "standard"},
-    }
-    categories = sorted(vault.catalogue.categories)
-    return {
-        "integrations": {"Segment.io": segment},
-        "plan": {"track": {"__default": {"enabled": True}}, "identify": {"__default": {"enabled": True}}},
-        "consentSettings": {"allCategories": categories, "hasUnmappedDestinations": True},
-    }
+@post("/beacon/v1/batch", status_code=200, name="ingest:beacon", summary="Take a batch of RudderStack's beacon")
+async def beacon(
+    request: Request[Any, Any, Any], vault: NamedDependency[Vault], metrics: NamedDependency[Metrics]
+) -> Taken:
+    """A batch from a page that is being left. A beacon has no headers of its own, so the write key is in the query."""
+    source, body = await take_beacon(request)
+    async with tracking(request, body):
+        outcome = await receive(vault, source, body, "batch")
+    metrics.received(outcome.stored, [one.code for one in outcome.dropped])
+    return Taken()
 
 
 router = Router(
     "/v1",
-    route_handlers=[*(_tracking(*item) for item in TRACKING.items()), consents, purposes, settings],
+    route_handlers=[
+        *(_tracking(*item) for item in TRACKING.items()),
+        consents,
+        purposes,
+        browser.settings,
+        browser.metrics,
+    ],
     middleware=[OpenToBrowsers],
     tags=["sources"],
 )
+rudder = Router("/", route_handlers=[beacon, browser.source_config], middleware=[OpenToBrowsers], tags=["sources"])

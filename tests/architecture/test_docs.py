@@ -4,9 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from prometheus_client import ProcessCollector
 
+from api.metrics import Metrics
 from docs import generate
 from vault import config
+from vault.measures import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -40,6 +43,35 @@ def test_every_setting_is_in_the_docs() -> None:
     for name in config.NAMES:
         assert f"| `{name}` | `{config.PREFIX}{name.upper()}` |" in page, name
     assert set(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE)) == set(config.NAMES)
+
+
+def test_every_figure_is_in_the_docs_with_its_labels() -> None:
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text("utf-8")
+    told = {
+        name: tuple(re.findall(r"`([a-z]+)`", labels))
+        for name, labels in re.findall(r"^\| `(profile_vault_[a-z_]+)` \|([^|]*)\|", page, re.MULTILINE)
+    }
+    collectors = [one for registry in (Metrics().registry, REGISTRY) for one in registry._collector_to_names]
+    there = {
+        family.name + ("_total" if family.type == "counter" else ""): tuple(one._labelnames)
+        for one in collectors
+        if not isinstance(one, ProcessCollector)
+        for family in one.describe()
+    }
+    assert told == there
+    assert all(f"`{name}`" in page for name in REGISTRY._names_to_collectors if name.startswith("process_"))
+    guide = (ROOT / "docs" / "how-to" / "watch-a-vault.md").read_text("utf-8")
+    for name in re.findall(r"profile_vault_[a-z_]+", guide):
+        assert name.removesuffix("_bucket") in there, name
+
+
+def test_every_limit_is_in_the_docs_as_it_is() -> None:
+    settings = (ROOT / "docs" / "reference" / "settings.md").read_text("utf-8")
+    limits = (ROOT / "docs" / "reference" / "limits.md").read_text("utf-8")
+    for name, (default, _, _) in config.NUMBERS.items():
+        assert re.search(rf"^\| `{name}` .*\| {default} \|$", settings, re.MULTILINE), name
+        if name not in {"processes", "database_connections"}:
+            assert re.search(rf"`{name}`, {default:,}\b", limits), name
 
 
 def test_the_generated_pages_are_those_of_this_code() -> None:

@@ -1,5 +1,6 @@
-"""What is installed: by hash, from whatever index the machine uses, the same everywhere, and free of the GPL (ADR 0002)."""
+"""What is installed, for Python and for the clients of tests: by hash, from the machine's own index, free of the GPL (ADR 0002)."""
 
+import json
 import re
 import tomllib
 from importlib import metadata
@@ -77,3 +78,17 @@ def test_nothing_that_is_installed_with_the_vault_is_under_the_gpl_or_without_a_
         ).strip()
         assert licence, f"{name} states no licence"
         assert not re.search(r"\bA?GPL|GNU (Affero )?General Public", licence), f"{name}: {licence}"
+
+
+def test_the_javascript_clients_are_pinned_by_hash_name_no_registry_and_are_free_of_the_gpl() -> None:
+    folder = ROOT / "tests" / "clients"
+    named = json.loads((folder / "package.json").read_text("utf-8"))["dependencies"]
+    assert all(re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", version) for version in named.values())
+    packages = json.loads((folder / "package-lock.json").read_text("utf-8"))["packages"]
+    assert packages.pop("")["dependencies"] == named
+    for path, package in packages.items():
+        assert package["integrity"].startswith("sha512-"), path
+        assert "resolved" not in package, path
+        assert not re.search(r"\bA?GPL", package.get("license", "")), path
+    page = (ROOT / "docs" / "adr" / "0002-dependencies.md").read_text("utf-8")
+    assert not [name for name in named if name not in page]

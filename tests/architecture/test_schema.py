@@ -9,9 +9,9 @@ from vault.storage.tables import metadata
 TEXT = {
     "checkpoint.note": "a signed tree head",
     "disclosure_state.reason": "a word of ours",
-    "dropped.name": "a name that looks like a name, or (unfit name)",
+    "dropped.name": "a name that looks like a name, or (unfit name), or (sensitive name)",
     "dropped.reason": "a code",
-    "dropped.type": "a message type",
+    "dropped.type": "a message type; of a property also its event as the policies list it",
     "instance.name": "a name of ours",
     "instance.value": "a random incarnation, a time",
     "lease.name": "a name of ours",
@@ -22,6 +22,7 @@ TEXT = {
     "source.name": "a label, checked by vault.naming",
     "staff.name": "a label, checked by vault.naming",
     "staff.role": "a role of staff.toml",
+    "watched.lines": "message types, names that look like names, codes: what `dropped` holds",
     "webhook.cursor": "opaque, authenticated, holds numbers",
     "webhook.url": "an address that the operator gave",
 }
@@ -30,7 +31,8 @@ BY_OWN_KEY = {"audit", "audit_in", "audit_node", "change_in", "dedup", "identity
 # What belongs to the deployment, or to a request, which outlives its person.
 NOT_PERSONAL = {
     "archive", "casefile", "certificate", "checkpoint", "destination_token", "dropped", "due", "instance", "lease",
-    "policy_version", "recipient_notice", "request", "source", "staff", "staff_token", "webhook",
+    "policy_version", "recipient_notice", "request", "source", "staff", "staff_token", "watch", "watched",
+    "webhook",
 }  # fmt: skip
 
 

@@ -119,7 +119,7 @@ async def gave(vault: Vault, destination: str, root: UUID, *names: str) -> None:
     held = Held(root, contract.number, frozenset(number for number, _ in numbers))
     async with vault.database.begin() as connection:
         page = Page(contract.number, uuid7(vault.clock.now()), vault.clock.now(), vault.policy.number)
-        await write_page(await raw(connection), page, [Row(root, 1, detail)], [held])
+        await write_page(await raw(connection), page, [Row(root, 1, random_bytes(16), detail)], [held])
 
 
 async def rows_of(vault: Vault, query: str, *args: Any) -> list[Any]:

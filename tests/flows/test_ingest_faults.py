@@ -109,7 +109,7 @@ async def test_an_erasure_between_two_reads_brings_nobody_back(world: World, mon
     await world.send(identify("u-1", email="ada@example.com"))
     tools = tools_of(world.vault)
     items = receive.items_of(
-        world.vault.catalogue,
+        world.vault.places,
         world.vault.keyring,
         world.sources["shop"],
         receive.decode(b'{"type":"identify","userId":"u-1","messageId":"late"}', "identify", world.now()).messages,

@@ -118,8 +118,8 @@ async def test_unlisted_events_properties_and_traits_are_counted_by_name(world: 
     assert await world.dropped() == {
         ("track", "Unheard Of", "unlisted"): 2,
         ("track", "(unfit name)", "unlisted"): 1,
-        ("property", "secret", "unlisted"): 1,
-        ("property", "(unfit name)", "unlisted"): 1,
+        ("property:track:Product Viewed", "secret", "unlisted"): 1,
+        ("property:track:Product Viewed", "(unfit name)", "unlisted"): 1,
         ("trait", "shoeSize", "unlisted"): 1,
     }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vault.config import Settings, load
+from vault.config import Limits, Settings, load
 from vault.errors import ConfigError
 
 SECRET = "hunter2"
@@ -98,3 +98,58 @@ def test_webhook_networks_are_networks(tmp_path: Path) -> None:
     assert settings(tmp_path, 'webhook_networks = ["10.1.0.0/16", "fd00::/8"]').webhook_networks == wanted
     with pytest.raises(ConfigError):
         settings(tmp_path, WEBHOOK_NETWORKS="10.1.0.1/16")  # a host where a network is meant
+
+
+def test_limits_are_whole_numbers_within_bounds(tmp_path: Path) -> None:
+    assert settings(tmp_path).limits == Limits()
+    found = settings(tmp_path, "source_rate = 50\nprocesses = 2\n", SOURCE_RATE="70")
+    assert (found.limits.source_rate, found.limits.processes) == (70, 2)
+    for name, value in (
+        ("SOURCE_RATE", "0"),
+        ("PROCESSES", "many"),
+        ("STAFF_RATE", "-1"),
+        ("LOOKUP_RATE", "٣"),
+        ("DESK_AT_ONCE", "9" * 30),
+    ):
+        with pytest.raises(ConfigError, match=name.lower()):
+            settings(tmp_path, **{name: value})
+    for toml in ('source_rate = "50"', "source_rate = 1.5", "source_rate = true"):
+        with pytest.raises(ConfigError, match="source_rate"):
+            settings(tmp_path, toml)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("https://vault.example.com", "https://vault.example.com"),
+        ("https://vault.example.com/", "https://vault.example.com"),
+        ("http://10.0.0.9:8443/in/vault/", "http://10.0.0.9:8443/in/vault"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+        ("", None),
+    ],
+)
+def test_where_browsers_reach_the_vault_is_an_address_without_a_slash_at_its_end(
+    tmp_path: Path, given: str, found: str | None
+) -> None:
+    assert settings(tmp_path, PUBLIC_URL=given).public_url == found
+    assert settings(tmp_path, f'public_url = "{given}"\n').public_url == found
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "vault.example.com",
+        "ftp://vault.example.com",
+        f"https://user:{SECRET}@vault.example.com",
+        f"https://vault.example.com/?key={SECRET}",
+        "https://vault.example.com/#a",
+        "https://vault.example.com//a",
+        "https://evil .example",
+        "https://vault.example.com\\@evil.example",
+        "https://",
+    ],
+)
+def test_g17_an_address_that_could_be_read_in_two_ways_is_an_error(tmp_path: Path, given: str) -> None:
+    with pytest.raises(ConfigError, match="public_url") as refused:
+        settings(tmp_path, PUBLIC_URL=given)
+    assert SECRET not in str(refused.value)

@@ -78,9 +78,9 @@ class Audience(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _MAX_DEPTH: Final = 8  # nesting that a reviewer can still read
-_TEXT_OPS: Final = frozenset({"starts_with", "contains"})
-_NUMBER_OPS: Final = frozenset({"less", "at_most", "greater", "at_least"})
-_TIME_OPS: Final = frozenset({"before", "after"})
+TEXT_OPS: Final = frozenset({"starts_with", "contains"})
+NUMBER_OPS: Final = frozenset({"less", "at_most", "greater", "at_least"})
+TIME_OPS: Final = frozenset({"before", "after"})
 
 
 def read_audiences(file: TomlFile, purposes: Mapping[str, Purpose], readable: Mapping[str, int]) -> dict[str, Audience]:
@@ -146,11 +146,11 @@ def _value(section: Section, operator: str, value: Anything) -> Value:
         section.problem("condition", "has a faulty `one_of`", "write a list of texts or numbers")
         return ()
     fits = _is_scalar(value)
-    if operator in _TEXT_OPS:
+    if operator in TEXT_OPS:
         fits = isinstance(value, str)
-    elif operator in _NUMBER_OPS:
+    elif operator in NUMBER_OPS:
         fits = fits and isinstance(value, int | Decimal) and not isinstance(value, bool)
-    elif operator in _TIME_OPS:
+    elif operator in TIME_OPS:
         if isinstance(value, dt.date | dt.datetime):
             value = value.isoformat()
         fits = isinstance(value, str) and _is_time(value)

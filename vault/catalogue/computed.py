@@ -31,7 +31,7 @@ class Computed(msgspec.Struct, frozen=True, kw_only=True):
     title: str
 
 
-_CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
+CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
 _MAX_VERSION: Final = 1_000_000
 _TYPES: Final[dict[str, tuple[FieldType, ...]]] = {"sum": ("number",), "count": ("integer",)}
 
@@ -81,7 +81,7 @@ def _check(section: Section, computed: Computed) -> None:
         section.problem("type", f"does not fit a {computed.kind}", f"write {_TYPES[computed.kind][0]}")
     if (computed.currency is None) != (computed.currency_property is None):
         section.problem(None, "has only one of `currency` and `currency_property`", "write both or neither")
-    if computed.currency is not None and _CURRENCY.fullmatch(computed.currency) is None:
+    if computed.currency is not None and CURRENCY.fullmatch(computed.currency) is None:
         section.problem("currency", "is no currency", "write three capitals, as in USD")
 
 

@@ -15,14 +15,14 @@ Which = Literal["last", "first", "all"]
 
 DEFAULT_SHA256: Final = "sha256:google"  # what `sha256` alone means
 PLAIN_TRANSFORMS: Final = frozenset({"reveal", "mask", "sha256:google", "sha256:meta", "pseudonym", "year"})
-_COUNTED: Final = re.compile(r"(?:prefix|round):(?:0|[1-9][0-9]?)", re.ASCII)
+COUNTED: Final = re.compile(r"(?:prefix|round):(?:0|[1-9][0-9]?)", re.ASCII)
 
 
 def transform_named(text: str) -> str | None:
     """The full name of a transform, or None if there is none of that name: `sha256` is `sha256:google`."""
     if text == "sha256":
         return DEFAULT_SHA256
-    if text in PLAIN_TRANSFORMS or (_COUNTED.fullmatch(text) and text != "prefix:0"):
+    if text in PLAIN_TRANSFORMS or (COUNTED.fullmatch(text) and text != "prefix:0"):
         return text
     return None
 
@@ -60,7 +60,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     timeline: bool = False  # it may see the events of a profile
 
 
-_COUNTRY: Final = re.compile(r"[A-Z]{2}", re.ASCII)
+COUNTRY: Final = re.compile(r"[A-Z]{2}", re.ASCII)
 _MAX_DESTINATION: Final = 0xFFFF
 _MAX_RATE: Final = 100_000
 _MAX_GVL: Final = 0xFFFF
@@ -118,7 +118,7 @@ def _read(section: Section, taken: dict[int, str], purposes: Mapping[str, Purpos
         timeline=section.flag("timeline"),
     )
     section.done()
-    if _COUNTRY.fullmatch(contract.country) is None:
+    if COUNTRY.fullmatch(contract.country) is None:
         section.problem("country", "is no country", "write two capitals, as in DE")
     elif _EEA.fullmatch(contract.country) is None and contract.transfer is None:
         section.problem("transfer", "is missing", "name the safeguard for a country outside the EEA (Art. 44)")

@@ -55,8 +55,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     properties: dict[str, Property]
 
 
-_EVENT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9 _.:-]{0,79}", re.ASCII)  # design section 4: looks like a name
-_MAX_PROPERTY: Final = 0xFFFF
+EVENT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9 _.:-]{0,79}", re.ASCII)  # design section 4: looks like a name
+MAX_PROPERTY: Final = 0xFFFF
 
 
 def read_category(section: Section) -> str:
@@ -103,7 +103,7 @@ def _read_trait(section: Section, taken: dict[int, str], purposes: Mapping[str, 
 
 
 def _read_event(section: Section, kind: str, taken: dict[int, str], purposes: Mapping[str, Purpose]) -> Event:
-    if _EVENT_NAME.fullmatch(section.name) is None and (section.name != "*" or kind == "track"):
+    if EVENT_NAME.fullmatch(section.name) is None and (section.name != "*" or kind == "track"):
         section.problem(None, "has an unfit name", "use a letter, then at most 79 letters, digits, spaces and `_.:-`")
     mask = purpose_mask(section, "purposes", purposes)
     numbers: dict[int, str] = {}
@@ -125,7 +125,7 @@ def _read_event(section: Section, kind: str, taken: dict[int, str], purposes: Ma
 def _read_property(section: Section, mask: int, taken: dict[int, str], purposes: Mapping[str, Purpose]) -> Property:
     section.check_name()
     found = Property(
-        number=section.number(1, _MAX_PROPERTY, taken),
+        number=section.number(1, MAX_PROPERTY, taken),
         name=section.name,
         type=section.choice("type", get_args(FieldType)),
         category=read_category(section),

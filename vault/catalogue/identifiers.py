@@ -41,7 +41,7 @@ class IdentifierKind(msgspec.Struct, frozen=True, kw_only=True):
         return _FILLER.fullmatch(text) is not None or text.lower() in self.blocked
 
 
-_PLACE: Final = re.compile(
+PLACE: Final = re.compile(
     r"userId|anonymousId|(?:traits|context\.traits|properties)\.[A-Za-z][A-Za-z0-9_]{0,62}", re.ASCII
 )
 _MAX_LIMIT: Final = 1_000_000  # bounds the rows of one person; order numbers are the largest in use
@@ -76,13 +76,11 @@ def _read(section: Section, taken: dict[int, str], purposes: Mapping[str, Purpos
         verifiable=section.flag("verifiable"),
         device_access=section.flag("device_access"),
         opaque=section.flag("opaque"),
-        joins=section.flag("joins"),
+        joins=section.flag("joins", required=True),
         take_from=section.texts("take_from", required=True),
     )
-    if not section.has("joins"):
-        section.problem("joins", "is missing", "write true (joins two subjects) or false (only finds)")
     section.done()
     for place in kind.take_from:
-        if _PLACE.fullmatch(place) is None:
+        if PLACE.fullmatch(place) is None:
             section.problem("take_from", f"names `{place}`", "see docs/reference/policies.md for the places")
     return kind

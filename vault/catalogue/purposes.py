@@ -57,6 +57,7 @@ class Purpose(msgspec.Struct, frozen=True, kw_only=True):
         return Micros(start + self.retention)
 
 
+MAX_TCF: Final = 11  # purposes of the Transparency and Consent Framework 2.2
 _ART9: Final = tuple("abcdefghij")  # conditions of Art. 9(2)
 
 
@@ -113,7 +114,7 @@ def _read(section: Section, taken: dict[int, str], notices: Collection[str]) -> 
 
 def _tcf(section: Section) -> tuple[int, ...]:
     numbers = section.raw("tcf") if section.has("tcf") else []
-    if not isinstance(numbers, list) or not all(type(n) is int and 1 <= n <= 11 for n in numbers):
+    if not isinstance(numbers, list) or not all(type(n) is int and 1 <= n <= MAX_TCF for n in numbers):
         section.problem("tcf", "must be a list of TCF purposes", "write numbers from 1 to 11")
         return ()
     return tuple(numbers)

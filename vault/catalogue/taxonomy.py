@@ -96,9 +96,9 @@ DATA_CATEGORIES: Final = frozenset(
     }
 )
 
-_DPV: Final = re.compile(r"https://w3id\.org/dpv#[A-Z][A-Za-z]+", re.ASCII)
+DPV: Final = re.compile(r"https://w3id\.org/dpv#[A-Z][A-Za-z]+", re.ASCII)
 
 
 def is_dpv(iri: str) -> bool:
     """True if the IRI has the form of a term of the Data Privacy Vocabulary."""
-    return _DPV.fullmatch(iri) is not None
+    return DPV.fullmatch(iri) is not None

@@ -16,7 +16,7 @@ from vault.clock import DAY, HOUR, SECOND, Micros
 # A calendar year is 365.25 days and a month a twelfth of it: a duration is one number, the same for everyone.
 YEAR: Final = 365 * DAY + DAY // 4
 MONTH: Final = YEAR // 12
-_DURATION: Final = re.compile(
+DURATION: Final = re.compile(
     r"P(?=[0-9T])(?:([0-9]{1,3})Y)?(?:([0-9]{1,3})M)?(?:([0-9]{1,3})W)?(?:([0-9]{1,5})D)?(?:T(?:([0-9]{1,4})H)?(?:([0-9]{1,4})M)?)?",
     re.ASCII,
 )
@@ -26,10 +26,10 @@ _KEY_PART: Final = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([A-Za-z0-
 _HEADER: Final = re.compile(r"\s*\[\[?(.*?)\]\]?\s*(?:#.*)?$")
 _PLACE: Final = re.compile(r"\(at line ([0-9]+)")
 
-_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}", re.ASCII)  # safe in CSV, in a rule and in a path
+NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}", re.ASCII)  # safe in CSV, in a rule and in a path
 
 Path = tuple[str, ...]
-_Choice = TypeVar("_Choice", bound=str)
+Choice = TypeVar("Choice", bound=str)
 
 
 class Problems:
@@ -131,7 +131,7 @@ class Section:
 
     def check_name(self) -> None:
         """Note a table whose name cannot stand in a rule, a path and a JSON key alike."""
-        if _NAME.fullmatch(self.name) is None:
+        if NAME.fullmatch(self.name) is None:
             self.problem(None, "has an unfit name", "use a letter, then at most 62 letters, digits, `_` and `-`")
 
     def number(self, low: int, high: int, taken: dict[int, str]) -> int:
@@ -142,9 +142,9 @@ class Section:
         taken.setdefault(number, self.name)
         return number
 
-    def flag(self, key: str) -> bool:
+    def flag(self, key: str, *, required: bool = False) -> bool:
         """True or false; false when absent."""
-        return bool(self._get(key, bool, "true or false", default=False))
+        return bool(self._get(key, bool, "true or false", default=None if required else False))
 
     def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
         """A whole number from `low` to `high`."""
@@ -154,14 +154,14 @@ class Section:
             return low
         return low if value is None else value
 
-    def choice(self, key: str, options: Iterable[_Choice], default: _Choice | None = None) -> _Choice:
+    def choice(self, key: str, options: Iterable[Choice], default: Choice | None = None) -> Choice:
         """One of some words."""
         known = sorted(options)
         value = self._get(key, str, f"one of {', '.join(known)}", default)
         if value is not None and value not in known:
             self.problem(key, f"is `{value}`", _instead(value, known))
             value = None
-        return cast("_Choice", (known[0] if known else "") if value is None else value)
+        return cast("Choice", (known[0] if known else "") if value is None else value)
 
     def texts(self, key: str, *, required: bool = False) -> tuple[str, ...]:
         """A list of texts without repeats; empty when absent."""
@@ -177,21 +177,21 @@ class Section:
             self.problem(key, "is empty", "name at least one")
         return tuple(value)
 
-    def chosen(self, key: str, options: Iterable[_Choice], *, required: bool = False) -> tuple[_Choice, ...]:
+    def chosen(self, key: str, options: Iterable[Choice], *, required: bool = False) -> tuple[Choice, ...]:
         """A list of some of the known words."""
         known = sorted(options)
         values = self.texts(key, required=required)
         for value in values:
             if value not in known:
                 self.problem(key, f"names `{value}`, which is not known", _instead(value, known))
-        return cast("tuple[_Choice, ...]", tuple(value for value in values if value in known))
+        return cast("tuple[Choice, ...]", tuple(value for value in values if value in known))
 
     def duration(self, key: str) -> Micros | None:
         """An ISO 8601 duration such as P3Y or PT30M in microseconds; None when absent."""
         if not self.has(key):
             return None
         text = self.text(key)
-        match = _DURATION.fullmatch(text)
+        match = DURATION.fullmatch(text)
         amount = 0 if match is None else sum(int(n) * unit for n, unit in zip(match.groups(), _UNITS, strict=True) if n)
         if amount == 0 or text.endswith("T"):
             self.problem(key, f"is `{text}`", "write an ISO 8601 duration such as P3Y, P90D or PT30M")

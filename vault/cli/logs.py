@@ -6,7 +6,8 @@ the HTTP client, whose INFO lines hold whole URLs (threats H2), is lowered too.
 
 import logging
 import sys
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -29,9 +30,28 @@ class _OneLine(logging.Formatter):
         return str(self._render(None, "", entry))
 
 
+class _Patient:
+    """A log whose disk is full loses lines, not requests (threats H13)."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        """Written, or lost."""
+        with suppress(OSError):
+            return self._file.write(text)
+        return 0
+
+    def flush(self) -> None:
+        """As `write`."""
+        with suppress(OSError):
+            self._file.flush()
+
+
 def log_as_json(level: str = "info") -> None:
     """Set up both structlog and the standard library's logging. `level` is for the vault's own records."""
     chosen = logging.getLevelNamesMapping()[level.upper()]
+    errors: Any = _Patient(sys.stderr)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -39,10 +59,10 @@ def log_as_json(level: str = "info") -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(chosen),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(errors),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(errors)
     handler.setFormatter(_OneLine())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name in _QUIET:

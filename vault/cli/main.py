@@ -14,14 +14,16 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "serve": ("vault.cli.serve:serve", "Answer HTTP: ingest, feeds, lookup and the rights desk."),
     "worker": ("vault.cli.worker:worker", "Run the background loops in a process of their own."),
     "migrate": ("vault.cli.migrate:migrate", "Bring the database to the schema of this release."),
-    "sources": ("vault.cli.sources:sources", "The apps that write: add, list, and see what was dropped."),
+    "sources": ("vault.cli.sources:sources", "The apps that write: add, list, watch live, and see what was dropped."),
     "destinations": ("vault.cli.destinations:destinations", "The recipients that read: list, tokens and webhooks."),
     "staff": ("vault.cli.staff:staff", "The people who work here: add, list, disable."),
     "import": ("vault.cli.import_:import_", "Read tracking messages from a file, as often as you like."),
-    "policy": ("vault.cli.policy:policy", "Check, test and apply the policies folder."),
+    "policy": ("vault.cli.policy:policy", "Begin, check, test and apply the policies folder; what is missing in it."),
     "keys": ("vault.cli.keys:keys", "Which keys there are and what they protect."),
     "audit": ("vault.cli.audit:audit", "Verify the audit log; print its signed head."),
+    "doctor": ("vault.cli.doctor.command:doctor", "Look at everything that can be wrong here, and say what to do."),
     "erasures": ("vault.cli.erasures:erasures", "Check an erasure certificate without the vault."),
+    "bench": ("bench.command:bench", "Measure this machine, beside plaintext that does the same work."),
 }
 
 
@@ -73,6 +75,7 @@ def main() -> None:
       profile-vault sources add shop --class server     prints the write key for the Segment SDK
       profile-vault destinations token warehouse        prints the token that reads the feed
       profile-vault serve                               answers on http://127.0.0.1:8000
+      profile-vault doctor                              says what is wrong, if something is
 
     Settings come from `profile-vault.toml` and `PROFILE_VAULT_*`; every command takes `--json`.
     """

@@ -1,8 +1,9 @@
 """How every command speaks: words for people, or one JSON value with `--json`; errors as one line that tells what to do.
 
-Promises: with `--json`, stdout holds exactly one JSON document; an error leaves stdout empty, is one line (or one JSON
-object with `code` and `message`) on stderr, and ends with 1; wrong usage ends with 2 (click). Tables, bars and hints go
-where a pipe cannot trip over them. Secrets are printed by the command that makes them, once, and by nothing else.
+Promises: with `--json`, stdout holds exactly one JSON document (of a command that goes on, one a line); an error leaves
+stdout empty, is one line (or one JSON object with `code` and `message`) on stderr, and ends with 1; wrong usage ends with
+2 (click). Tables, bars and hints go where a pipe cannot trip over them. Secrets are printed by the command that makes
+them, once, and by nothing else.
 """
 
 import json

@@ -10,6 +10,8 @@ from vault.bootstrap import policies_folder
 from vault.catalogue.load import read_folder
 from vault.cli.opening import with_vault
 from vault.cli.output import EXIT_FAILED, emit, json_option, table
+from vault.cli.policy_new import init, print_schemas
+from vault.cli.policy_suggest import suggest
 from vault.config import load
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
@@ -21,14 +23,19 @@ _folder = click.argument("folder", required=False, type=click.Path(path_type=Pat
 
 @click.group()
 def policy() -> None:
-    """Check, test and apply the policies folder. Everything that decides stands in it; docs/reference/policies.md explains it.
+    """Begin, check, test and apply the policies folder. All that decides stands in it; docs/reference/policies.md explains it.
 
     \b
     A day with it:
+      profile-vault policy init         a folder to begin with
+      profile-vault policy suggest      the lines that would keep what was dropped
       profile-vault policy check        every problem, with file, line and remedy
       profile-vault policy test         the examples in tests/*.toml
       profile-vault policy apply        make it the live version
     """
+
+
+policy.add_command(init)
 
 
 @policy.command()
@@ -102,6 +109,10 @@ def apply(ctx: click.Context, folder: Path | None) -> None:
     applied = with_vault(journey)
     data = {"number": applied.number, "digest": applied.digest.hex()}
     emit(ctx, data, f"Policy version {applied.number} is live ({applied.digest.hex()[:16]}). Restart what is running.")
+
+
+policy.add_command(suggest)
+policy.add_command(print_schemas)
 
 
 async def _apply(vault: Vault, files: dict[str, str]) -> version.Version:

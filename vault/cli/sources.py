@@ -4,6 +4,7 @@ import rich_click as click
 
 from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option, table
+from vault.cli.watch import watch
 from vault.clock import isoformat
 from vault.flows import browse
 from vault.flows.vault import Vault
@@ -12,7 +13,10 @@ from vault.sources import store
 
 @click.group()
 def sources() -> None:
-    """The apps that write: add, list, disable, and see what was dropped."""
+    """The apps that write: add, list, disable, watch, and see what was dropped."""
+
+
+sources.add_command(watch)
 
 
 @sources.command()
@@ -115,6 +119,10 @@ def dropped(ctx: click.Context, name: str) -> None:
     found = with_vault(journey, create=False)
     lines = found.get("dropped")
     rows = [line for line in lines if isinstance(line, dict)] if isinstance(lines, list) else []
-    cells = [[row.get(key) for key in ("type", "name", "reason", "count", "remedy")] for row in rows]
+    cells = [[_type(row), *(row.get(key) for key in ("name", "reason", "count", "remedy"))] for row in rows]
     columns = ["TYPE", "NAME", "REASON", "COUNT", "REMEDY"]
     emit(ctx, found, table(columns, cells, empty=f"Nothing of {name} was dropped."))
+
+
+def _type(row: dict[str, object]) -> str:
+    return f"{row['type']} of {row['event']}" if "event" in row else str(row["type"])

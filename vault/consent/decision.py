@@ -65,16 +65,23 @@ def meet(catalogue: Catalogue, members: Iterable[State], now: Micros, claimed: I
 
     `members` are the confirmed ones; those merely `claimed` can refuse and never grant. Nobody at all permits nothing.
     """
-    confirmed = list(members)
-    everyone = [*confirmed, *claimed]
-    if not confirmed or any(state.fenced or state.restricted for state in everyone):
-        return 0
     granted = closed = 0
-    for state in confirmed:
-        granted |= _voices(state, now).granted
-    for state in everyone:
+    somebody = minor = False
+    for state in members:
+        somebody = True
+        if state.fenced or state.restricted:
+            return 0
+        minor = minor or state.minor
+        voices = _voices(state, now)
+        granted |= voices.granted
+        closed |= voices.closed
+    if not somebody:
+        return 0
+    for state in claimed:
+        if state.fenced or state.restricted:
+            return 0
+        minor = minor or state.minor
         closed |= _voices(state, now).closed
-    minor = any(state.minor for state in everyone)
     return _open(catalogue, _Voices(granted, closed)) & ~(closed_to_minors(catalogue) if minor else 0)
 
 

@@ -7,6 +7,7 @@ knows their bytes and the chain over them, whose head the state row keeps: a row
 """
 
 import hashlib
+import struct
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final
@@ -25,6 +26,8 @@ NO_HEAD: Final = bytes(HEAD_BYTES)  # of a ledger without entries
 MAX_COVERED: Final = 256  # object numbers that one grant may name; a form lists a handful
 MAX_NAME: Final = 128  # characters of a notice's NAME/VERSION or of a language tag
 _LABEL: Final = b"ledger/1"
+_LENGTH: Final = struct.Struct(">I")
+_CHAIN: Final = framed(_LABEL) + _LENGTH.pack(HEAD_BYTES)  # what stands before the head, as `framed` would write it
 
 
 class Decision(IntEnum):
@@ -120,6 +123,14 @@ def parse_choice(entry: bytes) -> Choice:
 def chain(head: bytes, entry: bytes) -> bytes:
     """The head of a ledger after `entry`: SHA-256 over label, head before and entry, framed."""
     return hashlib.sha256(framed(_LABEL, head, entry)).digest()
+
+
+def head_of(entries: Iterable[bytes]) -> bytes:
+    """The head of a ledger of these entries; `chain` for each, said at once."""
+    head = NO_HEAD
+    for entry in entries:
+        head = hashlib.sha256(_CHAIN + head + _LENGTH.pack(len(entry)) + entry).digest()
+    return head
 
 
 def read_chain(entries: Iterable[bytes], count: int, head: bytes) -> tuple[Choice, ...]:

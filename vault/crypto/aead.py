@@ -8,6 +8,7 @@ The context is never stored: the reader builds it from what it knows (`vault.can
 """
 
 import os
+from collections.abc import Iterable
 from typing import Final, NoReturn
 
 from cryptography.exceptions import InvalidTag
@@ -52,6 +53,17 @@ class Aead:
         try:
             return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context)
         except InvalidTag:
+            raise Unreadable from None
+
+    def decrypt_each(self, blob: bytes, spans: Iterable[tuple[int, int, bytes]]) -> list[bytes]:
+        """The plaintexts of several sealed values within `blob`, or `Unreadable`: each span is (start, end, context)."""
+        decrypt = self._cipher.decrypt
+        try:
+            return [
+                decrypt(blob[start : start + NONCE_BYTES], blob[start + NONCE_BYTES : end], context)
+                for start, end, context in spans
+            ]
+        except (InvalidTag, ValueError):  # ValueError: a span too short to hold a nonce
             raise Unreadable from None
 
     def __repr__(self) -> str:

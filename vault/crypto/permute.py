@@ -13,19 +13,19 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 BLOCK_BYTES: Final = 16
 
 
-def permute(key: bytes, block: bytes) -> bytes:
-    """The 16 bytes that stand for `block` under a 32-byte key. Raises ValueError for another length."""
-    return _apply(key, block, forward=True)
+def permute(key: bytes, blocks: bytes) -> bytes:
+    """The 16 bytes that stand for each block of 16 under a 32-byte key. Raises ValueError for another length."""
+    return _apply(key, blocks, forward=True)
 
 
-def restore(key: bytes, block: bytes) -> bytes:
-    """The 16 bytes that `permute` was given."""
-    return _apply(key, block, forward=False)
+def restore(key: bytes, blocks: bytes) -> bytes:
+    """The bytes that `permute` was given."""
+    return _apply(key, blocks, forward=False)
 
 
-def _apply(key: bytes, block: bytes, *, forward: bool) -> bytes:
-    if len(block) != BLOCK_BYTES:
+def _apply(key: bytes, blocks: bytes, *, forward: bool) -> bytes:
+    if not blocks or len(blocks) % BLOCK_BYTES:
         raise ValueError("a block has 16 bytes")
-    cipher = Cipher(AES256(key), ECB())  # noqa: S305 - one block of a random id: there is no mode to choose
+    cipher = Cipher(AES256(key), ECB())  # noqa: S305 - blocks of random ids, each by itself
     context = cipher.encryptor() if forward else cipher.decryptor()
-    return context.update(block) + context.finalize()
+    return context.update(blocks) + context.finalize()

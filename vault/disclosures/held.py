@@ -35,7 +35,15 @@ class Held(msgspec.Struct, frozen=True):
 
 
 def after_upsert(before: Held, objects: frozenset[int], number: int) -> Held:
-    """After a line that carries the whole current view: what it leaves out is retracted, what it carries is back."""
+    """After a line that carries the whole current view: what it leaves out is retracted, what it carries is back.
+
+    Answers `before` itself where nothing changes, as it mostly is.
+    """
+    if objects == before.fields and before.removed_number is None and before.gone.isdisjoint(objects):
+        if before.reason is None and before.into_root is None:
+            return before
+    elif not before.fields and before.gone_number is None and before.removed_number is None and not before.gone:
+        return Held(before.subject_id, before.destination, objects, acknowledged_at=before.acknowledged_at)
     retracted = before.fields - objects
     return msgspec.structs.replace(
         before,

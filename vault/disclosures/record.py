@@ -8,6 +8,7 @@ the person is: each value of a number means the same for ever.
 import struct
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -18,6 +19,7 @@ MAX_PURPOSES: Final = 63  # purposes 0 to 62; the rights desk discloses to the p
 
 _PURPOSE: Final = struct.Struct(">BBIH")
 _ITEM: Final = struct.Struct(">HH")
+_FRONT: Final = tuple([bytes((FORMAT, count)) for count in range(MAX_PURPOSES + 1)])
 
 
 class Basis(IntEnum):
@@ -52,12 +54,22 @@ class Released(NamedTuple):
 
 def pack_detail(released: Iterable[Released]) -> bytes:
     """The bytes of a disclosure record. The same disclosure gives the same bytes."""
-    ordered = sorted(released)
-    parts = [bytes((FORMAT, len(ordered)))]
-    for purpose, basis, ledger, items in ordered:
-        parts.append(_PURPOSE.pack(purpose, basis, ledger, len(items)))
-        parts.extend([_ITEM.pack(*item) for item in sorted(items)])
-    return b"".join(parts)
+    return join_detail(
+        [(purpose, basis, ledger, pack_items(items)) for purpose, basis, ledger, items in sorted(released)]
+    )
+
+
+def join_detail(parts: Sequence[tuple[int, int, int, bytes]]) -> bytes:
+    """As `pack_detail`, of (purpose, basis, ledger, packed items), purposes rising: for who packs the same items often."""
+    made = [_FRONT[len(parts)]]
+    for purpose, basis, ledger, items in parts:
+        made.append(_PURPOSE.pack(purpose, basis, ledger, len(items) // _ITEM.size) + items)
+    return b"".join(made)
+
+
+def pack_items(items: Iterable[tuple[int, int]]) -> bytes:
+    """(object, transform) pairs as a record holds them."""
+    return b"".join([_ITEM.pack(*item) for item in sorted(items)])
 
 
 def parse_detail(blob: bytes) -> tuple[Released, ...]:
@@ -92,12 +104,14 @@ def objects_of(released: Iterable[Released]) -> frozenset[int]:
     return frozenset(number for one in released for number, _ in one.items)
 
 
-def pack_objects(objects: Iterable[int]) -> bytes:
+@lru_cache(maxsize=4096)
+def pack_objects(objects: frozenset[int]) -> bytes:
     """Object numbers as stored: rising, two bytes each."""
-    ordered = sorted(set(objects))
+    ordered = sorted(objects)
     return struct.pack(f">{len(ordered)}H", *ordered)
 
 
+@lru_cache(maxsize=4096)
 def parse_objects(blob: bytes) -> frozenset[int]:
     """The object numbers of a stored set. Raises `Unreadable`."""
     if len(blob) % 2:

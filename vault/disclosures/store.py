@@ -1,10 +1,11 @@
 """Disclosure rows: appended with a page before its first byte, read by access, walked by erasure. Numbers only, no value.
 
-`write_page` is one statement for the whole page, sorted by subject so that two writers never wait for each other in a
-ring; it runs inside the transaction of whoever calls it, beside the page's audit entry.
+`write_page` is one statement for the whole page, in order of subject so that two writers never wait for each other in a
+ring; it runs inside the transaction of whoever calls it, beside the page's audit entry. The salt of a record stands in its
+row, so the erasure of the person takes both.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -21,22 +22,24 @@ from vault.storage.tables import disclosure, disclosure_state
 
 _WRITE_PAGE: Final = """
 WITH record AS (
-  INSERT INTO disclosure (subject_id, destination, page, at, number, policy, detail)
-  SELECT u.subject_id, $1, $2, $3, u.number, $4, u.detail
-  FROM unnest($5::uuid[], $6::bigint[], $7::bytea[]) AS u(subject_id, number, detail)
-  ORDER BY u.subject_id
+  INSERT INTO disclosure (subject_id, destination, page, at, number, policy, salt, detail)
+  SELECT u.subject_id, $1, $2, $3, u.number, $4, u.salt, u.detail
+  FROM unnest($5::uuid[], $6::bigint[], $7::bytea[], $8::bytea[]) AS u(subject_id, number, salt, detail)
 )
-INSERT INTO disclosure_state AS s
-  (subject_id, destination, fields, gone, gone_number, removed_number, reason, into_root, acknowledged_at)
-SELECT u.subject_id, $1, u.fields, u.gone, u.gone_number, u.removed_number, u.reason, u.into_root, u.acknowledged_at
-FROM unnest($8::uuid[], $9::bytea[], $10::bytea[], $11::bigint[], $12::bigint[], $13::text[], $14::uuid[], $15::bigint[])
-  AS u(subject_id, fields, gone, gone_number, removed_number, reason, into_root, acknowledged_at)
+INSERT INTO disclosure_state (subject_id, destination, fields, gone)
+SELECT u.subject_id, $1, u.fields, ''::bytea FROM unnest($9::uuid[], $10::bytea[]) AS u(subject_id, fields)
 ORDER BY u.subject_id
-ON CONFLICT (subject_id, destination) DO UPDATE SET
-  fields = excluded.fields, gone = excluded.gone, gone_number = excluded.gone_number,
-  removed_number = excluded.removed_number, reason = excluded.reason, into_root = excluded.into_root,
-  acknowledged_at = excluded.acknowledged_at
-RETURNING s.subject_id, s.xmax = 0 AS fresh
+ON CONFLICT (subject_id, destination) DO NOTHING
+"""
+_CHANGE_HELD: Final = """
+WITH u AS MATERIALIZED (
+  SELECT * FROM unnest($2::uuid[], $3::bytea[], $4::bytea[], $5::bigint[], $6::bigint[], $7::text[], $8::uuid[], $9::bigint[])
+    AS u(subject_id, fields, gone, gone_number, removed_number, reason, into_root, acknowledged_at)
+)
+UPDATE disclosure_state AS s SET
+  fields = u.fields, gone = u.gone, gone_number = u.gone_number, removed_number = u.removed_number,
+  reason = u.reason, into_root = u.into_root, acknowledged_at = u.acknowledged_at
+FROM u WHERE s.subject_id = u.subject_id AND s.destination = $1
 """
 _HELD: Final = """
 SELECT subject_id, destination, fields, gone, gone_number, removed_number, reason, into_root, acknowledged_at
@@ -68,6 +71,7 @@ class Row(NamedTuple):
 
     subject_id: UUID
     number: int  # change number
+    salt: bytes  # 16 random bytes: without them the leaf under the page's entry tells nothing
     detail: bytes  # record.pack_detail
 
 
@@ -83,32 +87,44 @@ class Disclosure(msgspec.Struct, frozen=True):
     released: tuple[Released, ...]
 
 
-async def write_page(raw: Raw, page: Page, rows: Iterable[Row], held: Iterable[Held]) -> frozenset[UUID]:
-    """Append the records and set what the recipient holds now; answers the profiles of which it had no state before.
+async def write_page(raw: Raw, page: Page, rows: Sequence[Row], new: Sequence[Held]) -> int:
+    """Append the records, and what the recipient holds now of those of whom it held nothing before.
 
-    `raw` is the asyncpg connection of the transaction.
+    Answers how many of `new` were: another number than theirs means that somebody else wrote one first. `raw` is the
+    asyncpg connection of the transaction; `rows` come in order of subject.
     """
-    records = sorted(rows)
-    states = sorted(held, key=_by_subject)
-    written = await raw.fetch(
+    status = await raw.execute(
         _WRITE_PAGE,
         page.destination,
         page.page,
         page.at,
         page.policy,
-        [row.subject_id for row in records],
-        [row.number for row in records],
-        [row.detail for row in records],
-        [state.subject_id for state in states],
-        [pack_objects(state.fields) for state in states],
-        [pack_objects(state.gone) for state in states],
-        [state.gone_number for state in states],
-        [state.removed_number for state in states],
-        [state.reason for state in states],
-        [state.into_root for state in states],
-        [state.acknowledged_at for state in states],
+        [row.subject_id for row in rows],
+        [row.number for row in rows],
+        [row.salt for row in rows],
+        [row.detail for row in rows],
+        [state.subject_id for state in new],
+        [pack_objects(state.fields) for state in new],
     )
-    return frozenset(row[0] for row in written if row[1])
+    return int(status.rpartition(" ")[2])
+
+
+async def change_held(raw: Raw, destination: int, changed: Sequence[Held]) -> None:
+    """Set what the recipient holds of roots whose rows the caller has locked (`held_by`)."""
+    if not changed:
+        return
+    await raw.execute(
+        _CHANGE_HELD,
+        destination,
+        [state.subject_id for state in changed],
+        [pack_objects(state.fields) for state in changed],
+        [pack_objects(state.gone) for state in changed],
+        [state.gone_number for state in changed],
+        [state.removed_number for state in changed],
+        [state.reason for state in changed],
+        [state.into_root for state in changed],
+        [state.acknowledged_at for state in changed],
+    )
 
 
 async def held_by(raw: Raw, destination: int, subjects: Sequence[UUID], *, lock: bool = False) -> dict[UUID, Held]:
@@ -186,10 +202,6 @@ async def erase(conn: AsyncConnection, subjects: Sequence[UUID]) -> int:
     for table in (disclosure, disclosure_state):
         gone += (await conn.execute(delete(table).where(table.c.subject_id.in_(subjects)))).rowcount
     return gone
-
-
-def _by_subject(held: Held) -> UUID:
-    return held.subject_id
 
 
 def _held_or_damaged(row: Any) -> Held:

@@ -15,7 +15,7 @@ from vault.clock import Micros
 from vault.errors import Invalid, TooLarge
 from vault.events.message import Message, MessageType
 from vault.events.times import read_time, said_at
-from vault.events.wire import Batch, Context, Keyed, Raws, Wire, external_ids, preferences
+from vault.events.wire import Batch, Context, Keyed, Raws, Wire, external_ids, stamp_of
 from vault.ids import random_token
 
 MAX_BODY: Final = 512_000  # bytes of a batch: 500 KB, as Segment documents
@@ -130,13 +130,13 @@ def _message(
     try:
         wire = _wire.decode(raw)
         context = wire.context or shared
-        consent = context.consent or shared.consent
-        stamp = preferences(consent)
+        stamp = stamp_of(context, shared)
         digested = _digested(raw)
     except _UNREADABLE:
         raise Invalid(code="invalid_event") from None
     type_ = _type(wire, kind)
     _check(wire, type_)
+    said = wire.original_timestamp if wire.timestamp is None else wire.timestamp
     return Message(
         index=index,
         type=type_,
@@ -149,9 +149,9 @@ def _message(
         properties=_raws(wire.properties),
         traits=_raws(wire.traits),
         context_traits=_raws(context.traits or shared.traits),
-        external_ids=external_ids(context),
+        external_ids=external_ids(context) or external_ids(shared),
         stamp=stamp,
-        said_at=said_at(_time(wire.timestamp), sent_at if wire.sent_at is None else _time(wire.sent_at), received_at),
+        said_at=said_at(_time(said), sent_at if wire.sent_at is None else _time(wire.sent_at), received_at),
         received_at=received_at,
         digested=digested,
     )

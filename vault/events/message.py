@@ -15,6 +15,7 @@ from vault.clock import Micros
 MessageType = Literal["identify", "track", "page", "screen", "group", "alias"]
 CONSENT_EVENT: Final = "Segment Consent Preference Updated"  # standards section 1.5; read before the catalogue
 UNFIT: Final = "(unfit name)"
+SENSITIVE: Final = "(sensitive name)"  # of what the policies mark as special: in clear nowhere at rest (promise 1)
 
 # design section 4: a letter first, at most 80 letters, digits, space, `_.:-`, no six digits in a row. ASCII (threats B10)
 _FIT: Final = re.compile(r"(?!.*[0-9]{6})[A-Za-z][A-Za-z0-9 _.:-]{0,79}")

@@ -22,6 +22,7 @@ class Context(msgspec.Struct):
     """The part of `context` that the vault reads."""
 
     consent: Consent | None = None
+    consent_management: msgspec.Raw = msgspec.field(name="consentManagement", default=_ABSENT)  # RudderStack's stamp
     traits: Raws | None = None
     external_ids: msgspec.Raw = msgspec.field(name="externalIds", default=_ABSENT)
 
@@ -48,6 +49,7 @@ class Wire(msgspec.Struct, rename="camel"):
     traits: Raws | None = None
     context: Context | None = None
     timestamp: str | int | float | None = None  # a number is no time of this API, but loses no message
+    original_timestamp: str | int | float | None = None  # RudderStack's clients name it so, and leave `timestamp` out
     sent_at: str | int | float | None = None
 
 
@@ -79,6 +81,37 @@ def external_ids(context: Context) -> tuple[tuple[str, str], ...]:
         return tuple((one.type, one.id) for one in _external_ids.decode(context.external_ids) or ())
     except msgspec.MsgspecError:
         return ()
+
+
+def stamp_of(context: Context, shared: Context) -> dict[str, bool] | None:
+    """What a message says about consent, by itself or else by its envelope; None if nothing. Two stamps: what both allow."""
+    said = preferences(context.consent or shared.consent)
+    managed = context.consent_management if context.consent_management is not _ABSENT else shared.consent_management
+    answers = _managed(bytes(managed))
+    if said is None or answers is None:
+        return answers if said is None else said
+    return {category: said.get(category, False) and answers.get(category, False) for category in {*said, *answers}}
+
+
+class _Management(msgspec.Struct):
+    """`context.consentManagement`."""
+
+    allowed: list[str] | None = msgspec.field(name="allowedConsentIds", default=None)
+    denied: list[str] | None = msgspec.field(name="deniedConsentIds", default=None)
+
+
+_management: Final = msgspec.json.Decoder(_Management)
+
+
+def _managed(raw: bytes) -> dict[str, bool] | None:
+    """RudderStack's stamp as categories: what is listed as allowed and not as denied. Unreadable, it allows nothing."""
+    if raw == b"null":
+        return None
+    try:
+        lists = _management.decode(raw)
+    except msgspec.MsgspecError:
+        return {}
+    return dict.fromkeys(lists.allowed or (), True) | dict.fromkeys(lists.denied or (), False)
 
 
 def preferences(consent: Consent | None) -> dict[str, bool] | None:

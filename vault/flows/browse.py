@@ -23,7 +23,7 @@ from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.policy.actors import Actor
 from vault.sources import store as sources
-from vault.sources.dropped import Drop
+from vault.sources.dropped import Drop, parts_of
 from vault.sources.remedies import remedy
 
 Json = dict[str, Any]
@@ -83,7 +83,7 @@ async def dropped(vault: Vault, actor: Actor | None, name: str) -> Json:
         counts = await sources.read_dropped(connection, source.source_id)
     rows = [
         {
-            "type": one.type,
+            **_typed(one.type),
             "name": one.name,
             "reason": one.reason,
             "count": one.count,
@@ -160,7 +160,7 @@ async def audit_consistency(vault: Vault, first: int, second: int) -> Json:
 
 async def audit_verify(vault: Vault) -> Json:
     """Recomputes the whole log and compares it with its signed heads and with the head beside the journal."""
-    publics = [bytes.fromhex(key["public"]) for key in vault.keyring.public_keys() if key["use"] == USE]
+    publics = [bytes.fromhex(key["public"]) for key in vault.keyring.public_keys((USE,))]
     head = vault.journal.read_head()
     async with vault.database.snapshot() as connection:
         report = await verify(connection, publics, head)
@@ -172,6 +172,12 @@ async def audit_verify(vault: Vault) -> Json:
         "first_bad": report.first_bad,
         "problem": report.problem,
     }
+
+
+def _typed(kind: str) -> Json:
+    """{type} of what was dropped; of a property also {event}, as the policies list it."""
+    front, event = parts_of(kind)
+    return {"type": front} if event is None else {"type": front, "event": event}
 
 
 def _date(day: int) -> str:

@@ -142,7 +142,7 @@ def _item(vault: Vault, source: Source, act: ConsentAct) -> Item:
         received_at=now,
         digested=msgspec.json.encode((act.user_id, act.anonymous_id, act.choices)),
     )
-    item = items_of(vault.catalogue, vault.keyring, source, [message])[0]
+    item = items_of(vault.places, vault.keyring, source, [message])[0]
     return msgspec.structs.replace(item, act=Act(How.API, said, tuple(sealed for _, sealed in proofs)))
 
 

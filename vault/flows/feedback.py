@@ -20,8 +20,9 @@ from vault.consent.stamp import Speaker
 from vault.consent.standing import Facts
 from vault.disclosures.store import acknowledge as mark_acknowledged
 from vault.errors import Invalid, NotFound, TooLarge, Unreadable
-from vault.flows.people.change import ProfileDraft, change_profiles
+from vault.flows.people.change import change_profiles
 from vault.flows.people.choices import take
+from vault.flows.people.profile import ProfileDraft
 from vault.flows.release.plan import Plan
 from vault.flows.trail import leave
 from vault.flows.vault import Vault

@@ -5,12 +5,14 @@ answered; who is unknown, who allows nothing and who cannot be read look the sam
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
+
+import msgspec
 
 from vault.audit.entry import Tag
 from vault.disclosures.held import Held, after_upsert
-from vault.disclosures.record import Released, objects_of
+from vault.disclosures.record import Released, objects_of, pack_detail
 from vault.disclosures.store import held_by
 from vault.errors import Conflict, Invalid, NotFound, Unavailable, Unreadable
 from vault.flows.people.read import owners
@@ -24,9 +26,6 @@ from vault.flows.vault import Vault
 from vault.identity.identifiers import normalise
 from vault.keys import names
 from vault.storage.session import Raw
-
-if TYPE_CHECKING:
-    import msgspec
 
 DEFAULT_LIMIT: Final = 10  # as Segment's Profile API
 MAX_LIMIT: Final = 200
@@ -106,7 +105,7 @@ def _note(draft: Draft, plan: Plan, known: Known, sent: tuple[Released, ...], be
         return
     ledger = known.members[0].state.ledger_count
     detail = tuple(one._replace(ledger=ledger) for one in sent)
-    draft.left.append(Left(known.root, number, detail))
+    draft.left.append(Left(known.root, number, pack_detail(detail)))
     was = before or Held(known.root, plan.contract.number)
     after = after_upsert(was, was.fields | objects_of(detail), number)
     if after != before:
@@ -128,10 +127,10 @@ def _answer(shown: list[Shown], include: Sequence[str], limit: int) -> tuple[Ans
     found: dict[str, msgspec.Raw | bool] = {}
     objects: dict[str, dict[int, tuple[int, int]]] = {}  # name -> purpose -> (object, transform)
     for one in shown:
-        found.update(one.traits)
-        found.update(dict.fromkeys(one.audiences, True))
-        for name, item in one.named.items():
-            objects.setdefault(name, {})[one.purpose.number] = item
+        found.update((item.name, msgspec.Raw(value)) for item, value in one.traits)
+        found.update((item.name, True) for item in one.audiences)
+        for item in (*(item for item, _ in one.traits), *one.audiences):
+            objects.setdefault(item.name, {})[one.purpose.number] = (item.number, item.transform)
     names_ = sorted(name for name in found if not include or name in include)
     page = names_[:limit]
     more = len(names_) > limit

@@ -16,7 +16,12 @@ _TOMBSTONE: Final = "tombstone/1"
 
 def identity_tag(keyring: Keyring, kind_name: str, normal: bytes) -> bytes:
     """16 bytes under the index key of the kind: the key of `identity` and `identifier` rows."""
-    return tag(keyring.key(names.index(kind_name)), _FINDS, kind_name.encode(), normal)
+    return finding_tag(keyring.key(names.index(kind_name)), kind_name, normal)
+
+
+def finding_tag(index_key: bytes, kind_name: str, normal: bytes) -> bytes:
+    """As `identity_tag`, with the index key of the kind at hand."""
+    return tag(index_key, _FINDS, kind_name.encode(), normal)
 
 
 def tombstone_tag(keyring: Keyring, kind_name: str, normal: bytes) -> bytes:

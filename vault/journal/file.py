@@ -6,8 +6,10 @@ by a lock on the file and read what came since. It knows narrowings as bytes and
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
@@ -18,8 +20,10 @@ from vault.journal import frames
 from vault.journal.frames import Head
 from vault.journal.head import AuditHead, read_head, write_head
 from vault.journal.narrowing import Narrowing, decode, encode
+from vault.measures import JOURNAL_FAILURES, JOURNAL_FLUSH
 
 FILE: Final = "narrowings.journal"
+REMEMBERED: Final = 30.0  # seconds that health tells of a write that the disk did not take
 MAX_GROUP: Final = 1000  # entries behind one flush: caps how long the first of them waits
 
 
@@ -47,12 +51,22 @@ class Journal:
         self._key = key
         self._head = frames.START
         self._failed = False
+        self._refused_at: float | None = None
         self._waiting: list[_Waiting] = []
         self._flusher: asyncio.Task[None] | None = None
         if not self._path.exists():
             if not begin:
                 raise Unavailable("the journal is missing; restore it, or let an officer accept its loss")
             self._begin()
+
+    @property
+    def fault(self) -> str | None:
+        """The code of what kept a narrowing from being written lately; None when nothing did.
+
+        It is forgotten after a while, so that who turned away because of it comes back and tries.
+        """
+        lately = self._refused_at is not None and time.monotonic() - self._refused_at < REMEMBERED
+        return "journal_unavailable" if self._failed or lately else None
 
     # --- append -----------------------------------------------------------------------------------------------------
 
@@ -114,11 +128,13 @@ class Journal:
     def _write(self, payloads: list[bytes]) -> int:
         """Runs in a thread, one at a time within this process; other processes are kept out by the lock."""
         if self._failed:
-            raise Unavailable("the journal could not be flushed to disk; check the disk, then start again")
+            raise Unavailable(
+                "the journal could not be flushed to disk; check the disk, then start again", code="journal_unavailable"
+            )
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
-            raise Unavailable("the journal is missing or cannot be written") from None
+            raise Unavailable("the journal is missing or cannot be written", code="journal_unavailable") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             head = self._catch_up(descriptor)
@@ -147,14 +163,35 @@ class Journal:
         return self._head
 
     def _put(self, descriptor: int, blob: bytes, at: int) -> None:
+        started = time.perf_counter()
         try:
-            done = 0
-            while done < len(blob):
-                done += os.pwrite(descriptor, blob[done:], at + done)
+            self._fill(descriptor, blob, at)
+        except OSError:  # a full disk, most often: nothing was flushed, so the next group may try again
+            JOURNAL_FAILURES.inc()
+            self._refused_at = time.monotonic()
+            raise Unavailable(
+                "the journal could not be written; its disk may be full", code="journal_unavailable"
+            ) from None
+        try:
             os.fsync(descriptor)
         except OSError:
             self._failed = True
-            raise Unavailable("the journal could not be flushed to disk") from None
+            JOURNAL_FAILURES.inc()
+            raise Unavailable("the journal could not be flushed to disk", code="journal_unavailable") from None
+        self._refused_at = None
+        JOURNAL_FLUSH.observe(time.perf_counter() - started)
+
+    @staticmethod
+    def _fill(descriptor: int, blob: bytes, at: int) -> None:
+        """Writes all of it, or takes back what it wrote. What even that cannot take back, `_catch_up` cuts off or reads."""
+        done = 0
+        try:
+            while done < len(blob):
+                done += os.pwrite(descriptor, blob[done:], at + done)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, at)
+            raise
 
     # --- read -------------------------------------------------------------------------------------------------------
 

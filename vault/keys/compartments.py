@@ -28,6 +28,8 @@ MAX_GENERATION: Final = 2**15 - 1  # the column is a PostgreSQL smallint
 MAX_ROW_BYTES: Final = 1 << 20  # some 300 compartments of 60 purposes; real rows stay under a few kilobytes
 
 _HEAD: Final = struct.Struct(f">{ID_BYTES}sQH{COMMITMENT_BYTES}sB")
+_PLACE_BYTES: Final = 26  # the front of a head: id, purposes, generation
+_MASK: Final = struct.Struct(">Q")
 _WRAP: Final = struct.Struct(f">BH{WRAP_BYTES}s")
 
 
@@ -63,12 +65,38 @@ class Wrapped(NamedTuple):
         return self.held == self.purposes
 
 
+class Kept(NamedTuple):
+    """A compartment as it stands in a row of wraps, for a reader who needs at most one of them."""
+
+    compartment_id: bytes
+    purposes: int
+    generation: int
+    commitment: bytes
+    held: int  # as `Wrapped.held`
+    holding: bytes  # its part of what the state row vouches for: `state.record.holdings_of`
+    row: bytes
+    at: int  # where its wraps begin in `row`
+    names: bytes  # the purposes of its wraps, a byte each, in their order
+
+    def __repr__(self) -> str:
+        return f"Kept(purposes={self.purposes:#x}, generation={self.generation})"
+
+
 class Compartment:
     """An opened compartment: the cipher of its fields, and what they are bound to. Cannot be pickled or copied."""
 
-    __slots__ = ("aead", "commitment", "compartment_id", "generation", "purposes", "subject")
+    __slots__ = (
+        "aead",
+        "commitment",
+        "compartment_id",
+        "event_place",
+        "field_place",
+        "generation",
+        "purposes",
+        "subject",
+    )
 
-    def __init__(self, subject: UUID, wrapped: Wrapped, field_key: bytes) -> None:
+    def __init__(self, subject: UUID, wrapped: Wrapped | Kept, field_key: bytes) -> None:
         """Made by `Opener` alone."""
         self.subject = subject
         self.compartment_id = wrapped.compartment_id
@@ -76,6 +104,7 @@ class Compartment:
         self.generation = wrapped.generation
         self.commitment = wrapped.commitment
         self.aead = Aead(field_key)
+        self.field_place = self.event_place = b""  # what `sealing` binds values to, once it made it
 
     def __repr__(self) -> str:
         return f"Compartment(purposes={self.purposes:#x}, generation={self.generation})"
@@ -84,6 +113,7 @@ class Compartment:
         raise TypeError("an opened compartment does not leave its process; send the wrapped one")
 
 
+_as_kept: Final = partial(tuple.__new__, Kept)
 _as_wrap: Final = partial(tuple.__new__, Wrap)  # `Wrap._make` without a Python call for each wrap
 
 # --- the row --------------------------------------------------------------------------------------------------------
@@ -108,6 +138,48 @@ def parse_wraps(row: bytes) -> tuple[Wrapped, ...]:
         found.append(Wrapped(compartment_id, purposes, generation, commitment, wraps))
     _check(found)
     return tuple(found)
+
+
+def scan_wraps(row: bytes) -> dict[tuple[int, int], Kept]:
+    """The compartments of a row by (purposes, generation), their wraps not cut out: for who opens a few of them.
+
+    Refuses exactly what `parse_wraps` refuses.
+    """
+    end = len(row)
+    if not 0 < end <= MAX_ROW_BYTES or row[0] != FORMAT:
+        raise Unreadable
+    found: dict[tuple[int, int], Kept] = {}
+    ids: list[bytes] = []
+    offset = 1
+    while offset < end:
+        body = offset + _HEAD.size
+        if body > end:
+            raise Unreadable
+        compartment_id, purposes, generation, commitment, count = _HEAD.unpack_from(row, offset)
+        after = body + count * _WRAP.size
+        if after > end or generation > MAX_GENERATION:
+            raise Unreadable
+        names = row[body : after : _WRAP.size]
+        held, mask = _held(purposes, names)
+        holding = row[offset : offset + _PLACE_BYTES] + mask
+        found[purposes, generation] = _as_kept(
+            (compartment_id, purposes, generation, commitment, held, holding, row, body, names)
+        )
+        ids.append(compartment_id)
+        offset = after
+    count = len(ids)
+    if len(found) != count or len(set(ids)) != count:
+        raise Unreadable
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _held(purposes: int, names: bytes) -> tuple[int, bytes]:
+    """The mask of the purposes that have a wrap, as a number and as bytes; refused unless `_one_form`."""
+    if not _one_form(purposes, tuple(names)):
+        raise Unreadable
+    held = sum(1 << name for name in names if name != RIGHTS)
+    return held, _MASK.pack(held)
 
 
 def pack_wraps(compartments: Iterable[Wrapped]) -> bytes:
@@ -217,11 +289,17 @@ class Opener:
         """
         for one in wrapped.wraps:
             if one.purpose == purpose:
-                return self._unwrap(wrapped, one)
+                return self._unwrap(wrapped, *one)
         raise Unreadable
 
-    def _unwrap(self, wrapped: Wrapped, kept: Wrap) -> Compartment:
-        purpose, epoch, blob = kept
+    def open_kept(self, kept: Kept, purpose: int) -> Compartment:
+        """As `open`, for a compartment of which nothing was cut out yet."""
+        index = kept.names.find(purpose)
+        if index < 0:
+            raise Unreadable
+        return self._unwrap(kept, *_WRAP.unpack_from(kept.row, kept.at + index * _WRAP.size))
+
+    def _unwrap(self, wrapped: Wrapped | Kept, purpose: int, epoch: int, blob: bytes) -> Compartment:
         cipher = self._ciphers.get((purpose, epoch))
         if cipher is None:
             cipher = self._derive(self._keyring.epoch_key(purpose, epoch), purpose, epoch)

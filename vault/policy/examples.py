@@ -5,6 +5,7 @@ a destination and an object, with what it `gives`; a destination and a data cate
 with what it is `collected_for`; a role and a right. An example that names something unknown is a problem, not a pass.
 """
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from vault.catalogue.contracts import transform_named
@@ -29,7 +30,9 @@ class Result(NamedTuple):
     fault: str | None  # what is the case instead; None: it holds
 
 
-class _World(NamedTuple):
+class World(NamedTuple):
+    """What examples are run on."""
+
     catalogue: Catalogue
     gate: Gate
     staff: StaffGate
@@ -38,7 +41,7 @@ class _World(NamedTuple):
 def run_examples(catalogue: Catalogue, gate: Gate, staff: StaffGate) -> tuple[Result, ...]:
     """Every example with its outcome. Raises `PolicyError` for one that cannot be understood."""
     problems = Problems()
-    world = _World(catalogue, gate, staff)
+    world = World(catalogue, gate, staff)
     results: list[Result] = []
     for name, text in sorted(catalogue.files.items()):
         if name.startswith(FOLDER):
@@ -52,39 +55,32 @@ def run_examples(catalogue: Catalogue, gate: Gate, staff: StaffGate) -> tuple[Re
     return tuple(results)
 
 
-def _run(section: Section, world: _World) -> str | None:
-    if section.has("right"):
-        return _right(section, world)
-    if section.has("collected_for"):
-        return _collected(section, world.catalogue)
-    if section.has("never"):
-        return _never(section, world)
-    if section.has("gives"):
-        return _gives(section, world)
+def _run(section: Section, world: World) -> str | None:
+    for key, run in KINDS.items():
+        if section.has(key):
+            return run(section, world)
     section.problem(None, "claims nothing", "write one of `gives`, `never`, `collected_for`, `right`")
     return None
 
 
-def _right(section: Section, world: _World) -> str | None:
+def _right(section: Section, world: World) -> str | None:
     role = section.choice("role", world.catalogue.roles)
     right = section.choice("right", [right.value for right in Right])
-    wanted = section.flag("allowed")
-    if not section.has("allowed"):
-        section.problem("allowed", "is missing", "write true or false")
+    wanted = section.flag("allowed", required=True)
     if not right or world.staff.allows(role, Right(right)) is wanted:
         return None
     return f"`{role}` {'may not' if wanted else 'may'}"
 
 
-def _collected(section: Section, catalogue: Catalogue) -> str | None:
+def _collected(section: Section, world: World) -> str | None:
+    catalogue = world.catalogue
     number = _object(section, catalogue)
     wanted = purpose_mask(section, "collected_for", catalogue.purposes)
     mask = catalogue.collected.get(number, 0)
     if section.has("property"):
-        event = next(
-            (e for e in catalogue.events.values() if f"event:{e.type}:{e.name}" == section.text("object")), None
-        )
-        found = None if event is None else event.properties.get(section.text("property"))
+        rule_name, name = section.text("object"), section.text("property")
+        event = next((e for e in catalogue.events.values() if f"event:{e.type}:{e.name}" == rule_name), None)
+        found = None if event is None else event.properties.get(name)
         if found is None:
             section.problem("property", "is not one of the object", "name a property of the event")
             return None
@@ -92,7 +88,7 @@ def _collected(section: Section, catalogue: Catalogue) -> str | None:
     return None if mask == wanted else f"collected for {', '.join(catalogue.names(mask)) or NOTHING}"
 
 
-def _gives(section: Section, world: _World) -> str | None:
+def _gives(section: Section, world: World) -> str | None:
     catalogue = world.catalogue
     contract = catalogue.contracts.get(section.choice("destination", catalogue.contracts))
     number = _object(section, catalogue)
@@ -107,7 +103,7 @@ def _gives(section: Section, world: _World) -> str | None:
     return None if given == form else f"it gives {given or NOTHING}"
 
 
-def _never(section: Section, world: _World) -> str | None:
+def _never(section: Section, world: World) -> str | None:
     catalogue = world.catalogue
     contract = catalogue.contracts.get(section.choice("destination", catalogue.contracts))
     category = section.text("category")
@@ -158,3 +154,12 @@ def _of_category(catalogue: Catalogue, category: str) -> dict[int, int]:
 
 def _object(section: Section, catalogue: Catalogue) -> int:
     return catalogue.rule_objects.get(section.choice("object", catalogue.rule_objects), 0)
+
+
+# The key that tells a kind of example -> how it is run.
+KINDS: Final[dict[str, Callable[[Section, World], str | None]]] = {
+    "right": _right,
+    "collected_for": _collected,
+    "never": _never,
+    "gives": _gives,
+}

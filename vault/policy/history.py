@@ -65,6 +65,15 @@ def compare(files: Mapping[str, str], earlier: Iterable[Mapping[str, str]], prob
         _compare_notices(files, version, problems)
 
 
+def given(versions: Iterable[Mapping[str, str]]) -> dict[str, set[int]]:
+    """Every number that some version gave, by what it is unique among: `trait`, `event`, `property of TYPE:EVENT`."""
+    taken: dict[str, set[int]] = {}
+    for files in versions:
+        for thing in _things(files):
+            taken.setdefault(thing.scope, set()).add(thing.number)
+    return taken
+
+
 def _changes(old: _Thing, new: _Thing) -> Iterator[tuple[str, str, str]]:
     """Key, what and remedy for each forbidden change of meaning under the same name."""
     if new.scope == "purpose" and new.table.get("legal_basis") != old.table.get("legal_basis"):

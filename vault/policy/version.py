@@ -101,6 +101,11 @@ async def live(connection: store.Connection, at_least: Version | None = None) ->
     return Version(rows[0][0], rows[0][1]), _files(rows[0])
 
 
+async def numbers_given(connection: store.Connection) -> dict[str, set[int]]:
+    """Every number that a version ever gave, by what it is unique among: none of them is free."""
+    return history.given([_files(row) for row in await store.newest_first(connection)])
+
+
 def _files(row: store.Row) -> dict[str, str]:
     """The files of a stored version, checked against its digest."""
     try:

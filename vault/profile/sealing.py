@@ -8,33 +8,39 @@ Must not know: consent, contracts, the database. Bytes: docs/formats/fields.md, 
 
 import struct
 from collections.abc import Iterable
-from hashlib import sha256
 from typing import Final
 
 import msgspec
 
-from vault.canonical import framed
 from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, RIGHTS, audience_object, computed_object, event_object
 from vault.errors import TooLarge, Unreadable, Withheld
 from vault.keys.compartments import Compartment
 from vault.policy.permit import Permit
-from vault.profile.values import EVENT_KEY_BYTES, MAX_SEALED_BYTES, SEAL_BYTES, FieldHead, Provenance
+from vault.profile.values import (
+    EVENT_KEY_BYTES,
+    HEAD_BYTES,
+    HEADS_FROM,
+    MAX_SEALED_BYTES,
+    SEAL_BYTES,
+    Directory,
+    FieldHead,
+    Provenance,
+)
 
 EVENT_FORMAT: Final = 1
 
-_KIND: Final = struct.Struct(">I")
-_PROVENANCE: Final = struct.Struct(">H16sBQ")
 # Associated data, each part behind its length: the bytes that `framed` would give (a test compares), in one call each.
 # format | compartment id | subject | purposes | generation
 _PLACE: Final = struct.Struct(">I2sI16sI16sIQIH")
-# field | type | version | digest of provenance
-_TAIL: Final = struct.Struct(">IHIBIII32s")
-_DIGEST_BYTES: Final = 32
+# the head as stored, without the length of the value: a reader takes these bytes as they are (ADR 0070)
+_BOUND: Final = struct.Struct(">HIH16sBQ")
+_BOUND_LENGTH: Final = struct.pack(">I", _BOUND.size)
+# event key | kind
+_EVENT_TAIL: Final = struct.Struct(">I16sII")
 
 _RANGE_SHIFT: Final = 13  # the three highest bits: events, computed traits and audiences have 13 bits of their own
 _COMPUTED: Final = computed_object(0) >> _RANGE_SHIFT
 _AUDIENCE: Final = audience_object(0) >> _RANGE_SHIFT
-_TYPE_SHIFT: Final = 14  # the two highest bits of a field: trait, identifier, or entries of many objects
 _SHARED: Final = frozenset((ACCUMULATORS, MEMBERSHIPS))
 _entries: Final = msgspec.json.Decoder(dict[int, msgspec.Raw])
 _numbers: Final = msgspec.json.Decoder(list[int])
@@ -46,7 +52,7 @@ def seal_field(
     """The head and the sealed value of one field. `plaintext` is one JSON value. Raises `TooLarge` over 65,507 bytes."""
     if len(plaintext) + SEAL_BYTES > MAX_SEALED_BYTES:
         raise TooLarge("A value has at most 65,507 bytes.", code="value_too_large")
-    context = _field_prefix(compartment) + _field_tail(field, version, provenance)
+    context = _field_prefix(compartment) + _BOUND.pack(field, version, *provenance)
     sealed = compartment.aead.encrypt(plaintext, context)
     return FieldHead(field, version, *provenance, len(sealed)), sealed
 
@@ -56,7 +62,7 @@ def open_field(compartment: Compartment, head: FieldHead, sealed: bytes, permit:
     _check_purpose(compartment, permit)
     if not _reaches(permit, head.field):
         raise Withheld(code="not_permitted")
-    context = _field_prefix(compartment) + _field_tail(head.field, head.version, head[2:6])
+    context = _field_prefix(compartment) + _BOUND.pack(*head[:6])
     return _limited(permit, head.field, compartment.aead.decrypt(sealed, context))
 
 
@@ -67,20 +73,39 @@ def open_fields(
     _check_purpose(compartment, permit)
     objects = permit.objects
     prefix = _field_prefix(compartment)
-    decrypt, pack = compartment.aead.decrypt, _TAIL.pack
-    digests: dict[tuple[int, bytes, int, int], bytes] = {}  # one message often said many fields
+    decrypt, pack = compartment.aead.decrypt, _BOUND.pack
     opened = []
     for head, sealed in fields:
-        field, version = head[0], head[1]
+        field = head[0]
         if objects is not None and field not in objects and (field not in _SHARED or not _reaches(permit, field)):
             continue
-        where = head[2:6]
-        digest = digests.get(where)
-        if digest is None:
-            digest = digests[where] = sha256(_PROVENANCE.pack(*where)).digest()
-        context = prefix + pack(2, field, 1, field >> _TYPE_SHIFT, 4, version, _DIGEST_BYTES, digest)
-        plaintext = decrypt(sealed, context)
+        plaintext = decrypt(sealed, prefix + pack(*head[:6]))
         opened.append((head, _limited(permit, field, plaintext) if field in _SHARED else plaintext))
+    return opened
+
+
+def open_at(compartment: Compartment, stored: Directory, places: Iterable[int], permit: Permit) -> list[bytes]:
+    """The JSON values that stand at these places of a compartment's bytes, in their order.
+
+    As `open_field` for each; raises `Withheld` if the permit does not reach one of them, `Unreadable` if one does not open.
+    """
+    _check_purpose(compartment, permit)
+    objects = permit.objects
+    prefix = _field_prefix(compartment)
+    blob, numbers, starts = stored
+    spans: list[tuple[int, int, bytes]] = []
+    shared: list[tuple[int, int]] = []
+    for place in places:
+        field = numbers[place]
+        if objects is not None and field not in objects and (field not in _SHARED or not _reaches(permit, field)):
+            raise Withheld(code="not_permitted")
+        if field in _SHARED:
+            shared.append((len(spans), field))
+        at = HEADS_FROM + place * HEAD_BYTES
+        spans.append((starts[place], starts[place + 1], prefix + blob[at : at + _BOUND.size]))
+    opened = compartment.aead.decrypt_each(blob, spans)
+    for index, field in shared:
+        opened[index] = _limited(permit, field, opened[index])
     return opened
 
 
@@ -146,15 +171,14 @@ def _place(label: bytes, compartment: Compartment) -> bytes:
 
 
 def _field_prefix(compartment: Compartment) -> bytes:
-    return _place(b"F1", compartment)
-
-
-def _field_tail(field: int, version: int, provenance: tuple[int, bytes, int, int]) -> bytes:
-    digest = sha256(_PROVENANCE.pack(*provenance)).digest()
-    return _TAIL.pack(2, field, 1, field >> _TYPE_SHIFT, 4, version, _DIGEST_BYTES, digest)
+    if not compartment.field_place:
+        compartment.field_place = _place(b"F1", compartment) + _BOUND_LENGTH
+    return compartment.field_place
 
 
 def _event_context(compartment: Compartment, event_key: bytes, kind: int) -> bytes:
     if len(event_key) != EVENT_KEY_BYTES:
         raise Unreadable
-    return _place(b"E1", compartment) + framed(event_key, _KIND.pack(kind))
+    if not compartment.event_place:
+        compartment.event_place = _place(b"E1", compartment)
+    return compartment.event_place + _EVENT_TAIL.pack(EVENT_KEY_BYTES, event_key, 4, kind)

@@ -6,7 +6,8 @@ form. All integers are big-endian. A parser that finds anything else says `Unrea
 
 import struct
 from collections.abc import Iterable
-from itertools import repeat
+from functools import lru_cache, partial
+from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
 from vault.errors import TooLarge, Unreadable
@@ -19,7 +20,8 @@ EVENT_KEY_BYTES: Final = 16
 EMPTY: Final = bytes((FORMAT, 0))  # a compartment that holds events only
 
 _HEAD: Final = struct.Struct(">HIH16sBQH")
-_PREFIX_BYTES: Final = 2
+HEAD_BYTES: Final = _HEAD.size
+HEADS_FROM: Final = 2
 _new: Final = tuple.__new__
 
 
@@ -49,29 +51,64 @@ class FieldHead(NamedTuple):
         return Provenance(self.source, self.event_key, self.authority, self.said_at)
 
 
-def parse_fields(blob: bytes) -> tuple[tuple[FieldHead, ...], tuple[bytes, ...]]:
-    """The heads and the sealed values of a compartment, in the same order. Raises `Unreadable`."""
+_as_head: Final = partial(tuple.__new__, FieldHead)  # `FieldHead._make` without a Python call for each
+
+
+class Directory(NamedTuple):
+    """The stored fields of a compartment, checked and measured, with nothing cut out of them yet."""
+
+    blob: bytes
+    numbers: tuple[int, ...]  # object numbers, rising
+    starts: list[int]  # where each sealed value begins; the last is where the bytes end
+
+    def head(self, place: int) -> FieldHead:
+        """The head at one place."""
+        return _as_head(_HEAD.unpack_from(self.blob, HEADS_FROM + place * HEAD_BYTES))
+
+    def __repr__(self) -> str:
+        return f"Directory({len(self.numbers)} fields)"
+
+
+def scan_fields(blob: bytes) -> Directory:
+    """What a compartment's bytes hold and where. Raises `Unreadable` unless `pack_fields` could have made them.
+
+    The feed spends its time here: no loop of Python's own over the heads, and which fields a compartment holds (few sets
+    serve everyone) is checked once a set.
+    """
     size = len(blob)
-    if size < _PREFIX_BYTES or blob[0] != FORMAT:
+    if size < HEADS_FROM or blob[0] != FORMAT:
         raise Unreadable
-    at = _PREFIX_BYTES + blob[1] * _HEAD.size
+    at = HEADS_FROM + blob[1] * HEAD_BYTES
     if size < at:
         raise Unreadable
-    # The feed spends its time here: rows become heads without a call of Python's own (`_make` is one), and one pass
-    # checks and cuts.
-    rows = list(_HEAD.iter_unpack(blob[_PREFIX_BYTES:at]))
-    values = []
-    before = -1
-    for field, _, _, _, _, _, length in rows:
-        if field <= before or length < SEAL_BYTES:
-            raise Unreadable
-        before = field
-        end = at + length
-        values.append(blob[at:end])
-        at = end
-    if at != size:
+    numbers = _numbers(blob[HEADS_FROM:at:HEAD_BYTES], blob[HEADS_FROM + 1 : at : HEAD_BYTES])
+    lengths = _lengths(len(numbers)).unpack_from(blob, HEADS_FROM)
+    starts = list(accumulate(lengths, initial=at))
+    if starts[-1] != size or (lengths and min(lengths) < SEAL_BYTES):
         raise Unreadable
-    return tuple(map(_new, repeat(FieldHead), rows)), tuple(values)
+    return _new(Directory, (blob, numbers, starts))
+
+
+@lru_cache(maxsize=MAX_FIELDS + 1)
+def _lengths(count: int) -> struct.Struct:
+    """Reads the last two bytes of so many heads."""
+    return struct.Struct(">" + f"{HEAD_BYTES - 2}xH" * count)
+
+
+@lru_cache(maxsize=4096)
+def _numbers(high: bytes, low: bytes) -> tuple[int, ...]:
+    """The object numbers of a directory, from their bytes; refused unless they rise."""
+    numbers = tuple([upper << 8 | lower for upper, lower in zip(high, low, strict=True)])
+    if any(a >= b for a, b in pairwise(numbers)):
+        raise Unreadable
+    return numbers
+
+
+def parse_fields(blob: bytes) -> tuple[tuple[FieldHead, ...], tuple[bytes, ...]]:
+    """The heads and the sealed values of a compartment, in the same order. Raises `Unreadable`."""
+    _, _, starts = scan_fields(blob)
+    heads = map(_as_head, _HEAD.iter_unpack(blob[HEADS_FROM : starts[0]]))
+    return tuple(heads), tuple([blob[a:b] for a, b in pairwise(starts)])
 
 
 def pack_fields(fields: Iterable[tuple[FieldHead, bytes]]) -> bytes:

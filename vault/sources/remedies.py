@@ -5,11 +5,19 @@ The one table of drop codes; docs/reference/errors.md is made from it. Pure: cod
 
 from typing import Final, NamedTuple
 
-from vault.sources.dropped import Drop
+from vault.catalogue.toml import NAME
+from vault.sources.dropped import Drop, parts_of
 
-EVENTS: Final = "policies/events.toml"
-TRAITS: Final = "policies/traits.toml"
+FOLDER: Final = "policies"
+EVENTS: Final = f"{FOLDER}/events.toml"
+TRAITS: Final = f"{FOLDER}/traits.toml"
+_SENSITIVE: Final = "(sensitive name)"  # as vault.events.message writes it
 _BY_NAME: Final = "track"  # the type of call that is listed name by name; the others may be listed as "*"
+_UNLISTABLE: Final = "no policy can list it: a name begins with a letter and holds no long number; rename it in the app"
+_UNLISTABLE_FIELD: Final = (
+    "no policy can list it: the name of a property or trait begins with a letter, then holds letters, digits, `_` and"
+    " `-`, and no long number; rename it in the app"
+)
 _MESSAGE: Final = "correct the message in the app that sends it"
 
 
@@ -95,18 +103,24 @@ def remedy(drop: Drop) -> str:
 
 
 def _to_list(drop: Drop) -> str:
-    typed = f'[{drop.type}."*"]' if drop.type != _BY_NAME else ""
+    kind, event = parts_of(drop.type)
+    typed = f'[{kind}."*"]' if kind != _BY_NAME else ""
+    if kind == "property" and event is not None and event.endswith(_SENSITIVE):
+        return f"list it under the properties of its event in {EVENTS}; names of special events are shown nowhere"
     if drop.name.startswith("("):  # it is not known, or not shown
-        if typed and drop.type not in {"property", "trait"}:
-            return f"list `{typed}` in {EVENTS}"
-        return "no policy can list it: a name begins with a letter and holds no long number; rename it in the app"
-    if drop.type == "trait":
-        return f"list `{_key(drop.name)}` in {TRAITS}"
-    if drop.type == "property":
-        return f'list `{drop.name} = {{ … }}` under `[track."EVENT".properties]` of its event in {EVENTS}'
+        if kind in {"property", "trait"}:
+            return _UNLISTABLE_FIELD
+        return f"list `{typed}` in {EVENTS}" if typed else _UNLISTABLE
+    if kind in {"property", "trait"} and NAME.fullmatch(drop.name) is None:
+        return _UNLISTABLE_FIELD
+    if kind == "trait":
+        return f"list `[{drop.name}]` in {TRAITS}"
+    if kind == "property":
+        return f"list `{drop.name} = {{ … }}` under `{_header(event)}` in {EVENTS}"
     return f"list `{typed}` in {EVENTS}" if typed else f'list `[track."{drop.name}"]` in {EVENTS}'
 
 
-def _key(name: str) -> str:
-    """A TOML table header; a name with more than letters, digits, dash and underscore is quoted."""
-    return f"[{name}]" if name.replace("_", "").replace("-", "").isalnum() else f'["{name}"]'
+def _header(event: str | None) -> str:
+    """The table of an event's properties; older counters do not know which event it was."""
+    kind, _, name = (event or "track:EVENT").partition(":")
+    return f'[{kind}."{name}".properties]'

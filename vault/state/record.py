@@ -69,6 +69,11 @@ class Mark(msgspec.Struct, frozen=True, array_like=True):
     version: int
     digest: bytes
 
+    def check(self, version: int, fields: bytes) -> None:
+        """Raises `Unreadable` unless these are the newest bytes of the compartment."""
+        if self.version != version or self.digest != digest(fields):
+            raise Unreadable
+
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one subject. Made by `fresh` or `unpack`, changed by `msgspec.structs.replace`."""
@@ -114,8 +119,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     def check_row(self, purposes: int, generation: int, version: int, fields: bytes) -> None:
         """Raises `Unreadable` unless these are the newest bytes of that compartment."""
         mark = self.mark_of(purposes, generation)
-        if mark is None or mark.version != version or mark.digest != digest(fields):
+        if mark is None:
             raise Unreadable
+        mark.check(version, fields)
 
     def marked(self, changed: "tuple[Mark, ...]", gone: "frozenset[tuple[int, int]]" = frozenset()) -> tuple[Mark, ...]:
         """The marks once the compartments in `changed` are written and those in `gone` (purposes, generation) erased."""
@@ -143,6 +149,12 @@ def holdings(compartments: Iterable[Holding]) -> bytes:
     return hashlib.sha256(b"".join(parts)).digest()[:DIGEST_BYTES] if parts else NO_HOLDINGS
 
 
+def holdings_of(parts: Iterable[bytes]) -> bytes:
+    """As `holdings`, of parts that are bytes already: compartment id 16, purposes 8, generation 2, held 8."""
+    ordered = sorted(parts)
+    return hashlib.sha256(b"".join(ordered)).digest()[:DIGEST_BYTES] if ordered else NO_HOLDINGS
+
+
 def pack(state: State, key: bytes, key_version: int = 1) -> bytes:
     """The bytes of a state under the MAC key `key`. Raises ValueError for a state that cannot be meant."""
     if not _sound(state):
@@ -164,18 +176,41 @@ def unpack(subject: UUID, row: bytes, key: bytes, key_version: int = 1) -> State
         raise Unreadable
     body = row[:end]
     verify_mac(row[end:], key, LABEL, subject.bytes, body)
-    head = _Head._make(_HEAD.unpack_from(body))
-    marks_from = _HEAD.size + head.expiries * _EXPIRY.size
-    if head.form != FORMAT or head.key_version != key_version or end != marks_from + head.marks * _MARK.size:
+    (
+        form, made_under, version, granted, refused, blocked, objected, flags, root, claimed,
+        members, ledger_count, ledger_head, keys_version, held, event_count, ends, count,
+    ) = _HEAD.unpack_from(body)  # fmt: skip
+    marks_from = _HEAD.size + ends * _EXPIRY.size
+    if form != FORMAT or made_under != key_version or end != marks_from + count * _MARK.size:
         raise Unreadable
-    if head.flags & ~_FLAGS or (head.flags & _CLAIMED == 0) != (head.claimed == _NOBODY):
+    if flags & ~_FLAGS or (flags & _CLAIMED == 0) != (claimed == _NOBODY):
         raise Unreadable
     expiries = tuple(_EXPIRY.iter_unpack(body[_HEAD.size : marks_from]))
-    marks = tuple([Mark(*parts) for parts in _MARK.iter_unpack(body[marks_from:])])
-    state = _state_of(subject, head, expiries, marks)
-    if not _sound(state):
+    marks = [*_MARK.iter_unpack(body[marks_from:])]
+    if not _masks_sound(granted, refused, blocked, objected) or not _rising(granted, expiries, marks):
         raise Unreadable
-    return state
+    return State(
+        subject=subject,
+        version=version,
+        granted=granted,
+        refused=refused,
+        blocked=blocked,
+        objected=objected,
+        expiries=expiries,
+        restricted=flags & _RESTRICTED != 0,
+        fenced=flags & _FENCED != 0,
+        minor=flags & _MINOR != 0,
+        identified=flags & _IDENTIFIED != 0,
+        root=subject if root == subject.bytes else UUID(bytes=root),
+        claimed=UUID(bytes=claimed) if flags & _CLAIMED else None,
+        members=members,
+        ledger_count=ledger_count,
+        ledger_head=ledger_head,
+        keys_version=keys_version,
+        holdings=held,
+        event_count=event_count,
+        compartments=tuple([Mark(*parts) for parts in marks]),
+    )
 
 
 def key_version_of(row: bytes) -> int:
@@ -187,7 +222,7 @@ def key_version_of(row: bytes) -> int:
 
 def _sound(state: State) -> bool:
     """One form for one meaning, and nothing that contradicts itself."""
-    if (state.granted | state.refused | state.blocked | state.objected) >> PURPOSES or state.granted & state.refused:
+    if not _masks_sound(state.granted, state.refused, state.blocked, state.objected):
         return False
     if state.claimed is not None and state.claimed.bytes == _NOBODY:
         return False
@@ -195,15 +230,25 @@ def _sound(state: State) -> bool:
         return False  # `struct` would pad or cut them without a word
     if any(len(mark.digest) != DIGEST_BYTES for mark in state.compartments):
         return False
+    marks = [(mark.purposes, mark.generation) for mark in state.compartments]
+    return _rising(state.granted, state.expiries, marks)
+
+
+def _masks_sound(granted: int, refused: int, blocked: int, objected: int) -> bool:
+    return not (granted | refused | blocked | objected) >> PURPOSES and not granted & refused
+
+
+def _rising(granted: int, expiries: Iterable[tuple[int, int]], marks: Iterable[tuple[int, ...]]) -> bool:
+    """Ends rise by purpose and are of granted ones; marks, whose first two parts are their place, rise by it."""
     previous = -1
-    for purpose, _ in state.expiries:
-        if purpose <= previous or not state.granted >> purpose & 1:
+    for purpose, _ in expiries:
+        if purpose <= previous or not granted >> purpose & 1:
             return False
         previous = purpose
-    before = (-1, -1)
-    for mark in state.compartments:
-        place = (mark.purposes, mark.generation)
-        if place <= before or mark.purposes >> PURPOSES:
+    before: tuple[int, ...] = (-1, -1)
+    for mark in marks:
+        place = mark[:2]
+        if place <= before or place[0] >> PURPOSES:
             return False
         before = place
     return True
@@ -231,29 +276,4 @@ def _head_of(state: State, key_version: int) -> _Head:
         event_count=state.event_count,
         expiries=len(state.expiries),
         marks=len(state.compartments),
-    )
-
-
-def _state_of(subject: UUID, head: _Head, expiries: tuple[tuple[int, Micros], ...], marks: tuple[Mark, ...]) -> State:
-    return State(
-        subject=subject,
-        version=head.version,
-        granted=head.granted,
-        refused=head.refused,
-        blocked=head.blocked,
-        objected=head.objected,
-        expiries=expiries,
-        restricted=bool(head.flags & _RESTRICTED),
-        fenced=bool(head.flags & _FENCED),
-        minor=bool(head.flags & _MINOR),
-        identified=bool(head.flags & _IDENTIFIED),
-        root=subject if head.root == subject.bytes else UUID(bytes=head.root),
-        claimed=UUID(bytes=head.claimed) if head.flags & _CLAIMED else None,
-        members=head.members,
-        ledger_count=head.ledger_count,
-        ledger_head=head.ledger_head,
-        keys_version=head.keys_version,
-        holdings=head.holdings,
-        event_count=head.event_count,
-        compartments=marks,
     )

@@ -104,13 +104,17 @@ def place(data_dir: Path) -> Cluster:
 
 def made(data_dir: Path) -> bool:
     """Whether `data_dir` has a cluster already. Makes nothing; True where this user may not look: `place` says why."""
-    pointer = data_dir / "cluster"
     try:
-        pointed = os.geteuid() == 0 and pointer.exists()
-        folder = Path(pointer.read_text()) if pointed else data_dir / "postgres"
-        return (Cluster(folder, None).data / "PG_VERSION").exists()
+        return (found(data_dir).data / "PG_VERSION").exists()
     except OSError:
         return True
+
+
+def found(data_dir: Path) -> Cluster:
+    """Where the cluster of `data_dir` lies, or would. Makes and checks nothing. Raises OSError where this user may not look."""
+    pointer = data_dir / "cluster"
+    pointed = os.geteuid() == 0 and pointer.exists()
+    return Cluster(Path(pointer.read_text()) if pointed else data_dir / "postgres", None)
 
 
 def initialise(cluster: Cluster) -> None:

@@ -45,9 +45,7 @@ class Server:
 
     def url(self, database: str = DATABASE) -> str:
         """How SQLAlchemy reaches a database of this server."""
-        return (
-            f"postgresql+asyncpg://{files.SUPERUSER}@/{quote(database)}?host={quote(str(self.socket_folder), safe='')}"
-        )
+        return _url(self.socket_folder, database)
 
     def release(self) -> None:
         """Let go; the last holder stops the server. A second call does nothing, nor does one in a forked child."""
@@ -79,6 +77,18 @@ def start(data_dir: Path) -> Server:
         return _join(cluster)
     except OSError as error:  # a folder that this user may not make, a full disk, a program that hangs
         raise ConfigError(f"the embedded PostgreSQL cannot use {data_dir}: {error.strerror or 'no answer'}") from None
+
+
+def running(data_dir: Path) -> str | None:
+    """The URL of the vault's database if its server answers now, else None. Only looks: no hold, no lock, nothing made.
+
+    Whoever connects so is disconnected when the last holder stops the server.
+    """
+    try:
+        folder = _socket_of(files.found(data_dir))
+    except OSError:
+        return None
+    return _url(folder, DATABASE) if folder is not None and _answers(folder) else None
 
 
 def remove(data_dir: Path) -> None:
@@ -163,6 +173,10 @@ def _make_database(cluster: Cluster, folder: Path) -> None:
     arguments = ("-h", str(folder), "-U", files.SUPERUSER, "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-X", "-q")
     files.run(cluster, "psql", *arguments, "-f", str(script))
     marker.touch()
+
+
+def _url(socket_folder: Path, database: str) -> str:
+    return f"postgresql+asyncpg://{files.SUPERUSER}@/{quote(database)}?host={quote(str(socket_folder), safe='')}"
 
 
 # --- holders --------------------------------------------------------------------------------------------------------

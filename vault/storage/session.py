@@ -13,34 +13,43 @@ broken transaction never hands its connection to the next (threat H10). Knows no
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import Any, Final, Protocol, Self, runtime_checkable
 from uuid import uuid4
 
 import asyncpg
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from vault.config import Settings
 from vault.errors import ConfigError, Conflict, Unavailable, VaultError
 from vault.storage import embedded
 from vault.storage.fitness import check_server
 
-POOL_SIZE: Final = 10
-POOL_OVERFLOW: Final = 10
-POOL_WAIT: Final = 30  # seconds until a caller is told that the vault is busy
+CONNECTIONS: Final = 24  # of one process, at most
+RESERVED: Final = 10  # of them, for what runs inside `reserved()`
+KEPT: Final = 8  # of the others, that stay open when nobody uses them
+POOL_WAIT: Final = 10  # seconds until a caller is told that the vault is busy
 CONNECT_TIMEOUT: Final = 15  # seconds
 CONFLICTS: Final = frozenset({"23505", "23503", "23514", "23502", "23P01"})  # constraint violations
 RETRIES: Final = frozenset(
     {"40001", "40P01", "55P03"}
 )  # serialization, deadlock, lock timeout: the same work may succeed
+FULL: Final = "database_full"
+FULL_STATES: Final = frozenset({"53100", "58030"})  # no space on its disk, or an error of the disk
+REMEMBERED: Final = 30.0  # seconds that health tells of it
 SESSION: Final = {
     "application_name": "profile-vault",
     "idle_in_transaction_session_timeout": "60s",  # a stopped process must not hold row locks for ever (threat H21)
     "statement_timeout": "300s",
     "lock_timeout": "30s",
+    "plan_cache_mode": "force_generic_plan",
     "jit": "off",  # compiling costs more than any statement here takes
     "timezone": "UTC",
 }
@@ -54,6 +63,18 @@ _DATABASE_ERRORS: Final = (
 
 # At DEBUG the engine's logger prints result rows; no level of the application's log may turn that on (threat H16).
 logging.getLogger("sqlalchemy.engine").setLevel(logging.WARNING)
+
+_reserved: ContextVar[bool] = ContextVar("reserved", default=False)
+
+
+@contextmanager
+def reserved() -> Iterator[None]:
+    """What runs inside uses connections that nothing else may take: choices, requests of people, staff, health."""
+    token = _reserved.set(True)
+    try:
+        yield
+    finally:
+        _reserved.reset(token)
 
 
 @runtime_checkable
@@ -95,11 +116,13 @@ Connection = AsyncConnection | Raw
 class Database:
     """A pool of connections to one primary server that was found fit. Shows nothing of its URL."""
 
-    def __init__(self, engine: AsyncEngine, server: embedded.Server | None = None) -> None:
+    def __init__(self, engine: AsyncEngine, reserve: AsyncEngine, server: embedded.Server | None = None) -> None:
         """`server` is the embedded one that this process holds, if any. Use `connect`."""
         self.engine = engine
+        self.reserve = reserve
         self.holder = uuid4()  # this process's name in leases
         self._server = server
+        self._full_at: float | None = None
 
     @classmethod
     async def connect(cls, settings: Settings) -> Self:
@@ -107,32 +130,49 @@ class Database:
 
         Raises `ConfigError` for what a person must change, `Unavailable` for a server that does not answer.
         """
+        connections = settings.limits.database_connections
         if settings.database_url is not None:
-            return await cls.open(settings.database_url)
+            return await cls.open(settings.database_url, connections=connections)
         server = await asyncio.to_thread(embedded.start, settings.data_dir)
         try:
-            return await cls.open(server.url(), server=server)
+            return await cls.open(server.url(), server=server, connections=connections)
         except BaseException:
             await asyncio.to_thread(server.release)
             raise
 
     @classmethod
-    async def open(cls, url: str, *, server: embedded.Server | None = None) -> Self:
-        """As `connect`, by URL."""
-        database = cls(_engine(url), server)
+    async def open(cls, url: str, *, server: embedded.Server | None = None, connections: int = CONNECTIONS) -> Self:
+        """As `connect`, by URL. At most so many connections."""
+        common = max(1, connections - RESERVED)
+        engines = _engine(url, min(KEPT, common), common), _engine(url, 1, min(RESERVED, connections))
+        database = cls(*engines, server)
         try:
             async with database.hot() as connection:
                 await check_server(connection)
         except BaseException:
-            await database.engine.dispose()
+            await database._dispose()
             raise
         return database
 
     async def close(self) -> None:
         """Give back every connection, and the embedded server if this process was its last holder."""
-        await self.engine.dispose()
+        await self._dispose()
         if self._server is not None:
             await asyncio.to_thread(self._server.release)
+
+    async def _dispose(self) -> None:
+        await self.engine.dispose()
+        await self.reserve.dispose()
+
+    @property
+    def fault(self) -> str | None:
+        """The code of what kept the server from writing lately; None when nothing did. Forgotten after a while."""
+        return FULL if self._full_at is not None and time.monotonic() - self._full_at < REMEMBERED else None
+
+    def in_use(self) -> dict[str, int]:
+        """How many connections are lent out now, by pool."""
+        pools = {"common": self.engine.pool, "reserved": self.reserve.pool}
+        return {name: pool.checkedout() for name, pool in pools.items() if isinstance(pool, QueuePool)}
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -161,13 +201,21 @@ class Database:
         try:
             async with self._connected() as connection:
                 driver = await raw(connection)
+                unknown = False
                 try:
                     yield connection, driver
+                except (asyncio.CancelledError, TimeoutError):
+                    # A statement may still be on its way. If it is BEGIN, the connection does not know of it yet, and the
+                    # next borrower's statements, each acknowledged, would end with a transaction that nobody commits.
+                    unknown = True
+                    raise
                 finally:
-                    if driver.is_in_transaction():  # its end is unknown: nobody else may get it
+                    if unknown or driver.is_in_transaction():  # nobody else may get it
                         await connection.invalidate()
         except _DATABASE_ERRORS as error:
             failure = scrubbed(error)
+            if failure.reason == FULL:
+                self._full_at = time.monotonic()
         else:
             return
         raise failure from None
@@ -175,7 +223,9 @@ class Database:
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AsyncConnection]:
         try:
-            connection = await self.engine.connect()
+            connection = await (self.reserve if _reserved.get() else self.engine).connect()
+        except PoolTimeout:
+            raise Unavailable("Every connection to the database is in use.", code="database_busy") from None
         except (OSError, TimeoutError):  # refused, unreachable, too slow: asyncpg lets these through as they are
             raise Unavailable("The database does not answer.", code="database_unavailable") from None
         try:
@@ -207,6 +257,8 @@ def scrubbed(error: BaseException) -> VaultError:
         return Conflict(f"SQLSTATE {state}", code="retry")
     if state in CONFLICTS:
         return Conflict(f"SQLSTATE {state}")
+    if state in FULL_STATES:
+        return Unavailable(f"SQLSTATE {state}", code=FULL)
     return Unavailable(f"SQLSTATE {state}" if state else "", code="database_unavailable")
 
 
@@ -251,7 +303,7 @@ async def _transaction(transaction: Any) -> AsyncIterator[None]:
     await transaction.commit()
 
 
-def _engine(url: str) -> AsyncEngine:
+def _engine(url: str, kept: int, most: int) -> AsyncEngine:
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -261,8 +313,8 @@ def _engine(url: str) -> AsyncEngine:
         # Transactions are begun and ended here, on the asyncpg connection, so that Core and raw statements share them.
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,
-        pool_size=POOL_SIZE,
-        max_overflow=POOL_OVERFLOW,
+        pool_size=kept,
+        max_overflow=most - kept,
         pool_timeout=POOL_WAIT,
         pool_pre_ping=True,
         connect_args={"server_settings": SESSION, "timeout": CONNECT_TIMEOUT, "target_session_attrs": "read-write"},

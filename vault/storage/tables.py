@@ -125,6 +125,7 @@ disclosure = Table(
     Column("at", BigInteger, nullable=False),
     Column("number", BigInteger, nullable=False),  # change number
     Column("policy", Integer, nullable=False),  # policy_version.number
+    Column("salt", LargeBinary, nullable=False),  # of its leaf under the page's audit entry
     Column("detail", LargeBinary, nullable=False),  # docs/formats/disclosure.md: purposes, bases, fields, transforms
 )
 
@@ -229,26 +230,16 @@ lease = Table(
     Column("position", BigInteger, nullable=False),  # the sequencer's last number, the log's last index
 )
 
-instance = Table(
-    "instance",
-    metadata,
-    _key("name", Text),  # incarnation, created_at
-    Column("value", Text, nullable=False),
-)
+instance = Table("instance", metadata, _key("name", Text), Column("value", Text, nullable=False))  # incarnation, log
 
-audit_in = Table(
-    "audit_in",
-    metadata,
-    _key("entry_id", Uuid),
-    Column("leaf", LargeBinary, nullable=False),  # docs/formats/audit-entry.md
-)
+audit_in = Table("audit_in", metadata, _key("entry_id", Uuid), Column("leaf", LargeBinary, nullable=False))
 
 audit = Table(
     "audit",
     metadata,
     _key("number", BigInteger),  # index of the leaf, from 0
     Column("entry_id", Uuid, nullable=False, unique=True),
-    Column("leaf", LargeBinary, nullable=False),
+    Column("leaf", LargeBinary, nullable=False),  # docs/formats/audit-entry.md
 )
 
 audit_node = Table(
@@ -295,10 +286,24 @@ dropped = Table(
     metadata,
     _key("source_id", Integer),
     _key("day", Integer),
-    _key("type", Text),
-    _key("name", Text),  # catalogue or fit name, else `(unfit name)`
+    _key("type", Text),  # of the message, or `property:TYPE:EVENT`, or trait
+    _key("name", Text),  # catalogue or fit name, else `(unfit name)` or `(sensitive name)`
     _key("reason", Text),
     Column("count", BigInteger, nullable=False),
+)
+
+# A command that looks on, and what it is told: unlogged, gone within minutes (ADR 0053).
+_expiry, _unlogged = Column("expires_at", BigInteger, nullable=False), ["UNLOGGED"]
+watch = Table("watch", metadata, _key("source_id", Integer), _key("watcher", Uuid), _expiry, prefixes=_unlogged)
+
+watched = Table(
+    "watched",
+    metadata,
+    _key("source_id", Integer),
+    _key("at", BigInteger),
+    _key("body_id", Uuid),
+    Column("lines", Text, nullable=False),  # JSON: types, fit names and codes, as in `dropped`; vault.sources.watched
+    prefixes=_unlogged,
 )
 
 destination_token = Table(

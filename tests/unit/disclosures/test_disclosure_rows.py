@@ -9,6 +9,7 @@ from vault.disclosures.store import (
     Page,
     Row,
     acknowledge,
+    change_held,
     erase,
     held_by,
     held_everywhere,
@@ -30,7 +31,9 @@ def page(number: int, destination: int = EMAIL_TOOL, at: Micros = NOW) -> Page:
 async def send(database: Database, sheet: Page, number: int, *people: UUID) -> None:
     held = [after_upsert(Held(one, sheet.destination), frozenset((3, 0x4002)), number) for one in people]
     async with database.begin() as conn:
-        await write_page(await raw(conn), sheet, [Row(one, number, pack_detail(LEFT)) for one in people], held)
+        await write_page(
+            await raw(conn), sheet, [Row(one, number, bytes(16), pack_detail(LEFT)) for one in people], held
+        )
 
 
 async def test_what_left_is_on_record_by_recipient_fields_purpose_basis_time_and_transform(database: Database) -> None:
@@ -50,7 +53,7 @@ async def test_the_state_of_a_recipient_follows_its_lines_and_nobody_elses(datab
     await send(database, page(2, AD_PLATFORM), 11, ADA)
     async with database.begin() as conn:
         before = (await held_by(await raw(conn), EMAIL_TOOL, [ADA]))[ADA]
-        await write_page(await raw(conn), page(3), [], [after_removal(before, 12, "merged", BOB)])
+        await change_held(await raw(conn), EMAIL_TOOL, [after_removal(before, 12, "merged", BOB)])
     async with database.begin() as conn:
         held = await held_by(await raw(conn), EMAIL_TOOL, [ADA, BOB, EVE])
         everywhere = await held_everywhere(conn, [ADA])
@@ -73,7 +76,7 @@ async def test_only_what_is_open_is_acknowledged_and_once(database: Database) ->
     await send(database, page(1), 10, ADA, BOB)
     async with database.begin() as conn:
         state = await held_by(await raw(conn), EMAIL_TOOL, [ADA])
-        await write_page(await raw(conn), page(2), [], [after_removal(state[ADA], 12, "withdrawn")])
+        await change_held(await raw(conn), EMAIL_TOOL, [after_removal(state[ADA], 12, "withdrawn")])
     async with database.begin() as conn:
         assert await acknowledge(conn, AD_PLATFORM, [ADA], NOW) == 0
         assert await acknowledge(conn, EMAIL_TOOL, [BOB, ADA], NOW) == 1
@@ -91,3 +94,13 @@ async def test_an_erasure_leaves_the_others_alone(database: Database) -> None:
         assert await history(conn, [ADA]) == []
         assert await held_everywhere(conn, [ADA]) == []
         assert len(await history(conn, [BOB])) == 1
+
+
+async def test_what_the_recipient_holds_already_is_never_written_over_as_new(database: Database) -> None:
+    """The count tells the caller that somebody else was first."""
+    await send(database, page(1), 10, ADA)
+    async with database.begin() as conn:
+        new = [Held(one, EMAIL_TOOL, frozenset((9,))) for one in (ADA, BOB)]
+        assert await write_page(await raw(conn), page(2), [], new) == 1
+        held = await held_by(await raw(conn), EMAIL_TOOL, [ADA, BOB])
+    assert {one: sorted(state.fields) for one, state in held.items()} == {ADA: [3, 0x4002], BOB: [9]}

@@ -3,8 +3,11 @@
 import asyncio
 import os
 import pickle
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -287,3 +290,36 @@ def test_a12_an_edited_audit_head_is_unreadable_and_not_written_over(journal: Jo
     path.write_bytes(body + mac(KEY, "audit-head/1", body))
     with pytest.raises(Unreadable):
         journal.read_head()
+
+
+# --- a disk that is full ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """No file of this process grows beyond `size`, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_h13_a_full_disk_refuses_loses_nothing_and_needs_nobody_when_there_is_room_again(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    journal = Journal(folder, KEY)
+    await journal.append([narrowing(n) for n in range(1, 4)])
+    size = (folder / FILE).stat().st_size
+    with files_end_at(size + 10):  # room for a part of a frame
+        for _ in range(2):
+            with pytest.raises(Unavailable) as refused:
+                await journal.append([narrowing(9), narrowing(9)])
+            assert refused.value.reason == "journal_unavailable"
+        assert (folder / FILE).stat().st_size == size
+        assert journal.fault == "journal_unavailable"
+        assert [one.number for one in Journal(folder, KEY).read()] == [1, 2, 3]
+    assert await journal.append([narrowing(4)]) == 4
+    assert journal.fault is None
+    assert [one.narrowing for one in Journal(folder, KEY).read()] == [narrowing(n) for n in range(1, 5)]
+    assert journal.verify().number == 4

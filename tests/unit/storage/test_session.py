@@ -1,16 +1,18 @@
 """Sessions: transactions that mean what they say, and errors that repeat no value (threats H9, H10, H16; ruling 6)."""
 
 import asyncio
+import contextlib
 import logging
 import traceback
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from asyncpg.transaction import Transaction
 
 from vault.errors import ConfigError, Conflict, Unavailable, VaultError
 from vault.storage.fitness import unfit
-from vault.storage.session import Database, raw
+from vault.storage.session import CONNECTIONS, RESERVED, Database, raw, reserved
 
 CANARY = "jane@example.com"
 INSERT = "INSERT INTO instance (name, value) VALUES ($1, $2)"
@@ -126,6 +128,35 @@ async def test_h10_a_cancelled_transaction_leaves_a_clean_connection(database: D
             assert await connection.fetchval("SHOW statement_timeout") == "5min"
 
 
+async def test_h10_a_transaction_cancelled_while_it_begins_is_not_handed_on(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BEGIN is on its way when its task is cancelled: it is carried out after anybody could see it in the connection."""
+    begin = Transaction.start
+
+    async def cancelled(self: Transaction) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await begin(self)
+
+    async def work() -> None:
+        async with database.begin():
+            raise AssertionError("it was cancelled before")
+
+    monkeypatch.setattr(Transaction, "start", cancelled)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(work())
+    monkeypatch.undo()
+    async with database.hot() as connection:  # the only connection that was ever in the pool
+        await connection.execute(INSERT, "told", "durable")
+    other = await Database.open(database_url)
+    try:
+        assert await values(other, "told") == ["durable"]
+    finally:
+        await other.close()
+
+
 async def test_h10_a_transaction_left_open_by_hand_is_not_handed_on(database: Database) -> None:
     async with database.hot() as connection:
         await connection.execute("BEGIN")
@@ -169,6 +200,7 @@ async def test_h16_no_log_level_shows_bound_values_or_rows(
             await connection.execute(sa.text("SELECT * FROM instance"))
             await (await raw(connection)).fetch("SELECT value FROM instance WHERE value = $1", CANARY)
     assert database.engine.sync_engine.hide_parameters
+    assert database.reserve.sync_engine.hide_parameters
     assert CANARY not in caplog.text
     assert CANARY not in repr(database)
 
@@ -239,3 +271,22 @@ async def test_two_pools_have_two_names_in_leases(database: Database, database_u
     other = await Database.open(database_url)
     assert other.holder != database.holder != uuid4()
     await other.close()
+
+
+async def test_a_pool_that_is_lent_out_is_told_in_time_and_the_reserve_is_there(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = database.engine.pool
+    monkeypatch.setattr(pool, "_timeout", 0.05)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(CONNECTIONS - RESERVED):
+            await stack.enter_async_context(database.hot())
+        with pytest.raises(Unavailable) as refused:
+            async with database.hot():
+                pass
+        assert refused.value.reason == "database_busy"
+        with reserved():
+            async with database.hot() as connection:
+                assert await connection.fetchval("SELECT 1") == 1
+                assert database.in_use() == {"common": CONNECTIONS - RESERVED, "reserved": 1}
+    assert database.in_use() == {"common": 0, "reserved": 0}

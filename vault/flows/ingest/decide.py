@@ -10,31 +10,30 @@ from uuid import UUID
 
 import msgspec
 
-from vault.audit.entry import Entry, Tag, salted
 from vault.catalogue.fields import Event, Trait
 from vault.catalogue.numbers import bits
-from vault.clock import Micros, day_of
-from vault.consent.act import Ignored, Said, act_entries, carried_entries, said_by_change
+from vault.clock import day_of
+from vault.consent.act import Said, act_entries, carried_entries, said_by_change
 from vault.consent.decision import meet
 from vault.consent.ledger import Authority, Decision, How
 from vault.consent.stamp import Speaker, Stamp, read_stamp, says_something_new, stamp_entries
 from vault.errors import TooLarge, Unreadable
-from vault.events.message import Message, fit_name
-from vault.flows.ingest.item import Act, Dropped, Item, Named
+from vault.events.message import SENSITIVE, Message, fit_name
+from vault.flows.ingest.item import Act, Dropped, Item, Named, tombstone_of
 from vault.flows.ingest.resolve import Place, resolve
 from vault.flows.ingest.seal import judge, store_event
+from vault.flows.ingest.trace import Voice, check_failed, grant_ignored
 from vault.flows.ingest.typed import fits
 from vault.flows.ingest.values import CLIENT, SERVER, store_identifier, store_trait
 from vault.flows.ingest.world import World
-from vault.flows.people.change import ProfileDraft
 from vault.flows.people.choices import take, write_entries
 from vault.flows.people.draft import SubjectDraft
+from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.write import NO_GROUP, Rows
 from vault.flows.vault import Vault
 from vault.identity.graph import Rule
-from vault.ids import random_bytes, uuid7
 from vault.profile.values import Provenance
-from vault.sources.dropped import Drop
+from vault.sources.dropped import Drop, property_of
 from vault.sources.store import Source
 
 
@@ -46,6 +45,7 @@ class Verdict(NamedTuple):
     profile: ProfileDraft | None
     fresh: bool  # its dedup row is to be written
     noted: tuple[Drop, ...] = ()  # what of it was not stored, for the counters
+    purposes: int = 0  # mask of those that it was stored for
 
 
 class Unfit(Exception):
@@ -75,9 +75,12 @@ class Decider:
         self.world = world
         self.refused = refused
         self.rows = Rows.none()
+        self._voice = Voice(f"source:{source.source_id}", vault.policy.number, world.tools.now)
         self._noted: list[Drop] = []
         self._touched: dict[int, ProfileDraft] = {}
         self._reported: set[UUID] = set()
+        self._stamps: dict[tuple[tuple[str, bool], ...] | None, Stamp | None] = {}  # most of a batch carry the same
+        self._allowed: dict[int, tuple[ProfileDraft, int, int, int]] = {}  # by id: it, its members, alterations, mask
 
     def decide(self, items: list[Item]) -> list[Verdict]:
         """A verdict for each item; the drafts of the world then hold what is to be written.
@@ -119,7 +122,7 @@ class Decider:
         if known is not None:
             code = "duplicate" if known == item.digest else "id_conflict"
             if code == "id_conflict":
-                self._audit_conflict()
+                self.rows.audit.append(check_failed(self._voice, "message_id", None))
             return self._drop(item, code, None, fresh=False)
         self.world.seen[item.key] = item.digest
         message = item.message
@@ -128,7 +131,7 @@ class Decider:
             return self._drop(item, declared)
         objected = 0
         for named in item.named:
-            grave = self.world.graves.get(named.tombstone)
+            grave = self.world.graves.get(named.tag)
             if grave is not None and (grave.suppress or message.said_at < grave.until):
                 return self._drop(item, "suppressed" if grave.suppress else "late_after_erasure")
             objected |= grave.objected if grave is not None else 0
@@ -147,7 +150,7 @@ class Decider:
         if objected and author.fresh and not author.new_choices:
             entries = carried_entries(self.catalogue, objected, message.said_at, self.world.tools.now)
             write_entries(self.catalogue, author, entries)
-        stamp = read_stamp(message.stamp, self.catalogue)
+        stamp = self._stamp(message)
         self._choices(item, place, stamp)
         if item.act is not None or message.is_consent_change:
             self._admit(item, place, 0)
@@ -161,10 +164,11 @@ class Decider:
         self._admit(item, place, allowed)
         if declared is not None:
             self._count_properties(message, declared)
-            store_event(author, message, declared, item.key, declared.purposes & allowed, self.catalogue)
-        if message.type == "identify":
-            self._traits(item, place, allowed)
-        return Verdict(item, None, place.profile, fresh=True)
+            stored_for = declared.purposes & allowed
+            store_event(author, message, declared, item.key, stored_for, self.catalogue)
+            return Verdict(item, None, place.profile, fresh=True, purposes=stored_for)
+        stored_for = self._traits(item, place, allowed) if message.type == "identify" else 0
+        return Verdict(item, None, place.profile, fresh=True, purposes=stored_for)
 
     # --- the catalogue ----------------------------------------------------------------------------------------------
 
@@ -178,9 +182,10 @@ class Decider:
         return event if event.authority == "any" or self.source.server else "server_only"
 
     def _count_properties(self, message: Message, event: Event) -> None:
+        kind = property_of(event.type, event.name if event.sensitivity == "normal" else SENSITIVE)
         for name in message.traits if event.type == "group" else message.properties:
             if name not in event.properties:
-                self._noted.append(Drop("property", fit_name(name), "unlisted"))
+                self._noted.append(Drop(kind, _countable(name, event), "unlisted"))
 
     # --- choices ----------------------------------------------------------------------------------------------------
 
@@ -244,10 +249,27 @@ class Decider:
         }
         take(self.catalogue, profile, author, outcome.entries, proofs)
         if outcome.ignored:
-            self._audit_ignored(author, outcome.ignored)
+            author.rows.audit.append(grant_ignored(self._voice, author.subject, outcome.ignored))
+            author.touched = True  # its rows are written with it
+
+    def _stamp(self, message: Message) -> Stamp | None:
+        said = None if message.stamp is None else tuple(message.stamp.items())
+        if said not in self._stamps:
+            self._stamps[said] = read_stamp(message.stamp, self.catalogue)
+        return self._stamps[said]
 
     def _collectable(self, profile: ProfileDraft) -> int:
         """What may be taken in now for this profile: a restriction stops use, not sealing."""
+        members = profile.members
+        altered = members[0].altered if len(members) == 1 else sum([member.altered for member in members])
+        known = self._allowed.get(id(profile))
+        if known is not None and known[:3] == (profile, len(members), altered):  # held, so that no other has its id
+            return known[3]
+        mask = self._collected(profile)
+        self._allowed[id(profile)] = (profile, len(members), altered, mask)
+        return mask
+
+    def _collected(self, profile: ProfileDraft) -> int:
         states = [
             msgspec.structs.replace(member.state, restricted=False) if member.state.restricted else member.state
             for member in profile.members
@@ -285,8 +307,8 @@ class Decider:
         self.world.owners[named.tag] = author.subject
         author.tags[named.tag] = named.kind.number
         author.rows.identity.append((0, named.tag, author.subject))
-        if named.tombstone not in self.world.graves:
-            author.rows.no_grave.append((0, named.tombstone))
+        if self.world.graves.setdefault(named.tag, None) is None:
+            author.rows.no_grave.append((0, tombstone_of(self.world.tools.keyring, named)))
         facts = (named.kind.number, self.source.source_id, item.message.said_at, True)
         author.rows.identifiers.append((0, author.subject, named.tag, *facts))
         if named.kind.joins and not named.kind.device_access and not author.state.identified:
@@ -299,7 +321,9 @@ class Decider:
 
     # --- traits -----------------------------------------------------------------------------------------------------
 
-    def _traits(self, item: Item, place: Place, allowed: int) -> None:
+    def _traits(self, item: Item, place: Place, allowed: int) -> int:
+        """Store what may be stored of the traits; answers the mask of the purposes that anything was stored for."""
+        stored_for = 0
         message = item.message
         authority = SERVER if self.source.server else CLIENT
         provenance = Provenance(self.source.source_id, item.key, authority, message.said_at)
@@ -307,13 +331,16 @@ class Decider:
             trait = self.catalogue.traits.get(name)
             reason = self._why_not(trait, raw)
             if trait is None or reason is not None:
-                self._noted.append(Drop("trait", fit_name(name), reason or "unlisted"))
+                self._noted.append(Drop("trait", _countable(name, trait), reason or "unlisted"))
                 continue
             mask = trait.purposes & allowed
             if trait.sensitivity == "special":
                 mask &= self._explicit(place)
-            if not store_trait(place.profile.members, place.author, trait, raw, provenance, mask):
-                self._noted.append(Drop("trait", trait.name, "no_choice"))
+            if store_trait(place.profile.members, place.author, trait, raw, provenance, mask):
+                stored_for |= mask
+            else:
+                self._noted.append(Drop("trait", _countable(name, trait), "no_choice"))
+        return stored_for
 
     def _why_not(self, trait: Trait | None, raw: bytes) -> str | None:
         if trait is None:
@@ -341,27 +368,9 @@ class Decider:
     ) -> Verdict:
         name = item.message.name if item.message.type in {"track", "page", "screen"} else item.message.type
         if code != "duplicate":
-            self._noted.append(Drop(item.message.type, fit_name(name), code))
+            event = self.catalogue.event(item.message.type, name or "")
+            self._noted.append(Drop(item.message.type, _countable(name, event), code))
         return Verdict(item, Dropped(item.index, code, purposes), profile, fresh)
-
-    def _audit_ignored(self, author: SubjectDraft, ignored: tuple[Ignored, ...]) -> None:
-        """A grant that did not count leaves a trace: a replay, a lie about time, or somebody who ranks too low (threats C1)."""
-        salt = random_bytes(16)
-        now: Micros = self.world.tools.now
-        entry = Entry(
-            entry_id=uuid7(now),
-            at=now,
-            tag=Tag.CONSENT_GRANT_IGNORED,
-            actor=f"source:{self.source.source_id}",
-            policy=self.vault.policy.number,
-            subject=salted(salt, author.subject.bytes),
-            detail={"reasons": sorted({one.reason for one in ignored})},
-        )
-        author.rows.audit.append((0, entry.entry_id, entry.leaf(), author.subject, salt))
-        author.touched = True  # its rows are written with it
-
-    def _audit_conflict(self) -> None:
-        self._audit_check("message_id", None)
 
     def _audit_broken(self, item: Item) -> None:
         """Once a batch for each person of whom rows do not agree (promise 3)."""
@@ -369,18 +378,9 @@ class Decider:
             subject = self.world.owners.get(named.tag)
             if subject is not None and subject not in self.world.people and subject not in self._reported:
                 self._reported.add(subject)
-                self._audit_check("profile", subject)
+                self.rows.audit.append(check_failed(self._voice, "profile", subject))
 
-    def _audit_check(self, check: str, subject: UUID | None) -> None:
-        salt = random_bytes(16)
-        now: Micros = self.world.tools.now
-        entry = Entry(
-            entry_id=uuid7(now),
-            at=now,
-            tag=Tag.INTEGRITY_CHECK_FAILED,
-            actor=f"source:{self.source.source_id}",
-            policy=self.vault.policy.number,
-            subject=salted(salt, subject.bytes) if subject is not None else None,
-            detail={"check": check},
-        )
-        self.rows.audit.append((NO_GROUP, entry.entry_id, entry.leaf(), subject, salt))
+
+def _countable(name: str | None, declared: Event | Trait | None) -> str:
+    """A name as a counter may hold it: a fit one, and not that of anything special (promise 1)."""
+    return SENSITIVE if declared is not None and declared.sensitivity == "special" else fit_name(name)

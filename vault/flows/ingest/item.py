@@ -1,7 +1,7 @@
 """One message on its way: its keys, the identifiers it names, and in the end what became of it."""
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -11,7 +11,7 @@ from vault.consent.act import Said
 from vault.consent.ledger import How
 from vault.events.dedup import content_digest, device_tag, event_key
 from vault.events.message import Message
-from vault.flows.tags import identity_tag, tombstone_tag
+from vault.flows.tags import finding_tag, tombstone_tag
 from vault.identity.identifiers import normalise
 from vault.keys import names
 from vault.keys.keyring import Keyring
@@ -21,13 +21,12 @@ _ANONYMOUS: Final = "anonymousId"
 _texts: Final = msgspec.json.Decoder(str)
 
 
-class Named(msgspec.Struct, frozen=True):
-    """One identifier of a message, in normal form and as tags."""
+class Named(NamedTuple):
+    """One identifier of a message, in normal form and as the tag that finds a person."""
 
     kind: IdentifierKind
     value: str
     tag: bytes
-    tombstone: bytes
     own: bool  # the device that speaks
 
     def __repr__(self) -> str:
@@ -60,7 +59,7 @@ class Act(msgspec.Struct, frozen=True):
         return f"Act({self.how.name}, {len(self.said)})"
 
 
-class Item(msgspec.Struct, frozen=True):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """A message with everything about it that needs a key."""
 
     message: Message
@@ -76,62 +75,86 @@ class Item(msgspec.Struct, frozen=True):
         return self.message.index
 
 
-def items_of(catalogue: Catalogue, keyring: Keyring, source: Source, messages: list[Message]) -> list[Item]:
+Getter = Callable[[Message], str | None]
+
+
+class Places:
+    """Where a message may name a person, by kind: compiled once from `identities.toml`."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        """For the kinds of this catalogue, in its order."""
+        kinds = catalogue.identifiers.values()
+        self.kinds: list[tuple[IdentifierKind, list[tuple[Getter, bool]]]] = [
+            (kind, [(_getter(place), place == _ANONYMOUS) for place in kind.take_from]) for kind in kinds
+        ]
+        self.devices = [kind for kind in kinds if _ANONYMOUS in kind.take_from]
+
+
+def items_of(places: Places, keyring: Keyring, source: Source, messages: list[Message]) -> list[Item]:
     """The messages of a body, ready to be looked up."""
     event, dedup = keyring.key(names.EVENT), keyring.key(names.DEDUP)
+    index = {kind.name: keyring.key(names.index(kind.name)) for kind, _ in places.kinds}
     return [
         Item(
             message,
             event_key(event, source.source_id, message.message_id),
             content_digest(dedup, message),
             device_tag(dedup, message, server=source.server),
-            tuple(_named(catalogue, keyring, message)),
+            _named(places, index, message),
         )
         for message in messages
     ]
 
 
-def _named(catalogue: Catalogue, keyring: Keyring, message: Message) -> Iterator[Named]:
+def tombstone_of(keyring: Keyring, named: Named) -> bytes:
+    """The tag that an erasure of this identifier's owner leaves."""
+    return tombstone_tag(keyring, named.kind.name, named.value.encode())
+
+
+def _named(places: Places, index: Mapping[str, bytes], message: Message) -> tuple[Named, ...]:
     """Every identifier once: an alias may say that a device was itself before."""
     found: list[Named] = []
-    for kind in catalogue.identifiers.values():
-        for place in kind.take_from:
-            value = _at(message, place)
+    for kind, getters in places.kinds:
+        for get, own in getters:
+            value = get(message)
             normal = normalise(kind, value) if value is not None else None
-            if normal is None:
-                continue
-            tags = identity_tag(keyring, kind.name, normal), tombstone_tag(keyring, kind.name, normal)
-            found.append(Named(kind, normal.decode(), *tags, own=place == _ANONYMOUS))
-            break
-    yield from found
+            if normal is not None:
+                found.append(Named(kind, normal.decode(), finding_tag(index[kind.name], kind.name, normal), own))
+                break
     if message.type == "alias" and message.previous_id is not None:
-        own = {named.tag for named in found}
-        yield from (named for named in _previous(catalogue, keyring, message.previous_id) if named.tag not in own)
+        tags = {named.tag for named in found}
+        for (
+            kind
+        ) in places.devices:  # what an alias says was the id before is that of a device, as the libraries send it
+            normal = normalise(kind, message.previous_id)
+            tag = finding_tag(index[kind.name], kind.name, normal) if normal is not None else None
+            if normal is not None and tag is not None and tag not in tags:
+                found.append(Named(kind, normal.decode(), tag, own=False))
+    return tuple(found)
 
 
-def _previous(catalogue: Catalogue, keyring: Keyring, value: str) -> Iterator[Named]:
-    """What an alias says was the id before: that of a device, as the libraries send it."""
-    for kind in catalogue.identifiers.values():
-        normal = normalise(kind, value) if _ANONYMOUS in kind.take_from else None
-        if normal is not None:
-            tags = identity_tag(keyring, kind.name, normal), tombstone_tag(keyring, kind.name, normal)
-            yield Named(kind, normal.decode(), *tags, own=False)
-
-
-def _at(message: Message, place: str) -> str | None:
-    """The text at a place of the message as `take_from` writes it; None if there is none."""
-    if place == "userId":
-        return message.user_id
-    if place == _ANONYMOUS:
-        return message.anonymous_id
-    if place == "groupId":
-        return message.group_id
+def _getter(place: str) -> Getter:
+    """What reads the text at a place as `take_from` writes it; it answers None if there is none."""
+    plain: dict[str, Getter] = {
+        "userId": lambda message: message.user_id,
+        _ANONYMOUS: lambda message: message.anonymous_id,
+        "groupId": lambda message: message.group_id,
+    }
     room, _, name = place.rpartition(".")
-    if room == "context.externalIds":
-        return next((value for type_, value in message.external_ids if type_ == name), None)
-    fields = {"traits": message.traits, "context.traits": message.context_traits, "properties": message.properties}
-    raw = fields.get(room, {}).get(name)
-    if raw is None or (room == "traits" and message.type != "identify"):
+    fields: dict[str, Getter] = {
+        "traits": lambda message: _text(message.traits.get(name)) if message.type == "identify" else None,
+        "context.traits": lambda message: _text(message.context_traits.get(name)),
+        "properties": lambda message: _text(message.properties.get(name)),
+        "context.externalIds": lambda message: next(
+            (id_ for type_, id_ in message.external_ids if type_ == name), None
+        ),
+    }
+    return plain.get(place) or fields[room]
+
+
+def _text(raw: bytes | None) -> str | None:
+    """A JSON text, or a whole number as the text that it is."""
+    if raw is None:
         return None
     try:
         return _texts.decode(raw)

@@ -8,17 +8,20 @@ from uuid import UUID
 import msgspec
 
 from vault.clock import day_of
-from vault.errors import Conflict, Unreadable
+from vault.errors import Conflict, Invalid, Unreadable
 from vault.events.decode import Decoded, decode
 from vault.flows.ingest.decide import Decider, Oversized, Unfit, Verdict
 from vault.flows.ingest.item import Dropped, Item, Outcome, items_of
 from vault.flows.ingest.voice import choices_of
-from vault.flows.ingest.world import World, read_world
-from vault.flows.people.change import ProfileDraft, tools_of
+from vault.flows.ingest.world import SaysNew, World, read_world
+from vault.flows.people.change import tools_of
 from vault.flows.people.commit import commit
 from vault.flows.people.draft import LedgerNeeded
-from vault.flows.people.write import Raced
+from vault.flows.people.profile import ProfileDraft
+from vault.flows.people.warm import Kept, Warm
+from vault.flows.people.write import NO_GROUP, Raced
 from vault.flows.vault import Vault
+from vault.flows.watch import tell, tell_refused
 from vault.sources.dropped import Drop
 from vault.sources.store import Source, count_dropped
 
@@ -31,8 +34,12 @@ async def receive(vault: Vault, source: Source, body: bytes, kind: str) -> Outco
     Raises `Invalid` or `TooLarge` for a body that is none, `Conflict` (code `retry`) when others kept winning every race,
     `Unavailable` when it cannot be made durable. One bad message does not lose the others.
     """
-    decoded: Decoded = decode(body, kind, vault.clock.now())
-    items = items_of(vault.catalogue, vault.keyring, source, decoded.messages)
+    try:
+        decoded: Decoded = decode(body, kind, vault.clock.now())
+    except Invalid as error:
+        await tell_refused(vault, source, error.reason)
+        raise
+    items = items_of(vault.places, vault.keyring, source, decoded.messages)
     rejected = [Dropped(one.index, one.code) for one in decoded.rejected]
     taken = await take_items(vault, source, items, rejected)
     return taken.outcome
@@ -53,18 +60,21 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
     stored = 0
     profiles: dict[int, ProfileDraft] = {}
     learnt = _Learnt()
+    decided: list[Verdict] = []
     attempt = 0
     while pending:
         attempt += 1
         if attempt > ATTEMPTS:
             raise Conflict("Others kept changing the same people; send it again.", code="retry")
         try:
-            world, decider, verdicts = await _decide(vault, source, pending, learnt)
+            world, decider, verdicts = await _decide(vault, source, pending, learnt, first=attempt == 1)
             lost = await commit(vault, world.drafts(), decider.rows, f"source:{source.source_id}")
         except Raced:
             continue
+        _keep(vault, world, lost)
         done = [verdict for verdict in verdicts if not _is_lost(verdict, lost)]
         pending = [verdict.item for verdict in verdicts if _is_lost(verdict, lost)]
+        decided += done
         stored += sum(verdict.dropped is None for verdict in done)
         profiles.update((v.item.index, v.profile) for v in done if v.profile is not None)
         dropped += [verdict.dropped for verdict in done if verdict.dropped is not None]
@@ -72,6 +82,7 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
     if counts:
         async with vault.database.begin() as connection:
             await count_dropped(connection, source.source_id, day_of(vault.clock.now()), counts)
+    await tell(vault, source, decided, rejected)
     return Taken(Outcome(stored, sorted(dropped, key=lambda one: one.index)), profiles)
 
 
@@ -84,15 +95,20 @@ class _Learnt(msgspec.Struct):
 
 
 async def _decide(
-    vault: Vault, source: Source, pending: list[Item], learnt: _Learnt
+    vault: Vault, source: Source, pending: list[Item], learnt: _Learnt, *, first: bool
 ) -> tuple[World, Decider, list[Verdict]]:
-    """Decide on the world as it is now; whatever is missing is learnt, and it is decided again. May raise `Raced`."""
+    """Decide on the world as it is now; whatever is missing is learnt, and it is decided again. May raise `Raced`.
+
+    The `first` try uses the people that are kept warm; where that does not do, everything is read.
+    """
+    says_new = choices_of(vault, source)
+    warm = _take_warm(vault.warm, pending, says_new) if first else []
     while True:
-        says_new = choices_of(vault, source)
         async with vault.database.hot() as connection:
             world = await read_world(
-                connection, tools_of(vault), pending, learnt.ledgers, says_new=says_new, without=learnt.unfit
+                connection, tools_of(vault), pending, learnt.ledgers, says_new=says_new, without=learnt.unfit, warm=warm
             )
+        warm = []  # half changed if they did not do
         decider = Decider(vault, source, world, learnt.refused)
         try:
             return world, decider, decider.decide(pending)
@@ -106,6 +122,38 @@ async def _decide(
             learnt.ledgers |= _with_members(world, needed.subject)
 
 
+def _take_warm(warm: Warm, items: list[Item], says_new: SaysNew) -> list[Kept]:
+    """The kept profiles of which all messages can be decided without a read: every identifier that joins is known.
+
+    Choices are decided on what was just read, since the journal hears of them before the statement can refuse.
+    """
+    taken: dict[UUID, Kept] = {}
+    cold: set[UUID] = set()
+    for item in items:
+        found = [warm.find(named.tag) for named in item.named if named.kind.joins]
+        known = {one.profile.root.subject: one for one in found if one is not None}
+        if (
+            len(known) != 1
+            or None in found
+            or any(says_new(item, m) for one in known.values() for m in one.profile.members)
+        ):
+            cold |= known.keys()
+        taken.update(known)
+    chosen = [kept for root, kept in taken.items() if root not in cold]
+    for kept in chosen:
+        warm.take(kept)
+    return chosen
+
+
+def _keep(vault: Vault, world: World, lost: set[int]) -> None:
+    """Keep those whose rows are as they were drafted now."""
+    for profile in {id(one): one for one in world.people.values()}.values():
+        if profile.root.group not in lost:
+            for member in profile.members:
+                member.settled()
+            vault.warm.keep(profile, world.graves)
+
+
 def _with_members(world: World, subject: UUID) -> set[UUID]:
     """The subject and everyone it is joined with: an act writes to all of them."""
     profile = world.people.get(subject)
@@ -113,4 +161,4 @@ def _with_members(world: World, subject: UUID) -> set[UUID]:
 
 
 def _is_lost(verdict: Verdict, lost: set[int]) -> bool:
-    return verdict.profile is not None and verdict.profile.root.group in lost
+    return (NO_GROUP if verdict.profile is None else verdict.profile.root.group) in lost

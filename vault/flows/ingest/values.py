@@ -62,7 +62,7 @@ def _give_way(member: SubjectDraft, place: CompartmentDraft, head: FieldHead, ma
     """Leave a value that was said at the same moment only to purposes that may not know the one received later."""
     value = member.read(place, head.field)
     member.take_out(place, head.field)
-    rest = place.wrapped.held & ~mask
+    rest = place.held & ~mask
     if rest and value is not None:
         member.put(rest, head.field, head.provenance, value)
 
@@ -78,8 +78,7 @@ def store_identifier(
     """Seal an identifier's value beside its kind's others, and when it was said last, where that could matter."""
     field = identifier_object(kind.number)
     contact = kind.category.startswith(_CONTACT)
-    values = sum(number == kind.number for member in members for number in member.tags.values())
-    if values == 1 and not contact and draft.holding(mask, field) is not None:
+    if not contact and draft.holding(mask, field) is not None and _count(members, kind.number) == 1:
         return  # the only value of its kind, and this compartment has one
     said_at = provenance.said_at
     held = _held(members, field)
@@ -99,6 +98,10 @@ def store_identifier(
             _add(draft, mask, field, [Sighting(value, said_at, said_at, provenance.source)], provenance)
 
 
+def _count(members: Sequence[SubjectDraft], kind: int) -> int:
+    return sum([[*member.tags.values()].count(kind) for member in members])
+
+
 def _held(members: Sequence[SubjectDraft], field: int) -> list[Held]:
     """What every compartment knows of a kind."""
     found: list[Held] = []
@@ -115,7 +118,7 @@ def _who_knows(held: Sequence[Held], said_at: int) -> int:
     mask = 0
     for _, place, known in held:
         if any(one.last_said_at == said_at for one in known):
-            mask |= place.wrapped.held
+            mask |= place.held
     return mask
 
 
@@ -123,12 +126,12 @@ def _outdate(held: Held, field: int, value: str, provenance: Provenance, mask: i
     """Leave what `value` replaces only to the purposes that may know `value`."""
     member, place, known = held
     old = [one for one in known if one.value != value and one.last_said_at <= provenance.said_at]
-    if not old or not place.wrapped.held & ~mask:
+    if not old or not place.held & ~mask:
         return
     member.take_out(place, field)
-    for purposes, sightings in ((place.wrapped.held, [one for one in known if one not in old]), (mask, old)):
-        if sightings and place.wrapped.held & purposes:
-            _add(member, place.wrapped.held & purposes, field, sightings, provenance)
+    for purposes, sightings in ((place.held, [one for one in known if one not in old]), (mask, old)):
+        if sightings and place.held & purposes:
+            _add(member, place.held & purposes, field, sightings, provenance)
 
 
 def _add(draft: SubjectDraft, mask: int, field: int, sightings: Sequence[Sighting], provenance: Provenance) -> None:

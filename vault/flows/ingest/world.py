@@ -1,15 +1,17 @@
 """What a batch must know before it can decide: who is found, what was seen before, who was erased. Read once an attempt."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Set as AbstractSet
 from uuid import UUID
 
 from vault.consent.standing import fold
 from vault.errors import Unreadable
-from vault.flows.ingest.item import Item
-from vault.flows.people.change import ProfileDraft, assemble
+from vault.flows.ingest.item import Item, tombstone_of
+from vault.flows.people.change import assemble
 from vault.flows.people.draft import SubjectDraft, Tools
+from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.read import Stored, ledgers, moved_on, owners, profiles
+from vault.flows.people.warm import Grave, Kept
 from vault.flows.people.write import Raced
 from vault.ids import new_subject
 from vault.storage.session import Raw
@@ -23,14 +25,6 @@ def says_nothing(_item: Item, _draft: SubjectDraft) -> bool:
     return False
 
 
-class Grave(NamedTuple):
-    """A tombstone: what was said before `until` is late; with `suppress` all is; `objected` outlived the erasure."""
-
-    until: int
-    suppress: bool
-    objected: int
-
-
 class World:
     """The people of a batch in work, and what is known of its messages."""
 
@@ -38,7 +32,7 @@ class World:
         """Empty; `read_world` fills it."""
         self.tools = tools
         self.seen: dict[bytes, bytes] = {}  # event key -> content digest
-        self.graves: dict[bytes, Grave] = {}
+        self.graves: dict[bytes, Grave | None] = {}  # tag of an identifier -> its tombstone, where it was looked for
         self.owners: dict[bytes, UUID] = {}  # tag -> subject
         self.people: dict[UUID, ProfileDraft] = {}  # subject -> profile
         self.broken: set[UUID] = set()
@@ -98,30 +92,29 @@ async def read_world(
     says_new: SaysNew = says_nothing,
     without: Iterable[UUID] = (),
     again: bool = False,
+    warm: Sequence[Kept] = (),
 ) -> World:
     """All that these items need to know. Ledgers are read of `with_ledger` and of whom `says_new` names.
 
     `without` are subjects of whom something did not open: their profiles are withheld. With `again`, people are looked up
-    even for messages that were taken before. Raises `Raced` when somebody wrote between two reads.
+    even for messages that were taken before. `warm` are profiles that need no reading: whether a message about them was
+    taken before, and whether an identifier that finds nobody is free, is then for the statement to say. Raises `Raced` when
+    somebody wrote between two reads.
     """
     world = World(tools)
-    rows = await connection.fetch(
-        "SELECT event_key, digest FROM dedup WHERE event_key = ANY ($1::bytea[])", [item.key for item in items]
-    )
-    world.seen = {row[0]: row[1] for row in rows}
-    fresh = [item for item in items if again or item.key not in world.seen]
-    named = [named for item in fresh for named in item.named]
-    stored = await _read_people(connection, world, {one.tag for one in named})
-    # After the owners: an erasure writes its tombstones before it takes the tags, so who is gone by now has left one.
-    rows = await connection.fetch(
-        "SELECT tag, until, suppress, objected FROM tombstone WHERE tag = ANY ($1::bytea[])",
-        list({one.tombstone for one in named}),
-    )
-    world.graves = {row[0]: Grave(row[1], row[2], row[3]) for row in rows}
-    world.people, unfit = assemble(tools, stored)
-    world.broken |= unfit
+    for kept in warm:
+        world.graves.update(kept.graves)
+        for member in kept.profile.members:
+            member.tools = tools
+            world.owners.update(dict.fromkeys(member.tags.keys() & kept.graves.keys(), member.subject))
+            world.people[member.subject] = kept.profile
+    cold = [item for item in items if not any(one.tag in world.owners and one.kind.joins for one in item.named)]
+    stored: dict[UUID, Stored] = {}
+    if cold:
+        stored = await _read_cold(connection, world, cold, again=again)
     for subject in without:
         world.withhold(subject)
+    fresh = [item for item in cold if again or item.key not in world.seen]
     await _read_ledgers(connection, world, stored, set(with_ledger) | _speakers(world, fresh, says_new))
     for profile in {id(one): one for one in world.people.values()}.values():
         world.groups += 1
@@ -130,14 +123,40 @@ async def read_world(
     return world
 
 
-async def _read_people(connection: Raw, world: World, tags: set[bytes]) -> dict[UUID, Stored]:
-    """Whom these tags find. A tag whose subject went between the two statements is looked up once more."""
+async def _read_cold(connection: Raw, world: World, items: Sequence[Item], *, again: bool) -> dict[UUID, Stored]:
+    """Read what these items name: messages taken before, people, tombstones."""
+    rows = await connection.fetch(
+        "SELECT event_key, digest FROM dedup WHERE event_key = ANY ($1::bytea[])", [item.key for item in items]
+    )
+    world.seen = {row[0]: row[1] for row in rows}
+    named = {one.tag: one for item in items if again or item.key not in world.seen for one in item.named}
+    stored = await _read_people(connection, world, named.keys() - world.owners.keys())
+    # After the owners: an erasure writes its tombstones before it takes the tags, so who is gone by now has left one.
+    stones = {tombstone_of(world.tools.keyring, one): tag for tag, one in named.items()}
+    rows = await connection.fetch(
+        "SELECT tag, until, suppress, objected FROM tombstone WHERE tag = ANY ($1::bytea[])", list(stones)
+    )
+    world.graves.update(dict.fromkeys(named))
+    world.graves.update((stones[row[0]], Grave(row[1], row[2], row[3])) for row in rows)
+    people, unfit = assemble(world.tools, stored)
+    world.people.update(people)
+    world.broken |= unfit
+    return stored
+
+
+async def _read_people(connection: Raw, world: World, tags: AbstractSet[bytes]) -> dict[UUID, Stored]:
+    """Whom these tags find. A tag whose subject went between the two statements is looked up once more.
+
+    Of a profile that was found warm nothing is read again.
+    """
     stored: dict[UUID, Stored] = {}
     for _ in range(2):
-        world.owners = await owners(connection, tags)
-        stored, world.broken = await profiles(connection, world.owners.values(), world.tools.state_key)
-        if all(subject in stored or subject in world.broken for subject in world.owners.values()):
+        found = await owners(connection, tags)
+        wanted = [subject for subject in found.values() if subject not in world.people]
+        stored, world.broken = await profiles(connection, wanted, world.tools.state_key)
+        if all(subject in stored or subject in world.broken or subject in world.people for subject in found.values()):
             break
+    world.owners.update(found)
     return stored
 
 

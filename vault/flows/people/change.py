@@ -8,40 +8,13 @@ from vault.consent.standing import fold
 from vault.errors import Conflict, NotFound, Unreadable
 from vault.flows.people.commit import commit
 from vault.flows.people.draft import SubjectDraft, Tools
+from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.read import Stored, ledgers, moved_on, profiles
 from vault.flows.people.write import Raced, Rows
 from vault.flows.vault import Vault
 from vault.keys import names
 
 ATTEMPTS: Final = 20  # each loses only to somebody who wrote; twenty in a row mean a livelock worth an error
-
-
-class ProfileDraft:
-    """The subjects known to be one person, in work. The root stands first."""
-
-    def __init__(self, members: list[SubjectDraft]) -> None:
-        """`members` in any order; exactly one is the root."""
-        self.members = sorted(members, key=lambda one: (not one.state.is_root, one.subject))
-
-    @property
-    def root(self) -> SubjectDraft:
-        """The subject by which the profile is found."""
-        return self.members[0]
-
-    def member(self, subject: UUID) -> SubjectDraft:
-        """The member with this id. Raises KeyError."""
-        for one in self.members:
-            if one.subject == subject:
-                return one
-        raise KeyError(subject)
-
-    @property
-    def fenced(self) -> bool:
-        """True while an erasure runs: closed to every writer."""
-        return any(member.state.fenced for member in self.members)
-
-    def __repr__(self) -> str:
-        return f"ProfileDraft(members={len(self.members)})"
 
 
 def tools_of(vault: Vault) -> Tools:

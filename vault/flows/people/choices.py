@@ -12,8 +12,8 @@ from vault.clock import Micros
 from vault.consent.act import GRACE, copied_to_member, expiry_entries, grace_entries, wraps_lost
 from vault.consent.ledger import Choice, Decision
 from vault.consent.standing import apply
-from vault.flows.people.change import ProfileDraft
 from vault.flows.people.draft import SubjectDraft
+from vault.flows.people.profile import ProfileDraft
 
 Proofs = Mapping[bytes, bytes]  # digest in the entry -> the evidence, to be sealed
 
@@ -70,10 +70,10 @@ def _reach_back(catalogue: Catalogue, member: SubjectDraft, choice: Choice) -> N
     for number in choice.covers:
         if not catalogue.collected.get(number, 0) & bit(choice.purpose):
             continue
-        places = [draft for draft in member.compartments.values() if number in draft.fields and draft.wrapped.held]
+        places = [draft for draft in member.compartments.values() if number in draft.fields and draft.held]
         newest = max(places, key=lambda d: (d.fields[number][0].authority, d.fields[number][0].said_at), default=None)
         value = member.read(newest, number) if newest is not None else None
-        if newest is not None and value is not None and not newest.wrapped.held >> choice.purpose & 1:
+        if newest is not None and value is not None and not newest.held >> choice.purpose & 1:
             member.put(bit(choice.purpose), number, newest.fields[number][0].provenance, value)
 
 

@@ -5,12 +5,13 @@ decides nothing: `decide` and `resolve` tell it what to do. Dull face: a draft n
 """
 
 from collections.abc import Iterable
-from typing import Final
+from hashlib import sha256
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
-from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, RIGHTS, bits
+from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, bits
 from vault.clock import Micros
 from vault.consent.ledger import Choice, chain, pack_choice
 from vault.consent.standing import Standing
@@ -70,16 +71,18 @@ class Tools(msgspec.Struct, frozen=True):
 class CompartmentDraft:
     """One compartment in work: its wraps, and its fields once they are asked for."""
 
-    __slots__ = ("_blob", "_fields", "_mark", "dirty", "opened", "version", "wrapped")
+    __slots__ = ("_blob", "_fields", "_mark", "dirty", "held", "opened", "version", "whole", "wrapped")
 
     def __init__(self, wrapped: Wrapped, stored: StoredCompartment | None, mark: Mark | None) -> None:
         self.wrapped = wrapped
+        self.held = wrapped.held  # mask of the purposes that still have a wrap
+        self.whole = self.held == wrapped.purposes  # no wrap was taken away: it may take new values
         self.version = stored.version if stored else 0
         self.opened: Compartment | None = None
         self.dirty = False
         self._blob = stored.blob if stored else None
         self._mark = mark
-        self._fields: dict[int, tuple[FieldHead, bytes]] | None = None
+        self._fields: dict[int, tuple[FieldHead, bytes]] | None = None if stored else {}
 
     def __repr__(self) -> str:
         return f"CompartmentDraft({self.wrapped.purposes:#x}, {self.wrapped.generation})"
@@ -87,7 +90,7 @@ class CompartmentDraft:
     @property
     def stored(self) -> bool:
         """True if the database has a row of fields for it."""
-        return self._blob is not None
+        return self.version > 0
 
     @property
     def mark(self) -> Mark | None:
@@ -97,14 +100,25 @@ class CompartmentDraft:
     @property
     def fields(self) -> dict[int, tuple[FieldHead, bytes]]:
         """Head and sealed value by object number. Raises `Unreadable` unless the state vouches for these bytes."""
-        if self._fields is None:
-            self._fields = {}
-            if self._blob is not None:
-                if self._mark is None or self._mark.version != self.version or self._mark.digest != digest(self._blob):
-                    raise Unreadable
-                heads, values = parse_fields(self._blob)
-                self._fields = {head.field: (head, value) for head, value in zip(heads, values, strict=True)}
-        return self._fields
+        fields = self._fields
+        if fields is None:
+            blob, mark = self._blob, self._mark
+            if blob is None or mark is None or mark.version != self.version or mark.digest != digest(blob):
+                raise Unreadable
+            heads, values = parse_fields(blob)
+            fields = self._fields = {head[0]: (head, value) for head, value in zip(heads, values, strict=True)}
+            self._blob = None
+        return fields
+
+    def rewrapped(self, wrapped: Wrapped) -> None:
+        """Some of its wraps are gone."""
+        self.wrapped = wrapped
+        self.held = wrapped.held
+        self.whole = self.held == wrapped.purposes
+
+    def settle(self, mark: Mark) -> None:
+        """Its fields as drafted are stored now."""
+        self._mark, self.version, self.dirty = mark, mark.version, False
 
     def drop(self, field: int) -> bool:
         """Take a field out. True if it was there."""
@@ -121,19 +135,17 @@ class SubjectDraft:
         """`stored` None makes a new subject, the root of a profile of its own."""
         self.tools = tools
         self.subject = subject
-        self.fresh = stored is None
         self.before: State = stored.state if stored else fresh(subject)
         self.state: State = self.before
         self.group = 0
-        self.touched = stored is None
-        self.changed = stored is None  # something that destinations may see
+        self.altered = 0  # how often `alter` was called: what was derived from the state before may be out of date
         self.tags: dict[bytes, int] = {tag: kind for kind, tag in stored.tags} if stored else {}
-        self.wraps_dirty = stored is None
-        self.destroyed: list[tuple[int, int]] = []
-        self.rows = Rows.none()
-        self.new_choices: list[Choice] = []
-        self.removed_wraps: list[tuple[bytes, int]] = []
-        self.events_added = 0
+        self._written: list[tuple[CompartmentDraft, Mark]] = []
+        self._rest()
+        if stored is None:
+            self.fresh = self.touched = self.wraps_dirty = True
+            self.changed = True  # something that destinations may see
+        self._keys_row = stored.keys_row if stored else None
         self._standing: Standing | None = Standing() if stored is None or not stored.state.ledger_count else None
         self._made: dict[int, int] = {}  # by purposes: the highest generation that this draft opened
         self._opener = Opener(tools.keyring, subject)
@@ -160,6 +172,7 @@ class SubjectDraft:
     def alter(self, **changes: object) -> None:
         """Change masks, link or flags of the state; written with the rest."""
         self.state = msgspec.structs.replace(self.state, **changes)
+        self.altered += 1
         self.touched = True
 
     def writable(self, purposes: int) -> CompartmentDraft:
@@ -184,17 +197,23 @@ class SubjectDraft:
     def _taking(self, purposes: int) -> CompartmentDraft | None:
         """The compartment of exactly these purposes that takes new values: the newest, if no wrap was taken away."""
         draft = self._newest.get(purposes)
-        return draft if draft is not None and draft.wrapped.whole else None
+        if draft is None or not draft.whole:
+            return None
+        # What is for `rights` alone, and was begun by another writer, cannot be opened here: then a new one is begun.
+        return draft if purposes or draft.opened is not None or self._opening(draft) is not None else None
 
     def _open(self, draft: CompartmentDraft) -> Compartment:
         if draft.opened is None:
-            for purpose in (*bits(draft.wrapped.held), RIGHTS):
-                if self.tools.keyring.holds(purpose):
-                    draft.opened = self._opener.open(draft.wrapped, purpose)
-                    break
-            else:
+            purpose = self._opening(draft)
+            if purpose is None:
                 raise Unreadable
+            draft.opened = self._opener.open(draft.wrapped, purpose)
         return draft.opened
+
+    def _opening(self, draft: CompartmentDraft) -> int | None:
+        """The first purpose, or `rights`, whose wrap this process can open."""
+        keyring = self.tools.keyring
+        return next((one.purpose for one in draft.wrapped.wraps if keyring.holds(one.purpose, one.epoch)), None)
 
     def put(self, purposes: int, field: int, provenance: Provenance, plaintext: bytes) -> None:
         """Seal a value into the compartment of exactly these purposes. Keeps an older value out of the way of a newer."""
@@ -224,15 +243,14 @@ class SubjectDraft:
     def read(self, draft: CompartmentDraft, field: int) -> bytes | None:
         """One value opened for computation under a purpose that the compartment still holds."""
         entry = draft.fields.get(field)
-        if entry is None or not draft.wrapped.held:
+        if entry is None or not draft.held:
             return None
-        purpose = next(bits(draft.wrapped.held))
+        purpose = next(bits(draft.held))
         return open_field(self._open(draft), entry[0], entry[1], self.tools.permit(purpose))
 
     def copies(self, field: int) -> list[tuple[CompartmentDraft, FieldHead]]:
         """Every compartment that holds the field, and its head there."""
-        places = [(draft, draft.fields.get(field)) for draft in self.compartments.values()]
-        return [(draft, entry[0]) for draft, entry in places if entry is not None]
+        return [(draft, draft.fields[field][0]) for draft in self.compartments.values() if field in draft.fields]
 
     def take_out(self, draft: CompartmentDraft, field: int) -> None:
         """Take a field out of one compartment."""
@@ -255,7 +273,7 @@ class SubjectDraft:
         wanted = set(fields)
         opened: list[tuple[FieldHead, bytes]] = []
         for draft in self.compartments.values():
-            if draft.wrapped.held >> purpose & 1 and not wanted.isdisjoint(draft.fields):
+            if draft.held >> purpose & 1 and not wanted.isdisjoint(draft.fields):
                 chosen = [entry for field, entry in draft.fields.items() if field in wanted]
                 opened.extend(open_fields(self._open(draft), chosen, self.tools.permit(purpose)))
         return opened
@@ -307,7 +325,7 @@ class SubjectDraft:
                     self.destroyed.append(place)
                 self.rows.due.append((self.group, self.tools.now, self.subject, SWEEP))
             elif wrapped != draft.wrapped:
-                draft.wrapped = wrapped
+                draft.rewrapped(wrapped)
                 for field in JOINT_FIELDS:
                     draft.drop(field)
         self.removed_wraps.extend(removed)
@@ -329,6 +347,7 @@ class SubjectDraft:
             return None
         subject, group = self.subject, self.group
         marks: list[Mark] = []
+        self._written = []
         for (purposes, generation), draft in sorted(self.compartments.items()):
             if not draft.dirty:
                 if draft.mark is not None:
@@ -339,22 +358,47 @@ class SubjectDraft:
             rows.compartments.append(
                 (group, subject, purposes, generation, draft.wrapped.compartment_id, version, blob)
             )
-            marks.append(Mark(purposes, generation, version, digest(blob)))
-        wrapped = tuple(draft.wrapped for _, draft in sorted(self.compartments.items()))
-        keys_version = self.state.keys_version
+            mark = Mark(purposes, generation, version, digest(blob))
+            marks.append(mark)
+            self._written.append((draft, mark))
+        changes: dict[str, Any] = {}
         if self.wraps_dirty:
-            keys_version = max(keys_version + 1, *self._made.values(), 0)
-        if self.wraps_dirty:
-            rows.keys.append((group, subject, keys_version, pack_wraps(wrapped)))
+            changes = self._finish_keys(rows)
         rows.destroyed.extend((group, subject, purposes, generation) for purposes, generation in self.destroyed)
         rows.take(self.rows, group)
-        state = msgspec.structs.replace(
+        state = self.state = msgspec.structs.replace(
             self.state,
             version=self.state.version + 1,
-            keys_version=keys_version,
-            holdings=holdings(holdings_of(wrapped)),
             event_count=self.state.event_count + self.events_added,
             compartments=tuple(marks),
+            **changes,
         )
-        packed = pack(state, self.tools.state_key)
-        return SubjectRow(subject, group, state.root, state.version, packed, self.fresh)
+        return SubjectRow(subject, group, state.root, state.version, pack(state, self.tools.state_key), self.fresh)
+
+    def _finish_keys(self, rows: Rows) -> dict[str, Any]:
+        """Add the row of wraps; answers what the state must say of it."""
+        wrapped = tuple(draft.wrapped for _, draft in sorted(self.compartments.items()))
+        version = max(self.state.keys_version + 1, *self._made.values(), 0)
+        row = pack_wraps(wrapped)
+        rows.keys.append((self.group, self.subject, version, row))
+        if self._keys_row is not None:  # who re-wrapped it meanwhile must not be undone
+            rows.seen_keys.append((self.group, self.subject, sha256(self._keys_row).digest()))
+        self._keys_row = row
+        return {"keys_version": version, "holdings": holdings(holdings_of(wrapped))}
+
+    def settled(self) -> None:
+        """The statement committed: what was drafted is what is stored, and the draft begins anew on it."""
+        for draft, mark in self._written:
+            draft.settle(mark)
+        self.before = self.state
+        self._rest()
+
+    def _rest(self) -> None:
+        """Nothing is pending."""
+        self.fresh = self.touched = self.changed = self.wraps_dirty = False
+        self.destroyed: list[tuple[int, int]] = []
+        self.rows = Rows.none()
+        self.new_choices: list[Choice] = []
+        self.removed_wraps: list[tuple[bytes, int]] = []
+        self.events_added = 0
+        self._written = []

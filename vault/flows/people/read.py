@@ -29,6 +29,7 @@ class Stored(NamedTuple):
     """All that is stored of one subject, but its events and ledger."""
 
     state: State
+    keys_row: bytes | None  # the row of wraps as stored; None while an erasure runs
     wrapped: tuple[Wrapped, ...]
     compartments: tuple[StoredCompartment, ...]
     tags: tuple[tuple[int, bytes], ...]  # (identifier kind, tag)
@@ -102,7 +103,7 @@ async def profiles(connection: Raw, subjects: Iterable[UUID], state_key: bytes) 
 def _believed(subject: UUID, row: Any, state_key: bytes) -> Stored:
     state = unpack(subject, row[3], state_key)
     if state.fenced and row[4] is None:  # an erasure is under way: its keys are gone, its rows are going
-        return Stored(state, (), (), ())
+        return Stored(state, None, (), (), ())
     if row[4] is None or row[5] is None:
         raise Unreadable
     wrapped = parse_wraps(row[5])
@@ -119,7 +120,7 @@ def _believed(subject: UUID, row: Any, state_key: bytes) -> Stored:
         (mark.purposes, mark.generation) for mark in state.compartments
     }:
         raise Unreadable
-    return Stored(state, wrapped, compartments, tuple((one[0], one[1]) for one in row[7] or ()))
+    return Stored(state, row[5], wrapped, compartments, tuple((one[0], one[1]) for one in row[7] or ()))
 
 
 def _complete(found: dict[UUID, Stored], broken: set[UUID], roots: dict[UUID, UUID]) -> None:

@@ -1,15 +1,17 @@
 """The one statement that writes people: ingest, choices and merges all commit through it.
 
 It is the only SQL that spans rooms. It first locks the state rows that the decision rested on, in order, and compares
-their versions; a group of people of which any row has moved on writes nothing and is returned, to be decided again
-(design section 13). A race for a new identifier or a message id breaks a unique key and takes the whole statement back:
-`Raced` is raised, and the caller reads anew in a new statement.
+their versions; a group of people of which any row has moved on, or of which a message or an identifier is known already,
+writes nothing and is returned, to be decided again (design section 13). A race for a new identifier or a message id that
+nobody could see yet breaks a unique key and takes the whole statement back: `Raced` is raised, and the caller reads anew
+in a new statement.
 
-Values arrive here sealed. No text of this module is ever built from data.
+Values arrive here sealed. The text is put together from the constants below, by which tables have rows: never from data.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -44,6 +46,7 @@ class Rows(NamedTuple):
     """Rows of one table as tuples in the order of its columns below, each led by its group."""
 
     keys: list[tuple[int, UUID, int, bytes]]
+    seen_keys: list[tuple[int, UUID, bytes]]  # SHA-256 of a row of wraps that is replaced: it must still be that one
     compartments: list[tuple[int, UUID, int, int, bytes, int, bytes]]
     destroyed: list[tuple[int, UUID, int, int]]
     events: list[tuple[int, UUID, bytes, int, int, int, int, int, bytes]]
@@ -60,112 +63,215 @@ class Rows(NamedTuple):
     @classmethod
     def none(cls) -> "Rows":
         """No rows at all."""
-        return cls([], [], [], [], [], [], [], [], [], [], [], [], [])
+        return cls([], [], [], [], [], [], [], [], [], [], [], [], [], [])
 
     def take(self, others: "Rows", group: int) -> None:
         """Add the rows of one subject under the group that it ended in."""
         tables: Iterable[tuple[list[Any], list[Any]]] = zip(self, others, strict=True)
         for mine, theirs in tables:
-            mine.extend((group, *row[1:]) for row in theirs)
+            if theirs:
+                mine.extend([(group, *row[1:]) for row in theirs])
 
 
-NO_GROUP = -1  # rows that belong to nobody, such as the dedup row of a message that named no known person
+NO_GROUP: Final = -1  # rows that belong to nobody, such as the dedup row of a message that named no known person
 
-_STATEMENT = """
-WITH want AS (
-    SELECT * FROM unnest($1::uuid[], $2::int[], $3::bigint[]) AS w(subject_id, grp, version)
-), held AS MATERIALIZED (
-    SELECT subject_id, version FROM subject WHERE subject_id = ANY($1::uuid[]) ORDER BY subject_id FOR NO KEY UPDATE
-), lost AS MATERIALIZED (
-    SELECT w.grp FROM want w LEFT JOIN held h USING (subject_id) WHERE h.version IS DISTINCT FROM w.version
-    UNION SELECT n.grp FROM unnest($79::int[], $80::bytea[]) AS n(grp, tag) JOIN tombstone USING (tag)
-), updated AS (
-    UPDATE subject s SET root = u.root, version = u.version, state = u.state
-    FROM unnest($4::uuid[], $5::int[], $6::uuid[], $7::bigint[], $8::bytea[]) AS u(subject_id, grp, root, version, state)
-    WHERE s.subject_id = u.subject_id AND u.grp <> ALL (ARRAY(SELECT grp FROM lost))
-), created AS (
-    INSERT INTO subject (subject_id, root, version, state)
-    SELECT subject_id, root, version, state
-    FROM unnest($9::uuid[], $10::int[], $11::uuid[], $12::bigint[], $13::bytea[]) AS n(subject_id, grp, root, version, state)
-    WHERE grp <> ALL (ARRAY(SELECT grp FROM lost))
-), k AS (
-    INSERT INTO keys.subject_key (subject_id, version, wraps)
-    SELECT subject_id, version, wraps
-    FROM unnest($14::int[], $15::uuid[], $16::int[], $17::bytea[]) AS n(grp, subject_id, version, wraps)
-    WHERE grp <> ALL (ARRAY(SELECT grp FROM lost))
-    ON CONFLICT (subject_id) DO UPDATE SET version = EXCLUDED.version, wraps = EXCLUDED.wraps
-), c AS (
-    INSERT INTO compartment (subject_id, purposes, generation, compartment_id, version, fields)
-    SELECT subject_id, purposes, generation, compartment_id, version, fields
-    FROM unnest($18::int[], $19::uuid[], $20::bigint[], $21::smallint[], $22::bytea[], $23::int[], $24::bytea[])
-        AS n(grp, subject_id, purposes, generation, compartment_id, version, fields)
-    WHERE grp <> ALL (ARRAY(SELECT grp FROM lost))
-    ON CONFLICT (subject_id, purposes, generation) DO UPDATE SET version = EXCLUDED.version, fields = EXCLUDED.fields
-), gone AS (
-    DELETE FROM compartment c
-    USING unnest($25::int[], $26::uuid[], $27::bigint[], $28::smallint[]) AS n(grp, subject_id, purposes, generation)
-    WHERE c.subject_id = n.subject_id AND c.purposes = n.purposes AND c.generation = n.generation
-      AND n.grp <> ALL (ARRAY(SELECT grp FROM lost))
-), e AS (
-    INSERT INTO event (subject_id, event_key, purposes, generation, at, received_at, kind, ct)
-    SELECT subject_id, event_key, purposes, generation, at, received_at, kind, ct
-    FROM unnest($29::int[], $30::uuid[], $31::bytea[], $32::bigint[], $33::smallint[], $34::bigint[], $35::bigint[],
-                $36::int[], $37::bytea[]) AS n(grp, subject_id, event_key, purposes, generation, at, received_at, kind, ct)
-    WHERE grp <> ALL (ARRAY(SELECT grp FROM lost))
-), l AS (
-    INSERT INTO ledger (subject_id, sequence, entry, evidence)
-    SELECT subject_id, sequence, entry, evidence
-    FROM unnest($38::int[], $39::uuid[], $40::int[], $41::bytea[], $42::bytea[]) AS n(grp, subject_id, sequence, entry, evidence)
-    WHERE grp <> ALL (ARRAY(SELECT grp FROM lost))
-), i AS (
-    INSERT INTO identity (tag, subject_id)
-    SELECT tag, subject_id FROM unnest($43::int[], $44::bytea[], $45::uuid[]) AS n(grp, tag, subject_id)
-    WHERE grp <> ALL (ARRAY(SELECT grp FROM lost))
-), f AS (
-    INSERT INTO identifier (subject_id, tag, kind, source_id, first_at, confirmed)
-    SELECT subject_id, tag, kind, source_id, first_at, confirmed
-    FROM unnest($46::int[], $47::uuid[], $48::bytea[], $49::smallint[], $50::int[], $51::bigint[], $52::bool[])
-        AS n(grp, subject_id, tag, kind, source_id, first_at, confirmed)
-    WHERE grp <> ALL (ARRAY(SELECT grp FROM lost))
-), j AS (
-    INSERT INTO link (subject_id, root, event_key, source_id, rule, kind, confirmed, at)
-    SELECT subject_id, root, event_key, source_id, rule, kind, confirmed, at
-    FROM unnest($53::int[], $54::uuid[], $55::uuid[], $56::bytea[], $57::int[], $58::smallint[], $59::smallint[],
-                $60::bool[], $61::bigint[]) AS n(grp, subject_id, root, event_key, source_id, rule, kind, confirmed, at)
-    WHERE grp <> ALL (ARRAY(SELECT grp FROM lost))
-    ON CONFLICT DO NOTHING
-), d AS (
-    INSERT INTO dedup (event_key, digest, day)
-    SELECT event_key, digest, day FROM unnest($62::int[], $63::bytea[], $64::bytea[], $65::int[]) AS n(grp, event_key, digest, day)
-    WHERE grp <> ALL (ARRAY(SELECT grp FROM lost))
-), m AS (
-    INSERT INTO change_in (subject_id)
-    SELECT subject_id FROM unnest($66::int[], $67::uuid[]) AS n(grp, subject_id)
-    WHERE grp <> ALL (ARRAY(SELECT grp FROM lost))
-), t AS (
-    INSERT INTO due (at, subject_id, what)
-    SELECT at, subject_id, what FROM unnest($68::int[], $69::bigint[], $70::uuid[], $71::smallint[]) AS n(grp, at, subject_id, what)
-    WHERE grp <> ALL (ARRAY(SELECT grp FROM lost))
-    ON CONFLICT DO NOTHING
-), a AS (
-    INSERT INTO audit_in (entry_id, leaf)
-    SELECT entry_id, leaf FROM unnest($72::int[], $73::uuid[], $74::bytea[]) AS n(grp, entry_id, leaf)
-    WHERE grp <> ALL (ARRAY(SELECT grp FROM lost))
-), s AS (
-    INSERT INTO audit_salt (subject_id, entry_id, salt)
-    SELECT subject_id, entry_id, salt
-    FROM unnest($75::int[], $76::uuid[], $77::uuid[], $78::bytea[]) AS n(grp, subject_id, entry_id, salt)
-    WHERE grp <> ALL (ARRAY(SELECT grp FROM lost))
+# --- the statement ----------------------------------------------------------------------------------------------------
+
+
+class _Part(NamedTuple):
+    """One table of the statement: its columns as `unnest` gives them, the group first, and what is done with them."""
+
+    columns: tuple[tuple[str, str], ...]  # (name, type)
+    lost: str = ""  # a select of the groups that lose by these rows
+    act: str = ""  # an insert, update or delete; a WHERE that leaves the losers out follows
+    after: str = ""  # what follows that WHERE
+
+
+_WANT: Final = _Part(
+    (("subject_id", "uuid"), ("grp", "int"), ("version", "bigint")),
+    # Missing rows are looked for only when the count says that one is.
+    lost="""SELECT grp FROM held WHERE version <> expected
+    UNION ALL SELECT w.grp FROM {rows} AS w({names})
+    WHERE (SELECT count(*) FROM held) < {count} AND NOT EXISTS (SELECT FROM held h WHERE h.subject_id = w.subject_id)""",
 )
-SELECT grp FROM lost
-"""
+_UPDATED: Final = _Part(
+    (("subject_id", "uuid"), ("grp", "int"), ("root", "uuid"), ("version", "bigint"), ("state", "bytea")),
+    act="UPDATE subject s SET root = n.root, version = n.version, state = n.state FROM {rows} AS n({names}) "
+    "WHERE s.subject_id = n.subject_id AND",
+)
+_CREATED: Final = _Part(
+    _UPDATED.columns,
+    act="INSERT INTO subject (subject_id, root, version, state) SELECT subject_id, root, version, state "
+    "FROM {rows} AS n({names}) WHERE",
+)
 
 
-def _columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
-    """Rows turned into `width` columns, as `unnest` takes them."""
-    if not rows:
-        return [[] for _ in range(width)]
-    return [list(column) for column in zip(*rows, strict=True)]
+def _insert(table: str, *columns: tuple[str, str], lost: str = "", after: str = "") -> _Part:
+    names = ", ".join(name for name, _ in columns)
+    act = f"INSERT INTO {table} ({names}) SELECT {names} FROM {{rows}} AS n({{names}}) WHERE"  # noqa: S608 (constants)
+    return _Part((("grp", "int"), *columns), lost, act, after)
+
+
+_PARTS: Final[dict[str, _Part]] = {
+    "want": _WANT,
+    "updated": _UPDATED,
+    "created": _CREATED,
+    "keys": _insert(
+        "keys.subject_key",
+        ("subject_id", "uuid"),
+        ("version", "int"),
+        ("wraps", "bytea"),
+        after="ON CONFLICT (subject_id) DO UPDATE SET version = EXCLUDED.version, wraps = EXCLUDED.wraps",
+    ),
+    "seen_keys": _Part(
+        (("grp", "int"), ("subject_id", "uuid"), ("digest", "bytea")),
+        lost="SELECT n.grp FROM {rows} AS n({names}) JOIN keys.subject_key k USING (subject_id) "
+        "WHERE sha256(k.wraps) <> n.digest",
+    ),
+    "filled": _insert(
+        "compartment",
+        ("subject_id", "uuid"),
+        ("purposes", "bigint"),
+        ("generation", "smallint"),
+        ("compartment_id", "bytea"),
+        ("version", "int"),
+        ("fields", "bytea"),
+    ),
+    "refilled": _Part(
+        (
+            ("grp", "int"),
+            ("subject_id", "uuid"),
+            ("purposes", "bigint"),
+            ("generation", "smallint"),
+            ("version", "int"),
+            ("fields", "bytea"),
+        ),
+        act="UPDATE compartment c SET version = n.version, fields = n.fields FROM {rows} AS n({names}) "
+        "WHERE c.subject_id = n.subject_id AND c.purposes = n.purposes AND c.generation = n.generation AND",
+    ),
+    "destroyed": _Part(
+        (("grp", "int"), ("subject_id", "uuid"), ("purposes", "bigint"), ("generation", "smallint")),
+        act="DELETE FROM compartment c USING {rows} AS n({names}) "
+        "WHERE c.subject_id = n.subject_id AND c.purposes = n.purposes AND c.generation = n.generation AND",
+    ),
+    "events": _insert(
+        "event",
+        ("subject_id", "uuid"),
+        ("event_key", "bytea"),
+        ("purposes", "bigint"),
+        ("generation", "smallint"),
+        ("at", "bigint"),
+        ("received_at", "bigint"),
+        ("kind", "int"),
+        ("ct", "bytea"),
+    ),
+    "ledger": _insert("ledger", ("subject_id", "uuid"), ("sequence", "int"), ("entry", "bytea"), ("evidence", "bytea")),
+    "identity": _insert(
+        "identity",
+        ("tag", "bytea"),
+        ("subject_id", "uuid"),
+        lost="SELECT n.grp FROM {rows} AS n({names}) JOIN identity USING (tag)",
+    ),
+    "identifiers": _insert(
+        "identifier",
+        ("subject_id", "uuid"),
+        ("tag", "bytea"),
+        ("kind", "smallint"),
+        ("source_id", "int"),
+        ("first_at", "bigint"),
+        ("confirmed", "bool"),
+    ),
+    "links": _insert(
+        "link",
+        ("subject_id", "uuid"),
+        ("root", "uuid"),
+        ("event_key", "bytea"),
+        ("source_id", "int"),
+        ("rule", "smallint"),
+        ("kind", "smallint"),
+        ("confirmed", "bool"),
+        ("at", "bigint"),
+        after="ON CONFLICT DO NOTHING",
+    ),
+    "dedup": _insert(
+        "dedup",
+        ("event_key", "bytea"),
+        ("digest", "bytea"),
+        ("day", "int"),
+        lost="SELECT n.grp FROM {rows} AS n({names}) JOIN dedup USING (event_key)",
+    ),
+    "changes": _insert("change_in", ("subject_id", "uuid")),
+    "due": _insert(
+        "due", ("at", "bigint"), ("subject_id", "uuid"), ("what", "smallint"), after="ON CONFLICT DO NOTHING"
+    ),
+    "audit": _insert("audit_in", ("entry_id", "uuid"), ("leaf", "bytea")),
+    "salts": _insert("audit_salt", ("subject_id", "uuid"), ("entry_id", "uuid"), ("salt", "bytea")),
+    "no_grave": _Part(
+        (("grp", "int"), ("tag", "bytea")), lost="SELECT n.grp FROM {rows} AS n({names}) JOIN tombstone USING (tag)"
+    ),
+}
+
+_HELD: Final = """held AS MATERIALIZED (
+    SELECT w.grp, w.subject_id, w.version AS expected, s.version FROM {rows} AS w({names})
+    JOIN subject s ON s.subject_id = w.subject_id ORDER BY s.subject_id FOR NO KEY UPDATE OF s
+)"""
+_WON: Final = "grp <> ALL (ARRAY(SELECT grp FROM lost))"
+_NONE: Final = "SELECT NULL::int AS grp WHERE false"
+
+
+@lru_cache(maxsize=512)  # by which tables have rows: some dozens of sets come up
+def _statement(tables: tuple[str, ...]) -> str:
+    """The statement that writes these tables. Its parameters are their columns, in order; of `want` also the count."""
+    heads: list[str] = []
+    losses: list[str] = []
+    acts: list[str] = []
+    number = 1
+    for table in tables:
+        part = _PARTS[table]
+        arrays = []
+        for _, type_ in part.columns:
+            # Bytes travel as they are; the rest as the text of an array, which is cheaper to send than its elements.
+            arrays.append(f"${number}::bytea[]" if type_ == "bytea" else f"${number}::text::{type_}[]")
+            number += 1
+        names = ", ".join(name for name, _ in part.columns)
+        filled = {"rows": f"unnest({', '.join(arrays)})", "names": names, "count": f"${number}::int"}
+        if table == "want":
+            heads.append(_HELD.format(**filled))
+            number += 1
+        if part.lost:
+            losses.append(part.lost.format(**filled))
+        if part.act:
+            acts.append(f"w_{table} AS ({part.act.format(**filled)} {_WON} {part.after})")
+    lost = f"lost AS MATERIALIZED ({' UNION '.join(losses) or _NONE})"
+    return f"WITH {', '.join([*heads, lost, *acts])} SELECT grp FROM lost"  # noqa: S608 (constants of this module)
+
+
+# --- its arguments ----------------------------------------------------------------------------------------------------
+
+
+def _numbers(column: Sequence[int]) -> str:
+    return "{" + ",".join(map(str, column)) + "}"
+
+
+def _uuids(column: Sequence[UUID]) -> str:
+    return "{" + ",".join([one.hex for one in column]) + "}"
+
+
+def _flags(column: Sequence[bool]) -> str:
+    return "{" + ",".join(["t" if one else "f" for one in column]) + "}"
+
+
+_SENT: Final[dict[str, Callable[[Any], Any]]] = {"uuid": _uuids, "bool": _flags, "bytea": list}
+
+
+def _subject(row: Sequence[Any]) -> int:
+    """Rows are locked and written in the order in which PostgreSQL has UUIDs, too."""
+    return int(row[0].int)
+
+
+def _arguments(table: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
+    columns = zip(*rows, strict=True)
+    return [_SENT.get(type_, _numbers)(next(columns)) for _, type_ in _PARTS[table].columns]
 
 
 async def write(connection: Raw, expected: Sequence[Expected], subjects: Sequence[SubjectRow], rows: Rows) -> set[int]:
@@ -173,33 +279,35 @@ async def write(connection: Raw, expected: Sequence[Expected], subjects: Sequenc
 
     Durable when it returns: one autocommitted statement. Raises `Raced` when a unique key was taken meanwhile.
     """
-    old = sorted(row for row in subjects if not row.fresh)
-    new = sorted(row for row in subjects if row.fresh)
-    wanted = _columns(sorted(expected), 3)
-    updates = _columns([row[:5] for row in old], 5)
-    inserts = _columns([row[:5] for row in new], 5)
-    salts = [(group, subject, entry, salt) for group, entry, _, subject, salt in rows.audit if subject is not None]
+    tables: list[tuple[str, Sequence[Sequence[Any]]]] = [
+        ("want", sorted(expected, key=_subject)),
+        ("updated", sorted([row[:5] for row in subjects if not row[5]], key=_subject)),
+        ("created", sorted([row[:5] for row in subjects if row[5]], key=_subject)),
+        ("keys", rows.keys),
+        ("seen_keys", rows.seen_keys),
+        ("filled", [row for row in rows.compartments if row[5] == 1]),
+        ("refilled", [(*row[:4], *row[5:]) for row in rows.compartments if row[5] != 1]),
+        ("destroyed", rows.destroyed),
+        ("events", rows.events),
+        ("ledger", rows.ledger),
+        ("identity", rows.identity),
+        ("identifiers", rows.identifiers),
+        ("links", rows.links),
+        ("dedup", rows.dedup),
+        ("changes", rows.changes),
+        ("due", rows.due),
+        ("audit", [row[:3] for row in rows.audit]),
+        ("salts", [(row[0], row[3], row[1], row[4]) for row in rows.audit if row[3] is not None]),
+        ("no_grave", rows.no_grave),
+    ]
+    used = [(table, some) for table, some in tables if some]
+    arguments: list[Any] = []
+    for table, some in used:
+        arguments += _arguments(table, some)
+        if table == "want":
+            arguments.append(len(some))
     try:
-        lost = await connection.fetch(
-            _STATEMENT,
-            *wanted,
-            *updates,
-            *inserts,
-            *_columns(rows.keys, 4),
-            *_columns(rows.compartments, 7),
-            *_columns(rows.destroyed, 4),
-            *_columns(rows.events, 9),
-            *_columns(rows.ledger, 5),
-            *_columns(rows.identity, 3),
-            *_columns(rows.identifiers, 7),
-            *_columns(rows.links, 9),
-            *_columns(rows.dedup, 4),
-            *_columns(rows.changes, 2),
-            *_columns(rows.due, 4),
-            *_columns([row[:3] for row in rows.audit], 3),
-            *_columns(salts, 4),
-            *_columns(rows.no_grave, 2),
-        )
+        lost = await connection.fetch(_statement(tuple(table for table, _ in used)), *arguments)
     except (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
         raise Raced from None
     return {row[0] for row in lost}

@@ -1,40 +1,39 @@
 """One profile for one destination: opened, shaped, and put into a line of the feed. Lookup and webhooks use the same.
 
 What a person's choices do not allow is never opened. The answer says what left, so that it can be recorded before it goes.
+Values stay the JSON bytes that they were sealed as: nothing here parses what it need not change.
 """
 
-from typing import TYPE_CHECKING, Any
+from itertools import compress
+from typing import Final, NamedTuple
 
 import msgspec
 
 from vault.catalogue.load import Catalogue
-from vault.catalogue.numbers import MEMBERSHIPS
 from vault.clock import Micros
 from vault.consent.decision import meet
-from vault.disclosures.record import Released
+from vault.disclosures.record import join_detail
 from vault.errors import Unavailable, Unreadable
-from vault.flows.release.people import Known, Member
-from vault.flows.release.plan import Plan, PurposePlan
-from vault.keys.compartments import Compartment, Opener, Wrapped
+from vault.flows.release.people import Known, Member, Shelf
+from vault.flows.release.plan import Item, Layout, Plan, PurposePlan, Shape
+from vault.keys.compartments import Compartment, Kept, Opener
 from vault.keys.keyring import Keyring
-from vault.profile.sealing import open_fields
-from vault.profile.view import View, computed_of, identifiers_of, newest, view
+from vault.profile.sealing import open_at
+from vault.profile.values import FieldHead
+from vault.profile.view import computed_of, identifiers_of, newest, view
 
-if TYPE_CHECKING:
-    from vault.profile.values import FieldHead
-
-Raw = msgspec.Raw
+_NULL: Final = b"null"  # a deletion: nothing older shows
+_text = msgspec.json.Encoder().encode
 
 
-class Shown(msgspec.Struct, frozen=True):
+class Shown(NamedTuple):
     """What one purpose shows of a person, in the destination's form."""
 
     purpose: PurposePlan
-    traits: dict[str, Raw]
-    identifiers: dict[str, list[Raw]]
-    audiences: list[str]
-    items: tuple[tuple[int, int], ...]  # (object, transform)
-    named: dict[str, tuple[int, int]]  # the same by name, of traits and audiences: what a lookup chooses from
+    traits: list[tuple[Item, bytes]]  # computed ones too
+    identifiers: list[tuple[Item, list[bytes]]]
+    audiences: list[Item]
+    shape: Shape
 
     def __repr__(self) -> str:
         return f"Shown({self.purpose.name})"
@@ -42,7 +41,7 @@ class Shown(msgspec.Struct, frozen=True):
 
 def allowed_of(catalogue: Catalogue, known: Known, now: Micros) -> int:
     """Mask of the purposes that the whole profile permits now: nothing that one of its members refused."""
-    return meet(catalogue, (member.state for member in known.members), now)
+    return meet(catalogue, [member.state for member in known.members], now)
 
 
 def shown_to(plan: Plan, keyring: Keyring, known: Known, allowed: int) -> list[Shown]:
@@ -53,106 +52,175 @@ def shown_to(plan: Plan, keyring: Keyring, known: Known, allowed: int) -> list[S
     openers = [Opener(keyring, member.state.subject) for member in known.members]
     shown = []
     for purpose in plan.purposes:
-        if not allowed >> purpose.number & 1:
-            continue
-        seen = _open(purpose, keyring, known.members, openers)
-        one = _shape(purpose, seen)
-        if one.items:
-            shown.append(one)
+        if allowed >> purpose.number & 1:
+            one = _show(purpose, *_open(purpose, keyring, known.members, openers))
+            if one is not None:
+                shown.append(one)
     return shown
 
 
-def _open(purpose: PurposePlan, keyring: Keyring, members: tuple[Member, ...], openers: list[Opener]) -> View:
-    """Opens of each trait the newest value only, and of the joint fields what the permit names."""
-    sealed: list[tuple[FieldHead, tuple[int, int, bytes]]] = []
-    joint: list[tuple[FieldHead, tuple[int, int, bytes]]] = []
-    for m, member in enumerate(members):
-        for s, shelf in enumerate(member.shelves):
-            if not shelf.wrapped.held >> purpose.number & 1:
-                continue
-            for head, blob in shelf.fields:
-                if purpose.wants(head.field) and (m == 0 or head.field != MEMBERSHIPS):
-                    (sealed if head.field in purpose.traits else joint).append((head, (m, s, blob)))
-    wanted: dict[tuple[int, int], list[tuple[FieldHead, bytes]]] = {}
-    for head, (m, s, blob) in (*newest(sealed).values(), *joint):
-        wanted.setdefault((m, s), []).append((head, blob))
-    opened: list[tuple[FieldHead, bytes]] = []
-    for (m, s), fields in wanted.items():
-        compartment = _opened(keyring, openers[m], members[m].shelves[s].wrapped, purpose.number)
-        opened.extend(open_fields(compartment, fields, purpose.permit))
-    return view(opened)
+# --- opening --------------------------------------------------------------------------------------------------------
+
+Joint = list[
+    tuple[FieldHead, bytes]
+]  # identifiers, states of computed traits, memberships: joined over all of a profile
 
 
-def _opened(keyring: Keyring, opener: Opener, wrapped: Wrapped, purpose: int) -> Compartment:
+def _open(
+    purpose: PurposePlan, keyring: Keyring, members: tuple[Member, ...], openers: list[Opener]
+) -> tuple[dict[int, bytes], Joint]:
+    """Of each trait the newest value, of the joint fields all: what the permit names, and nothing else is opened."""
+    number = purpose.number
+    shelves: list[Shelf] = []
+    owners: list[Opener] = []
+    of_root = -1
+    for member, opener in zip(members, openers, strict=True):
+        for shelf in member.shelves:
+            if shelf.kept.held >> number & 1:
+                shelves.append(shelf)
+                owners.append(opener)
+        if of_root < 0:
+            of_root = len(shelves)
+    layout = purpose.layout(of_root, tuple([shelf.fields.numbers for shelf in shelves]))
+    if layout.clash:
+        layout = _newest(layout, shelves)
+    traits: dict[int, bytes] = {}
+    joint: Joint = []
+    for shelf, opener, places, fields in zip(shelves, owners, layout.places, layout.traits, strict=True):
+        if not places:
+            continue
+        values = open_at(_opened(keyring, opener, shelf.kept, number), shelf.fields, places, purpose.permit)
+        traits.update(zip(fields, values, strict=False))
+        if len(fields) < len(values):
+            rest = slice(len(fields), None)
+            joint += [(shelf.fields.head(at), value) for at, value in zip(places[rest], values[rest], strict=True)]
+    return traits, joint
+
+
+def _newest(layout: Layout, shelves: list[Shelf]) -> Layout:
+    """The same places, but of each trait the newest one alone: what is shown need be opened, and nothing else."""
+    best = newest(
+        (shelf.fields.head(place), number)
+        for number, (shelf, places, fields) in enumerate(zip(shelves, layout.places, layout.traits, strict=True))
+        for place in places[: len(fields)]
+    )
+    kept, traits = [], []
+    for number, (places, fields) in enumerate(zip(layout.places, layout.traits, strict=True)):
+        wins = [best[field][1] == number for field in fields]
+        kept.append((*compress(places, wins), *places[len(fields) :]))
+        traits.append(tuple(compress(fields, wins)))
+    return Layout(tuple(kept), tuple(traits), clash=False)
+
+
+def _opened(keyring: Keyring, opener: Opener, kept: Kept, purpose: int) -> Compartment:
     """The compartment. A wrap that names an epoch which never was is this person's trouble only (threat A14)."""
     try:
-        return opener.open(wrapped, purpose)
+        return opener.open_kept(kept, purpose)
     except Unavailable:
         keyring.epoch(purpose)  # raises where no key of the purpose is held: then nobody is served
         raise Unreadable from None
 
 
-def _shape(purpose: PurposePlan, seen: View) -> Shown:
+# --- shaping --------------------------------------------------------------------------------------------------------
+
+
+def _show(purpose: PurposePlan, values: dict[int, bytes], joint: Joint) -> Shown | None:
     """Puts what was opened into the destination's form. A transform that does not fit withholds the value."""
-    traits: dict[str, Raw] = {}
-    identifiers: dict[str, list[Raw]] = {}
-    items: list[tuple[int, int]] = []
-    named: dict[str, tuple[int, int]] = {}
+    traits: list[tuple[Item, bytes]] = []
     for number, item in purpose.traits.items():
-        value = seen.traits.get(number)
-        shaped = item.apply(value) if value is not None else None
-        if shaped is not None:
-            traits[item.name] = Raw(shaped)
-            named[item.name] = (number, item.transform)
-    values = computed_of(seen, [one for one, _ in purpose.computed])
+        value = values.get(number)
+        if value is not None and value != _NULL:
+            shaped = value if item.reveals else item.apply(value)
+            if shaped is not None:
+                traits.append((item, shaped))
+    identifiers: list[tuple[Item, list[bytes]]] = []
+    audiences: list[Item] = []
+    if joint:
+        _show_joint(purpose, joint, traits, identifiers, audiences)
+    objects = [item.number for item, _ in traits]
+    if joint:
+        objects += [item.number for item, _ in identifiers]
+        objects += [item.number for item in audiences]
+    return Shown(purpose, traits, identifiers, audiences, purpose.shape(tuple(objects))) if objects else None
+
+
+def _show_joint(
+    purpose: PurposePlan,
+    joint: Joint,
+    traits: list[tuple[Item, bytes]],
+    identifiers: list[tuple[Item, list[bytes]]],
+    audiences: list[Item],
+) -> None:
+    seen = view(joint)
+    computed = computed_of(seen, [one for one, _ in purpose.computed])
     for one, item in purpose.computed:
-        value = values.get(one.number)
+        value = computed.get(one.number)
         shaped = item.apply(value) if value is not None else None
         if shaped is not None:
-            traits[item.name] = Raw(shaped)
-            named[item.name] = (item.number, item.transform)
+            traits.append((item, shaped))
     for number, chosen in identifiers_of(seen, {n: item.which for n, item in purpose.identifiers.items()}).items():
         item = purpose.identifiers[number]
-        forms = [shaped for text in chosen if (shaped := item.apply(msgspec.json.encode(text))) is not None]
+        forms = [shaped for text in chosen if (shaped := item.apply(_text(text))) is not None]
         if forms:
-            identifiers[item.name] = [Raw(form) for form in forms]
-            items.append((number, item.transform))
-    audiences = []
-    for number, item in purpose.audiences.items():
-        if number in seen.audiences:
-            audiences.append(item.name)
-            named[item.name] = (item.number, item.transform)
-    items.extend(named.values())
-    return Shown(purpose, traits, identifiers, sorted(audiences), tuple(sorted(items)), named)
+            identifiers.append((item, forms))
+    audiences += [item for number, item in purpose.audiences.items() if number in seen.audiences]
 
 
-def upsert(plan: Plan, known: Known, shown: list[Shown], number: int) -> dict[str, Any]:
-    """The line that holds the whole current view."""
-    line: dict[str, Any] = {"op": "upsert", "id": plan.id_of(known.root)}
-    traits: dict[str, Raw] = {}
-    identifiers: dict[str, list[Raw]] = {}
-    audiences: set[str] = set()
-    for one in shown:
-        traits.update(one.traits)
-        identifiers.update(one.identifiers)
-        audiences.update(one.audiences)
-    line["traits"] = traits
-    line["identifiers"] = identifiers
-    line["audiences"] = sorted(audiences)
-    line["purposes"] = [one.purpose.name for one in shown]
-    if len(plan.purposes) > 1:
-        line["allowed"] = {
-            one.purpose.name: {
-                "traits": sorted(one.traits),
-                "identifiers": sorted(one.identifiers),
-                "audiences": one.audiences,
-            }
-            for one in shown
-        }
-    line["version"] = number
-    return line
+# --- the line -------------------------------------------------------------------------------------------------------
 
 
-def released(shown: list[Shown], ledger: int) -> tuple[Released, ...]:
+def upsert(plan: Plan, name: str, shown: list[Shown], number: int) -> bytes:
+    """The line that holds the whole current view, with its line feed. `name` is the destination's own for the profile."""
+    if len(shown) == 1:
+        traits = [item.key + value for item, value in shown[0].traits]
+        identifiers = [item.key + b"[" + b",".join(values) + b"]" for item, values in shown[0].identifiers]
+        audiences = {item.name for item in shown[0].audiences}
+    else:
+        traits, identifiers, audiences = _joined(shown)
+    allowed = (
+        b',"allowed":' + _text({one.purpose.name: _named(one) for one in shown}) if len(plan.purposes) > 1 else b""
+    )
+    line = (
+        b'{"op":"upsert","id":"%b","traits":{%b},"identifiers":{%b},"audiences":%b,"purposes":[%b]%b,"version":%d}'
+        % (
+            name.encode(),
+            b",".join(traits),
+            b",".join(identifiers),
+            _text(sorted(audiences)) if audiences else b"[]",
+            b",".join([one.purpose.text for one in shown]),
+            allowed,
+            number,
+        )
+    )
+    if b"\n" in line or b"\r" in line:  # between the parts of an object as it came: within a text they are escaped
+        line = line.replace(b"\n", b" ").replace(b"\r", b" ")
+    return line + b"\n"
+
+
+def _joined(shown: list[Shown]) -> tuple[list[bytes], list[bytes], set[str]]:
+    """Members of the line over several purposes; each name once."""
+    traits = {item.key: value for one in shown for item, value in one.traits}
+    identifiers = {item.key: values for one in shown for item, values in one.identifiers}
+    return (
+        [key + value for key, value in traits.items()],
+        [key + b"[" + b",".join(values) + b"]" for key, values in identifiers.items()],
+        {item.name for one in shown for item in one.audiences},
+    )
+
+
+def _named(one: Shown) -> dict[str, list[str]]:
+    return {
+        "traits": sorted(item.name for item, _ in one.traits),
+        "identifiers": sorted(item.name for item, _ in one.identifiers),
+        "audiences": sorted(item.name for item in one.audiences),
+    }
+
+
+def detail_of(shown: list[Shown], ledger: int) -> bytes:
     """What a disclosure record says of it; `ledger` is the length of the ledger on which the decision rests."""
-    return tuple(Released(one.purpose.number, one.purpose.basis, ledger, one.items) for one in shown)
+    return join_detail([(one.purpose.number, one.purpose.basis, ledger, one.shape.packed) for one in shown])
+
+
+def objects_shown(shown: list[Shown]) -> frozenset[int]:
+    """The object numbers that leave, whatever the purpose."""
+    return shown[0].shape.objects if len(shown) == 1 else frozenset().union(*(one.shape.objects for one in shown))

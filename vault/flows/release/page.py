@@ -12,7 +12,9 @@ with the person's line until the destination confirms it. So who asks with a cur
 where the contract says so, has confirmed them by that.
 """
 
+import asyncio
 import hashlib
+from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -26,19 +28,23 @@ from vault.changes.store import page as changes_after
 from vault.clock import SECOND, Micros
 from vault.consent.ledger import Decision, parse_choice
 from vault.disclosures.held import Held, Reason, after_removal, after_upsert
-from vault.disclosures.record import objects_of
 from vault.disclosures.store import held_by, read_on, removed_after
 from vault.errors import Conflict, NotFound, Unavailable, Unreadable
-from vault.flows.release.line import allowed_of, released, shown_to, upsert
+from vault.flows.release import effect
+from vault.flows.release.ahead import ahead
+from vault.flows.release.line import allowed_of, detail_of, objects_shown, shown_to, upsert
 from vault.flows.release.people import Known, Moved, read
 from vault.flows.release.plan import Plan
 from vault.flows.release.record import Left, Sheet, Turned, record
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.keys import names
+from vault.measures import DECISION_AGE
 from vault.storage.session import Raw, raw
 
 MAX_LINES: Final = 1000  # people a page: some hundred kilobytes, decided in about 50 ms
+SLICE: Final = 250  # people read at once: the next are read while these are decided
+BREATH: Final = 25  # people decided at a stretch: about a millisecond, then others have their turn
 FRESH: Final = SECOND  # a decision older than this is taken again
 ATTEMPTS: Final = 5  # each with half as many people as the one before
 
@@ -48,7 +54,7 @@ Line = dict[str, Any]
 class Draft(Sheet):
     """A page in the making."""
 
-    lines: list[Line] = msgspec.field(default_factory=list)
+    lines: list[bytes] = msgspec.field(default_factory=list)  # each ends in a line feed
     after: int = 0
     more: bool = False
 
@@ -90,13 +96,12 @@ async def read_page(vault: Vault, destination: str, cursor: str | None, limit: i
     following = pack(
         Cursor(place.destination, place.incarnation, terms, draft.after, snapshot=place.snapshot and not ends), key
     )
-    lines: list[Line] = [{"op": "reset"}] if begins else []
+    lines = [_line({"op": "reset"})] if begins else []
     lines += draft.lines
     if ends:
-        lines.append({"op": "snapshot_end"})
-    lines.append({"cursor": following, "more": draft.more})
-    encode = msgspec.json.encode
-    return Page([encode(line) + b"\n" for line in lines], following, draft.at)
+        lines.append(_line({"op": "snapshot_end"}))
+    lines.append(_line({"cursor": following, "more": draft.more}))
+    return Page(lines, following, draft.at)
 
 
 def fresh(vault: Vault, at: Micros) -> bool:
@@ -135,7 +140,9 @@ async def _recorded(vault: Vault, plan: Plan, place: Cursor, limit: int) -> Draf
             if error.reason != "retry":
                 raise
             continue
+        await effect.measured(vault, plan, draft)
         if fresh(vault, draft.at):
+            DECISION_AGE.observe((vault.clock.now() - draft.at) / SECOND)
             return draft
     raise Unavailable("The page could not be decided within a second; ask for fewer lines with `limit`.")
 
@@ -156,13 +163,55 @@ async def _decide(vault: Vault, plan: Plan, place: Cursor, limit: int) -> Draft:
         draft.more = len(numbers) > limit
         numbers = numbers[:limit]
         draft.after = numbers[-1] if numbers else place.number
-        subjects = [changes[number] for number in numbers if number in changes]
-        people = await read(connection, subjects, plan.mask, vault.keyring.key(names.STATE))
-        held = await held_by(connection, plan.contract.number, subjects)
-        erased = await _erased(connection, [subject for subject in subjects if subject not in people])
-    for number in numbers:
+        parts = [numbers[start : start + SLICE] for start in range(0, len(numbers), SLICE)]
+        reader = _Reader(vault, plan, connection, changes)
+        async with aclosing(ahead(reader.read, parts)) as slices:
+            async for part, seen in slices:
+                await _decide_part(vault, plan, draft, part, repeated, changes, seen)
+    return draft
+
+
+class _Seen(NamedTuple):
+    """What was read of the people of a slice."""
+
+    people: dict[UUID, Known | Moved | None]
+    held: dict[UUID, Held]
+    erased: set[UUID]
+    ids: dict[UUID, str]  # the destination's own names
+
+
+class _Reader(NamedTuple):
+    """Reads slices of a page, all in one snapshot."""
+
+    vault: Vault
+    plan: Plan
+    connection: Raw
+    changes: dict[int, UUID]
+
+    async def read(self, numbers: list[int]) -> _Seen:
+        """What a decision about the changes of these numbers rests on."""
+        subjects = [self.changes[number] for number in numbers if number in self.changes]
+        people = await read(self.connection, subjects, self.plan.mask, self.vault.keyring.key(names.STATE))
+        held = await held_by(self.connection, self.plan.contract.number, subjects)
+        erased = await _erased(self.connection, [subject for subject in subjects if subject not in people])
+        return _Seen(people, held, erased, dict(zip(subjects, self.plan.ids_of(subjects), strict=True)))
+
+
+async def _decide_part(
+    vault: Vault,
+    plan: Plan,
+    draft: Draft,
+    numbers: list[int],
+    repeated: dict[int, Held],
+    changes: dict[int, UUID],
+    seen: _Seen,
+) -> None:
+    people, held, erased, ids = seen
+    for count, number in enumerate(numbers):
+        if count % BREATH == 0:
+            await asyncio.sleep(0)
         if number in repeated:
-            draft.lines.append(_removal(plan, repeated[number]))
+            draft.lines.append(_line(_removal(plan, repeated[number])))
         subject = changes.get(number)
         if subject is None:
             continue
@@ -172,28 +221,27 @@ async def _decide(vault: Vault, plan: Plan, place: Cursor, limit: int) -> Draft:
         elif subject in erased:
             _remove(draft, plan, number, before, "erased")
         elif isinstance(known, Known):
-            _person(vault, plan, draft, known, number, before)
+            _person(vault, plan, draft, known, ids[subject], number, before)
         elif isinstance(known, Moved):
             _remove(draft, plan, number, before, "merged", known.root)
         else:  # rows that do not agree, or are missing though nobody erased them: withheld and recorded
             draft.unreadable.append(subject)
-    return draft
 
 
 async def _erased(connection: Raw, subjects: list[UUID]) -> set[UUID]:
     if not subjects:
         return set()
     rows = await connection.fetch("SELECT subject_id FROM erased WHERE subject_id = ANY ($1::uuid[])", subjects)
-    return {UUID(bytes=row[0].bytes) for row in rows}
+    return {row[0] for row in rows}
 
 
-def _person(vault: Vault, plan: Plan, draft: Draft, known: Known, number: int, before: Held | None) -> None:
+def _person(vault: Vault, plan: Plan, draft: Draft, known: Known, name: str, number: int, before: Held | None) -> None:
     if plan.ended(draft.at):
         _remove(draft, plan, number, before, "contract_ended")
         return
     restricted = any(member.state.restricted for member in known.members)
     if restricted and plan.contract.can_restrict and before is not None and before.fields:
-        draft.lines.append({"op": "restrict", "id": plan.id_of(known.root)})
+        draft.lines.append(_line({"op": "restrict", "id": name}))
         return
     allowed = allowed_of(vault.catalogue, known, draft.at) & plan.mask
     try:
@@ -206,16 +254,16 @@ def _person(vault: Vault, plan: Plan, draft: Draft, known: Known, number: int, b
     if reason is not None:
         _remove(draft, plan, number, before, reason, settled=not unsettled)
         return
-    detail = released(shown, known.members[0].state.ledger_count)
-    objects = objects_of(detail)
+    objects = objects_shown(shown)
     was = before or Held(known.root, plan.contract.number)
     after = after_upsert(was, objects | was.fields if unsettled else objects, number)
     lost = (after.gone | after.fields) - objects
     if lost and after.acknowledged_at is None:
-        draft.lines.append(_retraction(vault.catalogue, plan, known.root, lost))
-    draft.lines.append(upsert(plan, known, shown, number))
+        draft.lines.append(_line(_retraction(vault.catalogue, name, lost)))
+    draft.lines.append(upsert(plan, name, shown, number))
+    detail = detail_of(shown, known.members[0].state.ledger_count)
     draft.left.append(Left(known.root, number, detail))
-    if before != after:
+    if after is not before:
         draft.turned.append(Turned(before, after))
 
 
@@ -224,8 +272,11 @@ def _unsettled(plan: Plan, known: Known, now: Micros) -> bool:
 
     What that takes back must wait for the number of its own change: under this one, whoever passed it would never hear.
     """
-    expiries = (one for member in known.members for one in member.state.expiries)
-    return any(at <= now and plan.mask >> purpose & 1 for purpose, at in expiries)
+    for member in known.members:
+        for purpose, at in member.state.expiries:
+            if at <= now and plan.mask >> purpose & 1:
+                return True
+    return False
 
 
 def _remove(
@@ -242,9 +293,13 @@ def _remove(
     if before is None or before.removed_number is not None:
         return
     after = after_removal(before, number, reason, into)
-    draft.lines.append(_removal(plan, after))
+    draft.lines.append(_line(_removal(plan, after)))
     if settled:
         draft.turned.append(Turned(before, after))
+
+
+def _line(line: Line) -> bytes:
+    return msgspec.json.encode(line) + b"\n"
 
 
 def _removal(plan: Plan, held: Held) -> Line:
@@ -254,12 +309,12 @@ def _removal(plan: Plan, held: Held) -> Line:
     return line
 
 
-def _retraction(catalogue: Catalogue, plan: Plan, root: UUID, lost: frozenset[int]) -> Line:
+def _retraction(catalogue: Catalogue, name: str, lost: frozenset[int]) -> Line:
     """Names of what must be deleted, each under the member in which an `upsert` carries it.
 
     What left the policies has no name any more; the `upsert` that follows does not hold it, and is the whole view.
     """
-    line: Line = {"op": "retract", "id": plan.id_of(root), "traits": [], "identifiers": [], "audiences": []}
+    line: Line = {"op": "retract", "id": name, "traits": [], "identifiers": [], "audiences": []}
     for number in lost & catalogue.objects.keys():
         line[_member_of(number)].append(catalogue.object_name(number))
     for member in ("traits", "identifiers", "audiences"):

@@ -9,19 +9,19 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from vault.consent.ledger import NO_HEAD, chain
+from vault.consent.ledger import head_of
 from vault.errors import Unreadable
-from vault.keys.compartments import Wrapped, holdings_of, parse_wraps
-from vault.profile.values import FieldHead, parse_fields
-from vault.state.record import State, holdings, unpack
+from vault.keys.compartments import Kept, scan_wraps
+from vault.profile.values import Directory, scan_fields
+from vault.state.record import State, holdings_of, unpack
 from vault.storage.session import Raw
 
 
 class Shelf(NamedTuple):
-    """A compartment that still has a wrap of the purpose: where it stands, and its sealed fields."""
+    """A compartment that still has a wrap of one of the purposes: how it opens, and its sealed fields."""
 
-    wrapped: Wrapped
-    fields: tuple[tuple[FieldHead, bytes], ...]
+    kept: Kept
+    fields: Directory
 
 
 class Member(NamedTuple):
@@ -45,17 +45,26 @@ class Moved(NamedTuple):
     root: UUID
 
 
-_PEOPLE = """
-SELECT s.subject_id, s.root, s.version, s.state, k.version, k.wraps, c.rows,
-    ARRAY(SELECT entry FROM ledger WHERE subject_id = s.subject_id ORDER BY sequence)
-FROM subject s
-LEFT JOIN keys.subject_key k USING (subject_id)
-LEFT JOIN LATERAL (
-    SELECT array_agg((purposes, generation, compartment_id, version, fields)) AS rows
-    FROM compartment WHERE subject_id = s.subject_id AND purposes & $2 <> 0
-) c ON true
-WHERE s.root = ANY ($1::uuid[]) OR s.subject_id = ANY ($1::uuid[])
+# One statement a table, each walking its key once for the whole page: measured at half the time of one statement that
+# looks up every person's rows in turn. All of them see one snapshot, since the caller's transaction is one.
+_SUBJECTS = "SELECT subject_id, root, version, state FROM subject WHERE root = ANY ($1::uuid[])"
+_ELSEWHERE = "SELECT subject_id, root, version, state FROM subject WHERE subject_id = ANY ($1::uuid[])"
+_KEYS = "SELECT subject_id, version, wraps FROM keys.subject_key WHERE subject_id = ANY ($1::uuid[])"
+_COMPARTMENTS = """
+SELECT subject_id, purposes, generation, compartment_id, version, fields FROM compartment
+WHERE subject_id = ANY ($1::uuid[]) AND purposes & $2 <> 0
 """
+_LEDGERS = """
+SELECT subject_id, array_agg(entry ORDER BY sequence) FROM ledger WHERE subject_id = ANY ($1::uuid[]) GROUP BY subject_id
+"""
+
+
+class _Rows(NamedTuple):
+    """What was read beside the state rows, by the 16 bytes of the subject id."""
+
+    keys: dict[bytes, Any]
+    compartments: dict[bytes, list[Any]]
+    ledgers: dict[bytes, list[bytes]]
 
 
 async def read(
@@ -63,15 +72,23 @@ async def read(
 ) -> dict[UUID, Known | Moved | None]:
     """For each of `subjects` its profile, where it moved, or None if its rows do not agree. Erased ones are left out.
 
-    `purposes` is the mask of the purposes that the reader serves; no other compartment is fetched.
+    `purposes` is the mask of the purposes that the reader serves; no other compartment is fetched. `connection` is within
+    a snapshot.
     """
+    wanted = set(subjects)
+    if not wanted:
+        return {}
+    found = await connection.fetch(_SUBJECTS, list(wanted))
+    elsewhere = wanted.difference([row[1] for row in found if row[0] == row[1]])
+    if elsewhere:
+        found += [row for row in await connection.fetch(_ELSEWHERE, list(elsewhere)) if row[1] not in wanted]
+    rows = await _beside(connection, [row[0] for row in found], purposes)
     members: dict[UUID, list[Member | None]] = {}
     answers: dict[UUID, Known | Moved | None] = {}
-    wanted = set(subjects)
-    for row in await connection.fetch(_PEOPLE, list(wanted), purposes):
-        subject, root = UUID(bytes=row[0].bytes), UUID(bytes=row[1].bytes)
+    for row in found:
+        subject, root = row[0], row[1]
         try:
-            member = _member(subject, row, purposes, state_key)
+            member = _member(row, rows, purposes, state_key)
         except Unreadable:
             member = None
         if root != subject and subject in wanted:
@@ -83,51 +100,63 @@ async def read(
     return answers
 
 
+async def _beside(connection: Raw, subjects: list[UUID], purposes: int) -> _Rows:
+    keys = {row[0].bytes: row for row in await connection.fetch(_KEYS, subjects)}
+    compartments: dict[bytes, list[Any]] = {}
+    for row in await connection.fetch(_COMPARTMENTS, subjects, purposes):
+        compartments.setdefault(row[0].bytes, []).append(row)
+    ledgers = {row[0].bytes: row[1] for row in await connection.fetch(_LEDGERS, subjects)}
+    return _Rows(keys, compartments, ledgers)
+
+
 def _profile(root: UUID, everyone: list[Member | None]) -> Known | None:
     believed = [member for member in everyone if member is not None]
     if len(believed) != len(everyone):
         return None
-    believed.sort(key=lambda member: (not member.state.is_root, member.state.subject))
+    if len(believed) > 1:
+        believed.sort(key=lambda member: (not member.state.is_root, member.state.subject))
     first = believed[0].state
     if not first.is_root or first.members != len(believed) - 1:
         return None
     return Known(root, tuple(believed))
 
 
-def _member(subject: UUID, row: Any, purposes: int, state_key: bytes) -> Member:
+def _member(row: Any, rows: _Rows, purposes: int, state_key: bytes) -> Member:
+    subject = row[0]
+    name = subject.bytes
     state = unpack(subject, row[3], state_key)
-    if state.version != row[2] or state.root.bytes != row[1].bytes:
+    if state.version != row[2] or state.root != row[1]:
         raise Unreadable
     if state.fenced:
         return Member(state, ())
-    _check_ledger(state, row[7])
-    if row[5] is None or state.keys_version != row[4]:
+    entries = rows.ledgers.get(name, ())
+    if len(entries) != state.ledger_count or head_of(entries) != state.ledger_head:
         raise Unreadable
-    wrapped = parse_wraps(row[5])
-    if state.holdings != holdings(holdings_of(wrapped)):
+    keys = rows.keys.get(name)
+    if keys is None or state.keys_version != keys[1]:
         raise Unreadable
-    rows = {(one[0], one[1]): one for one in row[6] or ()}
+    kept = scan_wraps(keys[2])
+    if state.holdings != holdings_of([one.holding for one in kept.values()]):
+        raise Unreadable
+    return Member(state, _shelves(state, kept, rows.compartments.get(name, []), purposes), tuple(entries))
+
+
+def _shelves(
+    state: State, kept: dict[tuple[int, int], Kept], compartments: list[Any], purposes: int
+) -> tuple[Shelf, ...]:
+    """The compartments that the state vouches for, in its order: all that hold one of the purposes, and no other."""
+    rows = {(row[1], row[2]): row for row in compartments}
     shelves = []
     for mark in state.compartments:
         if not mark.purposes & purposes:
             continue
-        stored = rows.pop((mark.purposes, mark.generation), None)
-        if stored is None:
+        place = (mark.purposes, mark.generation)
+        row, one = rows.pop(place, None), kept.get(place)
+        if row is None or one is None or one.compartment_id != row[3]:
             raise Unreadable
-        state.check_row(mark.purposes, mark.generation, stored[3], stored[4])
-        place = next((w for w in wrapped if w.compartment_id == stored[2]), None)
-        if place is None or (place.purposes, place.generation) != (mark.purposes, mark.generation):
-            raise Unreadable
-        if place.held & purposes:
-            shelves.append(Shelf(place, tuple(zip(*parse_fields(stored[4]), strict=True))))
+        mark.check(row[4], row[5])
+        if one.held & purposes:
+            shelves.append(Shelf(one, scan_fields(row[5])))
     if rows:
         raise Unreadable
-    return Member(state, tuple(shelves), tuple(row[7]))
-
-
-def _check_ledger(state: State, entries: list[bytes]) -> None:
-    head = NO_HEAD
-    for entry in entries:
-        head = chain(head, entry)
-    if len(entries) != state.ledger_count or head != state.ledger_head:
-        raise Unreadable
+    return tuple(shelves)

@@ -3,7 +3,8 @@
 The gate has already been asked, for every object and purpose; a person's choices only take purposes away from this.
 """
 
-from typing import Final, Literal
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -14,12 +15,16 @@ from vault.catalogue.load import Catalogue
 from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, audience_object, bits, computed_object, identifier_object
 from vault.clock import Micros
 from vault.destinations.normal import form_of
-from vault.destinations.pseudonym import person_key, pseudonym, root_of, value_pseudonym
-from vault.destinations.transform import Apply, compile_transform, named
-from vault.disclosures.record import Basis
+from vault.destinations.pseudonym import person_key, pseudonym, pseudonyms, root_of, value_pseudonym
+from vault.destinations.transform import Apply, Kind, compile_transform, named
+from vault.disclosures.record import Basis, pack_items
 from vault.policy.gate import Gate
 from vault.policy.permit import Permit
 
+K = TypeVar("K")
+V = TypeVar("V")
+
+MAX_KNOWN: Final = 4096  # sets of fields kept: a few hundred serve a shop; strange people must not fill the memory
 _TRAITS_END: Final = identifier_object(0)
 
 
@@ -28,9 +33,27 @@ class Item(msgspec.Struct, frozen=True):
 
     number: int  # object number
     name: str  # as it stands in the line
+    key: bytes  # the name as a JSON member, with its colon
     apply: Apply
+    reveals: bool  # the transform is `reveal`: the value leaves as it is
     transform: int  # stored number of the transform
     which: Literal["last", "first", "all"] = "all"  # of several identifiers
+
+
+class Layout(NamedTuple):
+    """Where a purpose finds what it may release in compartments that hold certain fields."""
+
+    places: tuple[tuple[int, ...], ...]  # for each compartment, of its directory: traits in front
+    traits: tuple[tuple[int, ...], ...]  # for each compartment, the numbers of those traits
+    clash: bool  # a trait stands in several compartments: the newest must be found
+
+
+class Shape(NamedTuple):
+    """A set of objects that left together: what a record says of it."""
+
+    items: tuple[tuple[int, int], ...]  # (object, transform), rising
+    objects: frozenset[int]
+    packed: bytes  # `items` as a record holds them
 
 
 class PurposePlan(msgspec.Struct, frozen=True):
@@ -44,6 +67,11 @@ class PurposePlan(msgspec.Struct, frozen=True):
     identifiers: dict[int, Item]
     computed: tuple[tuple[Computed, Item], ...]
     audiences: dict[int, Item]  # by audience number
+    text: bytes  # its name as JSON
+    transforms: dict[int, int]  # of every object that it may release
+    # Few sets of fields serve everyone, so what follows from a set alone is worked out once. Numbers only.
+    layouts: dict[tuple[int, tuple[tuple[int, ...], ...]], Layout] = msgspec.field(default_factory=dict)
+    shapes: dict[tuple[int, ...], Shape] = msgspec.field(default_factory=dict)
 
     def wants(self, field: int) -> bool:
         """True if a stored field is needed for this purpose."""
@@ -58,8 +86,46 @@ class PurposePlan(msgspec.Struct, frozen=True):
     @property
     def objects(self) -> frozenset[int]:
         """Every object number that it may release."""
-        items = (*self.traits.values(), *self.identifiers.values(), *self.audiences.values())
-        return frozenset(item.number for item in (*items, *(item for _, item in self.computed)))
+        return frozenset(self.transforms)
+
+    def layout(self, of_root: int, numbers: tuple[tuple[int, ...], ...]) -> Layout:
+        """Where to look in compartments with these fields; the first `of_root` of them are the root's.
+
+        Memberships are a value of the root: those of other members count for nothing.
+        """
+        found = self.layouts.get((of_root, numbers))
+        if found is None:
+            found = self._layout(of_root, numbers)
+            _keep(self.layouts, (of_root, numbers), found)
+        return found
+
+    def shape(self, objects: tuple[int, ...]) -> Shape:
+        """The record of these objects, in whatever order they were shown."""
+        found = self.shapes.get(objects)
+        if found is None:
+            items = tuple(sorted((number, self.transforms[number]) for number in objects))
+            found = Shape(items, frozenset(objects), pack_items(items))
+            _keep(self.shapes, objects, found)
+        return found
+
+    def _layout(self, of_root: int, numbers: tuple[tuple[int, ...], ...]) -> Layout:
+        places, traits = [], []
+        for shelf, fields in enumerate(numbers):
+            wanted = [
+                place
+                for place, field in enumerate(fields)
+                if self.wants(field) and (shelf < of_root or field != MEMBERSHIPS)
+            ]
+            places.append(tuple(wanted))  # numbers rise, and those of traits are the lowest
+            traits.append(tuple(fields[place] for place in wanted if fields[place] < _TRAITS_END))
+        everyone = [number for some in traits for number in some]
+        return Layout(tuple(places), tuple(traits), len(set(everyone)) != len(everyone))
+
+
+def _keep(known: dict[K, V], key: K, value: V) -> None:
+    if len(known) >= MAX_KNOWN:
+        known.clear()
+    known[key] = value
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -74,6 +140,10 @@ class Plan(msgspec.Struct, frozen=True):
     def id_of(self, root: UUID) -> str:
         """The destination's own name for a profile."""
         return pseudonym(self.key, root)
+
+    def ids_of(self, roots: Sequence[UUID]) -> list[str]:
+        """As `id_of`, for many at once."""
+        return pseudonyms(self.key, roots)
 
     def root_of(self, name: str) -> UUID | None:
         """The profile that the destination calls so; None for what is no name."""
@@ -112,7 +182,8 @@ def _purpose(catalogue: Catalogue, gate: Gate, contract: Contract, number: int, 
             form_of(category),
             lambda raw: value_pseudonym(key, contract.number, object_number, raw),
         )
-        return Item(object_number, name, apply, transform.number, which)
+        member = msgspec.json.encode(name) + b":"
+        return Item(object_number, name, member, apply, transform.kind is Kind.REVEAL, transform.number, which)
 
     for trait in catalogue.traits.values():
         if trait.number in allowed:
@@ -139,4 +210,14 @@ def _purpose(catalogue: Catalogue, gate: Gate, contract: Contract, number: int, 
         identifiers,
         tuple(computed),
         audiences,
+        msgspec.json.encode(purpose.name),
+        {
+            one.number: one.transform
+            for one in (
+                *traits.values(),
+                *identifiers.values(),
+                *(shown for _, shown in computed),
+                *audiences.values(),
+            )
+        },
     )

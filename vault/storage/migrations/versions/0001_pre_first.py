@@ -93,6 +93,7 @@ STATEMENTS: Final = (
         at BIGINT NOT NULL,
         number BIGINT NOT NULL,
         policy INTEGER NOT NULL,
+        salt BYTEA NOT NULL,
         detail BYTEA NOT NULL,
         PRIMARY KEY (subject_id, destination, page)
     )""",

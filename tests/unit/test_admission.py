@@ -1,0 +1,187 @@
+"""Gates: who gets in, who waits, who is sent away, and in which order classes give way (threats section 4.2, H17)."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from api.admission import MAX_WAITING, Admission, Door, Gate
+from api.app import build
+from api.doors import door_of
+from vault.config import Limits
+from vault.errors import Overloaded
+
+
+class Timer:
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+def gate(slots: int = 2, patience: float = 1.0, timer: Timer | None = None) -> Gate:
+    return Gate(slots, patience, timer=timer or Timer())
+
+
+async def learnt(made: Gate, timer: Timer, seconds: float) -> None:
+    """The gate has seen requests that took so long."""
+    for _ in range(200):
+        release = await made.enter()
+        timer.at += seconds
+        release()
+
+
+async def queued(made: Gate, count: int) -> list["asyncio.Task[Callable[[], None]]"]:
+    tasks = [asyncio.create_task(made.enter()) for _ in range(count)]
+    await asyncio.sleep(0)
+    assert made.waiting == count
+    return tasks
+
+
+async def test_slots_are_given_to_those_who_wait_in_their_order() -> None:
+    made = gate(slots=1)
+    release = await made.enter()
+    first, second = await queued(made, 2)
+    release()
+    release()  # giving back twice gives one slot
+    await asyncio.sleep(0)
+    assert (first.done(), second.done(), made.busy, made.waiting) == (True, False, 1, 1)
+    first.result()()
+    (await second)()
+    assert (made.busy, made.waiting) == (0, 0)
+
+
+async def test_who_would_wait_too_long_is_sent_away_at_once_and_a_quick_gate_lets_more_wait() -> None:
+    for seconds, fit in ((0.5, 4), (0.1, 20)):
+        timer = Timer()
+        made = gate(slots=2, patience=1.01, timer=timer)
+        await learnt(made, timer, seconds)
+        held = [await made.enter(), await made.enter()]
+        tasks = await queued(made, fit)
+        with pytest.raises(Overloaded):
+            await made.enter()
+        for release in held:
+            release()
+        for task in tasks:
+            (await task)()
+
+
+async def test_one_may_always_wait_however_slow_the_last_ones_were() -> None:
+    timer = Timer()
+    made = gate(slots=1, patience=1.0, timer=timer)
+    await learnt(made, timer, 60.0)
+    release = await made.enter()
+    (task,) = await queued(made, 1)
+    with pytest.raises(Overloaded):
+        await made.enter()
+    release()
+    (await task)()
+
+
+async def test_memory_has_an_end_however_quick_the_gate_is() -> None:
+    timer = Timer()
+    made = gate(slots=1, timer=timer)
+    await learnt(made, timer, 0.0)
+    release = await made.enter()
+    tasks = await queued(made, MAX_WAITING)
+    with pytest.raises(Overloaded):
+        await made.enter()
+    release()
+    for task in tasks:
+        (await task)()
+
+
+async def test_a_guess_that_was_wrong_ends_the_wait() -> None:
+    made = gate(slots=1, patience=0.01)
+    release = await made.enter()
+    with pytest.raises(Overloaded):
+        await made.enter()
+    assert made.waiting == 0
+    release()
+    assert made.busy == 0
+
+
+async def test_h10_who_gives_up_waiting_loses_nobody_a_slot() -> None:
+    made = gate(slots=1)
+    release = await made.enter()
+    first, second = await queued(made, 2)
+    first.cancel()
+    release()  # in the same moment
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    (await second)()
+    assert (made.busy, made.waiting) == (0, 0)
+
+
+async def test_those_whose_body_is_still_on_its_way_count_and_a_slow_sender_holds_no_slot() -> None:
+    timer = Timer()
+    made = gate(slots=1, patience=1.0, timer=timer)
+    await learnt(made, timer, 0.5)
+    coming = [made.arrives() for _ in range(3)]
+    assert made.busy == 0
+    assert made.full
+    for gone in coming:
+        gone()
+        gone()
+    assert not made.full
+
+
+async def test_a_full_ingest_takes_no_room_of_feeds_and_choices() -> None:
+    admission = Admission(Limits(ingest_at_once=1))
+    made = admission.gates[Door.INGEST]
+    release = await made.enter()
+    tasks = await queued(made, 1)
+    while not made.full:
+        tasks += [asyncio.create_task(made.enter())]
+        await asyncio.sleep(0)
+    for door in (Door.READ, Door.DESK):
+        async with admission.at_work(door):
+            assert admission.gates[door].busy == 1
+    with pytest.raises(Overloaded):
+        async with admission.at_work(Door.INGEST):
+            pass
+    release()
+    for task in tasks:
+        (await task)()
+
+
+async def test_choices_are_sent_away_only_when_ingest_is_too() -> None:
+    timer = Timer()
+    admission = Admission(Limits(ingest_at_once=1, desk_at_once=1), timer=timer)
+    desk, ingest = admission.gates[Door.DESK], admission.gates[Door.INGEST]
+    await learnt(desk, timer, 30.0)
+    await learnt(ingest, timer, 1.0)
+    release = await desk.enter()
+    tasks = await queued(desk, 1)
+    assert desk.full
+    async with admission.at_work(Door.DESK):
+        assert ingest.busy == 1  # it went in by the other gate
+        waiting = await queued(ingest, 1)
+        assert ingest.full
+        with pytest.raises(Overloaded):
+            async with admission.at_work(Door.DESK):
+                pass
+    release()
+    for task in (*tasks, *waiting):
+        (await task)()
+
+
+def test_every_route_has_a_door_and_what_nobody_classed_is_shed_last() -> None:
+    app = build()
+    doors: dict[str, set[Door]] = {}
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", []):
+            for method in handler.http_methods - {"OPTIONS"}:
+                path = route.path_format.replace("{name}", "warehouse")
+                doors.setdefault(str(handler.name or ""), set()).add(door_of(str(method), path))
+    assert all(found == {Door.INGEST} for name, found in doors.items() if name.startswith("ingest:"))
+    assert {door_of("POST", path) for path in ("/v1/t/", "//v1//batch", "/beacon/v1/batch")} == {Door.INGEST}
+    assert door_of("POST", "/v1/consents") is Door.DESK
+    assert door_of("POST", "/v1/destinations/crm/reports") is Door.DESK  # they lower consent
+    assert door_of("GET", "/v1/destinations/crm/profiles") is Door.READ
+    assert door_of("GET", "/v1/spaces/default/collections/users/profiles/a:b/traits") is Door.READ
+    assert door_of("POST", "/v1/subjects/x/erasure") is Door.DESK
+    assert door_of("POST", "/one-click/whatever") is Door.DESK
+    assert door_of("OPTIONS", "/v1/t") is Door.OPEN
+    assert {door_of("GET", path) for path in ("/livez", "/readyz", "/metrics", "/schema/openapi.json")} == {Door.OPEN}

@@ -1,0 +1,96 @@
+"""What lies outside the database: key store, journal, and the policies folder. Opened as the vault does, and only read."""
+
+from typing import Final, NamedTuple
+
+from vault.bootstrap import policies_folder
+from vault.catalogue.load import read_folder
+from vault.cli.doctor.finding import Finding, failed, ok, skipped, warning
+from vault.config import Settings
+from vault.crypto.services.local import LocalKeyService
+from vault.errors import ConfigError, PolicyError, VaultError
+from vault.journal.file import FILE, Journal
+from vault.keys import names
+from vault.keys.keyring import Keyring
+from vault.keys.keystore import KeyStore
+from vault.policy import version
+
+MAX_NAMED: Final = 3  # problems told one by one; `policy check` tells all
+
+
+class Opened(NamedTuple):
+    """The keyring, where it could be opened; and what was found."""
+
+    keyring: Keyring | None
+    finding: Finding
+
+
+def key_store(settings: Settings) -> Opened:
+    """Does every key unseal, and is none missing that was made once?"""
+    check = "key store"
+    if not settings.keyring.is_dir() or not settings.key_file.exists():
+        return Opened(None, skipped(check, "there are no keys yet", "the first start makes them"))
+    try:
+        store = KeyStore(settings.keyring, LocalKeyService.from_path(settings.key_file))
+        if store.empty:
+            return Opened(None, skipped(check, "there are no keys yet", "the first start makes them"))
+        lost = store.lost()
+        opened = [name for name in store.names() if store.opens(name)]
+        for name in opened:
+            store.held(name)
+        keyring = Keyring(store, beside_database=settings.beside)
+        keyring.open()
+    except VaultError as error:
+        found = f"{error.sentence} {error.hint}".strip()
+        return Opened(None, failed(check, found, "put back key store and key file that belong together"))
+    if lost:
+        return Opened(None, failed(check, f"missing: {', '.join(lost)}", "restore the key store from its own backup"))
+    return Opened(keyring, ok(check, f"{len(store.names())} keys, {_unsealed(len(opened), len(store.names()))}"))
+
+
+def _unsealed(opened: int, there: int) -> str:
+    return "all unseal" if opened == there else f"all {opened} that this process may open unseal"
+
+
+def journal(settings: Settings, keyring: Keyring | None) -> Finding:
+    """Is the journal of narrowings whole, from its first frame to its last?"""
+    check = "journal"
+    if keyring is None:
+        return skipped(check, "it cannot be read without its key")
+    if not (settings.journal / FILE).is_file():
+        found = f"{settings.journal} holds none, though there are keys"
+        return failed(check, found, "restore it, or let an officer accept its loss: nothing serves without it")
+    try:
+        end = Journal(settings.journal, keyring.key(names.JOURNAL), begin=False).verify()
+    except VaultError as error:
+        found = f"{error.sentence} {error.hint}".strip()
+        return failed(check, found, "restore the journal; nothing based on consent is released without it")
+    return ok(check, f"whole, {end.number} entries")
+
+
+class Policies(NamedTuple):
+    """The digest of the folder, where it holds together; and what was found."""
+
+    digest: bytes | None
+    finding: Finding
+
+
+def policies(settings: Settings) -> Policies:
+    """Does the folder hold together, and do its examples hold?"""
+    check = "policies folder"
+    try:
+        folder = policies_folder(settings)
+        checked = version.check(read_folder(folder))
+        wrong = [one for one in version.run_tests(checked) if one.fault is not None]
+    except PolicyError as error:
+        more = len(error.problems) - MAX_NAMED
+        told = "; ".join(error.problems[:MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")
+        return Policies(None, failed(check, told, "mend them: profile-vault policy check"))
+    except ConfigError as error:
+        return Policies(None, failed(check, error.hint, "make one: profile-vault policy init"))
+    if wrong:
+        return Policies(None, failed(check, f"{len(wrong)} examples do not hold", "see profile-vault policy test"))
+    digest = checked.catalogue.digest
+    if folder != settings.policies:
+        remedy = "for an app of your own: profile-vault policy init, then set `policies`"
+        return Policies(digest, warning(check, "those of the example shop are used", remedy))
+    return Policies(digest, ok(check, f"{folder} holds together, and its examples hold"))

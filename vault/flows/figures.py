@@ -1,0 +1,84 @@
+"""What the database says of the whole vault, for the operator's figures: queues, what is due, the log, webhooks.
+
+Promises: bounded, whatever the backlog and however the database feels; counts, ages and names from policies only.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from vault.changes.cursor import unpack
+from vault.clock import SECOND, Micros
+from vault.errors import Gone, Invalid
+from vault.flows.ready import BACKLOG_CAP
+from vault.flows.vault import Vault
+from vault.keys import names
+
+_FIGURES: Final = """
+SELECT
+  (SELECT count(*) FROM (SELECT 1 FROM change_in LIMIT $2) AS waiting) AS changes,
+  (SELECT count(*) FROM (SELECT 1 FROM audit_in LIMIT $2) AS waiting) AS audit,
+  (SELECT count(*) FROM (SELECT 1 FROM due WHERE at <= $1 LIMIT $2) AS waiting) AS due,
+  (SELECT count(*) FROM (SELECT 1 FROM request WHERE finished_at IS NULL LIMIT $2) AS waiting) AS requests,
+  (SELECT min(due_at) FROM request WHERE finished_at IS NULL) AS deadline,
+  (SELECT min(at) FROM due WHERE at <= $1) AS due_since,
+  (SELECT max(size) FROM checkpoint) AS audit_size,
+  (SELECT position FROM lease WHERE name = 'changes') AS numbered,
+  EXISTS (SELECT 1 FROM lease WHERE expires_at > $1) AS worker_seen
+"""
+
+
+class Hook(msgspec.Struct, frozen=True):
+    """One webhook. `behind`: changes, at most, that it was not offered yet."""
+
+    destination: str
+    behind: int
+    failures: int  # in a row
+    disabled: bool
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """One look. `waiting`: rows by queue, `BACKLOG_CAP` at most; ages in seconds."""
+
+    waiting: dict[str, int]
+    due_for: float  # since when the oldest due entry is due
+    deadline_in: float | None  # until the nearest legal deadline of an open request; negative when it passed
+    audit_size: int
+    numbered: int
+    worker_seen: bool
+    webhooks: tuple[Hook, ...]
+
+
+async def look(vault: Vault) -> Figures:
+    """Ask the database. Raises `Unavailable` when it does not answer."""
+    now = vault.clock.now()
+    async with vault.database.hot() as connection:
+        row = await connection.fetchrow(_FIGURES, now, BACKLOG_CAP)
+        hooks = await connection.fetch("SELECT destination, cursor, failures, disabled_at FROM webhook ORDER BY 1")
+    numbered = row["numbered"] or 0
+    return Figures(
+        waiting={queue: row[queue] for queue in ("changes", "audit", "due", "requests")},
+        due_for=_seconds(now - row["due_since"]) if row["due_since"] is not None else 0.0,
+        deadline_in=_seconds(row["deadline"] - now) if row["deadline"] is not None else None,
+        audit_size=row["audit_size"] or 0,
+        numbered=numbered,
+        worker_seen=row["worker_seen"],
+        webhooks=tuple(hook for one in hooks if (hook := _hook(vault, one, numbered)) is not None),
+    )
+
+
+def _hook(vault: Vault, row: Any, numbered: int) -> Hook | None:
+    contract = vault.catalogue.contracts_by_number.get(row["destination"])
+    if contract is None:
+        return None
+    seen = 0
+    if row["cursor"]:
+        try:
+            seen = unpack(row["cursor"], vault.keyring.key(names.CURSOR), contract.number, vault.incarnation).number
+        except (Gone, Invalid):
+            seen = 0  # it will begin anew
+    return Hook(contract.name, max(0, numbered - seen), row["failures"], row["disabled_at"] is not None)
+
+
+def _seconds(micros: int | Micros) -> float:
+    return micros / SECOND

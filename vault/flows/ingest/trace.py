@@ -1,0 +1,46 @@
+"""What ingest leaves in the audit log beside the choices themselves: checks that failed, grants that did not count."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from vault.audit.entry import Entry, Tag, salted
+from vault.clock import Micros
+from vault.consent.act import Ignored
+from vault.flows.people.write import NO_GROUP
+from vault.ids import random_bytes, uuid7
+
+AuditRow = tuple[int, UUID, bytes, UUID | None, bytes]  # as `Rows.audit`
+
+
+class Voice(NamedTuple):
+    """Who speaks, under which policy version, and when."""
+
+    actor: str
+    policy: int
+    now: Micros
+
+
+def grant_ignored(voice: Voice, subject: UUID, ignored: Iterable[Ignored]) -> AuditRow:
+    """A grant that did not count leaves a trace: a replay, a lie about time, or somebody who ranks too low (threats C1)."""
+    reasons = sorted({one.reason for one in ignored})
+    return _row(voice, Tag.CONSENT_GRANT_IGNORED, subject, {"reasons": reasons})
+
+
+def check_failed(voice: Voice, check: str, subject: UUID | None) -> AuditRow:
+    """Something stored, or said before, does not agree with what is known."""
+    return _row(voice, Tag.INTEGRITY_CHECK_FAILED, subject, {"check": check})
+
+
+def _row(voice: Voice, tag: Tag, subject: UUID | None, detail: Mapping[str, Any]) -> AuditRow:
+    salt = random_bytes(16)
+    entry = Entry(
+        entry_id=uuid7(voice.now),
+        at=voice.now,
+        tag=tag,
+        actor=voice.actor,
+        policy=voice.policy,
+        subject=salted(salt, subject.bytes) if subject is not None else None,
+        detail=dict(detail),
+    )
+    return NO_GROUP, entry.entry_id, entry.leaf(), subject, salt

@@ -1,0 +1,92 @@
+"""Profiles as this process last wrote or read them, kept to be worked on again without a read.
+
+Nothing is decided by age: a kept profile carries the versions that it was read at, and the one statement refuses whoever
+decided on a row that has moved on. So a stale one costs another try and never a wrong answer (design section 5, State row).
+Whoever takes a profile has it alone; it comes back only when its statement committed. What is kept are sealed values and
+opened ciphers of at most `LIMIT` people; the one not used for longest goes first (threats A16: docs/threat-model.md).
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from vault.flows.people.profile import ProfileDraft
+
+LIMIT: Final = 20_000  # profiles; measured about 8 KB each
+MAX_MEMBERS: Final = 20  # of a kept profile: what is larger is rare, and would crowd others out
+
+
+class Grave(NamedTuple):
+    """A tombstone: what was said before `until` is late; with `suppress` all is; `objected` outlived the erasure."""
+
+    until: int
+    suppress: bool
+    objected: int
+
+
+class Kept(NamedTuple):
+    """A profile, and those of its tags of which it is known whether they have a tombstone."""
+
+    profile: ProfileDraft
+    graves: dict[bytes, Grave | None]  # tag of an identifier -> its tombstone
+
+
+class Warm:
+    """The kept profiles of one process. Shows nothing of them."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        """Empty; holds at most `limit` profiles."""
+        self._limit = limit
+        self._by_root: OrderedDict[UUID, Kept] = OrderedDict()
+        self._by_tag: dict[bytes, Kept] = {}
+
+    def __len__(self) -> int:
+        """How many profiles are kept."""
+        return len(self._by_root)
+
+    def __repr__(self) -> str:
+        return f"Warm({len(self._by_root)})"
+
+    def find(self, tag: bytes) -> Kept | None:
+        """The kept profile that an identifier finds."""
+        return self._by_tag.get(tag)
+
+    def take(self, kept: Kept) -> None:
+        """From now on it is the caller's alone."""
+        if self._by_root.get(kept.profile.root.subject) is kept:
+            self._drop(kept)
+
+    def keep(self, profile: ProfileDraft, graves: Mapping[bytes, Grave | None]) -> None:
+        """A profile whose drafts are as they are stored. `graves` tells of any tags; those that are its own count."""
+        members = profile.members
+        if len(members) > MAX_MEMBERS or profile.fenced:
+            return
+        known = {tag: graves[tag] for member in members for tag in member.tags if tag in graves}
+        for member in members:
+            before = self._by_root.get(member.subject)
+            if before is not None:
+                known = {**before.graves, **known}
+                self._drop(before)
+        kept = Kept(profile, known)
+        self._by_root[profile.root.subject] = kept
+        for tag in known:
+            other = self._by_tag.get(tag)
+            if other is not None:
+                self._drop(other)
+            self._by_tag[tag] = kept
+        while len(self._by_root) > self._limit:
+            self._drop(next(iter(self._by_root.values())))
+
+    def forget(self, subjects: Iterable[UUID]) -> None:
+        """These roots are known to have moved on."""
+        for subject in subjects:
+            kept = self._by_root.get(subject)
+            if kept is not None:
+                self._drop(kept)
+
+    def _drop(self, kept: Kept) -> None:
+        self._by_root.pop(kept.profile.root.subject, None)
+        for tag in kept.graves:
+            if self._by_tag.get(tag) is kept:
+                del self._by_tag[tag]
