@@ -174,6 +174,8 @@ def _speakers(world: World, items: Sequence[Item], says_new: SaysNew) -> set[UUI
 async def _read_ledgers(connection: Raw, world: World, stored: Mapping[UUID, Stored], wanted: set[UUID]) -> None:
     """Give these subjects their standing. A ledger that is not the one its state vouches for breaks its profile only."""
     rows = {subject: one for subject, one in stored.items() if subject in wanted and subject in world.people}
+    if not rows:
+        return
     try:
         choices = await ledgers(connection, rows)
     except Unreadable:
