@@ -82,6 +82,10 @@ class Client:
         finally:
             os.close(descriptor)
 
+    def was_told(self, name: str) -> bool:
+        """Whether this was acknowledged before."""
+        return any(one.name == name for one in told(self._place))
+
     async def send(self, name: str, *messages: Json, source: str = "shop") -> Any:
         """One batch."""
         key = self.secrets.shop if source == "shop" else self.secrets.app
