@@ -63,7 +63,11 @@ class Client:
     async def ask(self, name: str, method: str, path: str, **more: Any) -> Any:
         """The body of an answer. It is on record before it is used. Raises `Interrupted` for 5xx and for conflicts of races."""
         answer = await self.http.request(method, path, **more)
-        if answer.status_code >= 500 or (answer.status_code == 409 and _code(answer) in {"retry", "not_ready"}):
+        if (
+            answer.status_code >= 500
+            or answer.status_code == 429
+            or (answer.status_code == 409 and _code(answer) in {"retry", "not_ready"})
+        ):
             raise Interrupted(f"{name}: {answer.status_code} {_code(answer)}")
         lines = answer.headers["content-type"].startswith("application/x-ndjson")
         body: Any = [json.loads(line) for line in answer.text.splitlines()] if lines else None
@@ -81,6 +85,10 @@ class Client:
             os.write(descriptor, json.dumps([name, status, body]).encode() + b"\n")
         finally:
             os.close(descriptor)
+
+    def was_told(self, name: str) -> bool:
+        """Whether this was acknowledged before."""
+        return any(one.name == name for one in told(self._place))
 
     async def send(self, name: str, *messages: Json, source: str = "shop") -> Any:
         """One batch."""

@@ -131,7 +131,9 @@ async def feed(client: Client) -> None:
 
 async def webhook(client: Client) -> None:
     """A hook is registered and gets a snapshot; then an upsert, a retraction and a removal are pushed."""
-    await hooks.register(client.vault, PUSHED, client.hook())
+    if not client.was_told("registered"):  # once more would begin a new snapshot, and hide what was skipped
+        await hooks.register(client.vault, PUSHED, client.hook())
+        client.note("registered", 200, None)
     await client.settle()
     await client.choose("w-1", "dan", {"marketing": "withdrawn", "advertising": "withdrawn"})
     await client.send("w-2", identify("ada", email="ada@new.example", id="w-ada", at=LATER), *person("hal"))

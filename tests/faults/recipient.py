@@ -24,7 +24,11 @@ def recipient(folder: Path) -> Iterator[str]:
         timeout = 5
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            size = int(self.headers["content-length"])
+            data = self.rfile.read(size)
+            if len(data) < size:  # whoever sent it died in the middle
+                return
+            body = json.loads(data)
             line = json.dumps([self.headers["webhook-id"], body["data"]["lines"]])
             with (folder / f"{Path(self.path).name}.taken").open("a") as file:
                 file.write(line + "\n")
