@@ -46,6 +46,7 @@ _LOOKUP: Final = "/v1/spaces/default/collections/users/profiles/{identifier}/tra
 _MORE: Final[dict[Operation, tuple[int, ...]]] = {
     ("post", "/v1/consents"): (404, 409),
     ("get", "/v1/projects/{key}/settings"): (404,),
+    ("get", "/sourceConfig"): (404,),
     ("get", "/v1/destinations/{name}/profiles"): (410,),
     ("get", _LOOKUP): (),
     **dict.fromkeys(
@@ -62,6 +63,9 @@ _MORE: Final[dict[Operation, tuple[int, ...]]] = {
     ("get", "/v1/audit/entries/{entry_id}/proof"): (404,),
     ("get", "/v1/audit/consistency"): (404,),
 }
+_KEY_IN_QUERY: Final = {("post", "/beacon/v1/batch"), ("get", "/sourceConfig")}
+_SWALLOWED: Final = ("post", "/v1/m")  # asks nobody who they are, and keeps nothing
+_BATCHES: Final = {"/v1/batch", "/v1/b", "/v1/import", "/beacon/v1/batch"}
 _BODILESS: Final = {("post", f"/v1/subjects/{{ref}}/{kind}") for kind in ("access", "portability", "erasure")}
 _OWN: Final = {("post", "/v1/consents"): Consents, ("post", "/v1/subjects/find"): Find}
 _LINES: Final = {
@@ -170,8 +174,14 @@ def _operation(method: str, path: str, operation: Json) -> Json:
         operation["security"].append({"destination_key": []})
     if key == ("get", "/v1/projects/{key}/settings"):
         operation["security"] = []  # the key stands in the path, as browsers must have it
-    if tracking:
+    if key == _SWALLOWED:
+        operation["security"] = []
+    elif tracking:
         operation["security"].append({})  # the key may stand in the body
+    if key in _KEY_IN_QUERY:
+        operation["security"] = [{}] if tracking else [*operation["security"], {}]
+        written = {"name": "writeKey", "in": "query", "required": False, "schema": {"type": "string"}}
+        operation["parameters"] = [*operation.get("parameters", ()), written]
     body = _body(key, tracking=tracking)
     if body is not None:
         operation["requestBody"] = {"required": True, "content": body}
@@ -197,8 +207,10 @@ def _body(key: Operation, *, tracking: bool) -> Json | None:
         return {"application/json": {"schema": {"$ref": f"#/components/schemas/{_OWN[key].__name__}"}}}
     if key in _LINES:
         return {"application/x-ndjson": {"schema": {"type": "string", "description": _LINES[key]}}}
+    if key == _SWALLOWED:
+        return {"application/json": {"schema": {"description": "Counters of the SDK about itself."}}}
     if tracking:
-        name = "Batch" if key[1] in {"/v1/batch", "/v1/b", "/v1/import"} else "Event"
+        name = "Batch" if key[1] in _BATCHES else "Event"
         schema = {"schema": {"$ref": f"#/components/schemas/{name}"}}
         return {"application/json": schema, "text/plain": schema}  # browsers send the second, to be spared a preflight
     return None

@@ -1,8 +1,13 @@
 """What an app sends, as plain messages: one person with an e-mail address and an order; and the secrets that open doors."""
 
+import itertools
 from typing import Any
 
 import msgspec
+from litestar import Litestar
+
+from api.limits import RateLimits
+from vault.config import Limits
 
 EMAIL = "jane.planted@example.com"
 YES = {"functional": True, "analytics": True, "advertising": True}
@@ -43,3 +48,9 @@ def order(message_id: str = "m-2", user: str = "u-1", revenue: float = 250.0) ->
 def bearer(token: str) -> dict[str, str]:
     """The header."""
     return {"authorization": f"Bearer {token}"}
+
+
+def unhurried(app: Litestar) -> None:
+    """Every bucket of the application is full whenever it is asked: for tests of what is answered, not of how often."""
+    hours = itertools.count(0, 10_000)
+    app.state.limits = RateLimits(Limits(), timer=lambda: float(next(hours)))

@@ -5,8 +5,9 @@ from collections import Counter
 from typing import Any, Final
 
 import httpx
+import pytest
 
-from tests.api.shop import YES, Secrets, bearer
+from tests.api.shop import YES, Secrets, bearer, unhurried
 from tests.fuzz.corpus import Case, cases
 from vault.flows.vault import Vault
 from vault.worker import run
@@ -42,6 +43,11 @@ EVENT: Final[dict[str, Any]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _unhurried(http: httpx.AsyncClient) -> None:
+    unhurried(http._transport.app)  # type: ignore[attr-defined]
+
+
 def _body(case: Case, template: Any) -> bytes:
     whole = json.dumps(template).encode()
     return whole.replace(_HOLE, b"0") if case.document is not None else whole.replace(_HOLE, case.text)
@@ -56,7 +62,7 @@ def _taken(case: Case, takes: set[str]) -> bool:
     return case.verdict == "y" or (case.verdict == "i" and case.name.removeprefix("i_either_") in takes)
 
 
-def test_the_corpus_is_broad_and_its_verdicts_are_those_of_a_strict_parser() -> None:
+async def test_the_corpus_is_broad_and_its_verdicts_are_those_of_a_strict_parser() -> None:
     assert len({case.name for case in CASES}) == len(CASES) >= 250
     assert Counter(case.verdict for case in CASES).keys() == {"y", "n", "i"}
     for case in CASES:

@@ -14,7 +14,7 @@ import pytest
 
 from api.app import build
 from api.openapi import complete
-from tests.api.shop import Secrets, bearer, identify, order
+from tests.api.shop import Secrets, bearer, identify, order, unhurried
 from vault.destinations import store as destinations
 from vault.flows.vault import Vault
 from vault.sources import store as sources
@@ -54,6 +54,10 @@ def _staff(who: tuple[str, ...], *statuses: int) -> Row:
 # the path names no object.
 EXPECTED: Final[dict[Door, Row]] = {
     **{("post", f"/v1/{path}"): _only(SOURCES, 200) for path in TRACKING},
+    ("post", "/beacon/v1/batch"): {},  # its key is in its query, and no header is read
+    ("post", "/v1/m"): _only(PRINCIPALS, 200),  # read and forgotten, whoever sends it
+    ("get", "/sourceConfig"): _only("client", 200)
+    | _only("server", 404),  # a server's key has no business in a browser
     ("post", "/v1/consents"): _only("server", 200) | _only("client", 404),  # a client speaks for its own device only
     ("get", "/v1/purposes"): _only(SOURCES, 200),
     # the key in the path is the credential, whoever asks: own, a server's, a random one, none
@@ -104,6 +108,7 @@ def test_g12_every_door_of_the_document_has_a_row_and_every_row_a_door() -> None
 @pytest.fixture
 async def world(remote: httpx.AsyncClient, secrets: Secrets, vault: Vault) -> World:
     """Two people, one of whom agreed to everything; a request that is done and one that was; every kind of dead secret."""
+    unhurried(remote._transport.app)  # type: ignore[attr-defined]
     known = {"server": secrets.server, "client": secrets.client, **secrets.destinations, **secrets.staff}
     now = vault.clock.now()
     async with vault.database.begin() as connection:

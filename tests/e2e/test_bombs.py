@@ -93,11 +93,11 @@ def test_g7_g8_no_body_address_or_crowd_of_connections_makes_the_server_large(
 def _addresses(door: Door, token: str) -> None:
     """The framework keeps a thousand addresses that it has seen, and queries of those who may: as long ones as are taken."""
     for number in range(1_100):
-        assert door.http.get(f"/v1/destinations/{number}{'a' * 8_000}/profiles").status_code == 401
+        assert door.http.get(f"/v1/destinations/{number}{'a' * 8_000}/profiles").status_code in {401, 429}
     for number in range(200):
         query = "&".join(f"p{place}={'b' * 520}" for place in range(15)) + f"&cursor={number}"
         answer = door.http.get(f"/v1/destinations/warehouse/profiles?{query}", headers=bearer(token))
-        assert answer.status_code == 400
+        assert answer.status_code in {400, 429}
 
 
 def _crowd(door: Door) -> None:

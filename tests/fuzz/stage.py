@@ -22,7 +22,7 @@ from litestar import Litestar
 
 from api.app import create_app
 from api.openapi import complete
-from tests.api.shop import EMAIL, bearer, identify, order
+from tests.api.shop import EMAIL, bearer, identify, order, unhurried
 from tests.worlds import World
 from vault.bootstrap import open_vault
 from vault.config import Settings
@@ -56,6 +56,7 @@ class Stage:
         self.statuses: Counter[int] = Counter()
         self.error_texts: set[bytes] = set()
         self.logs: list[str] = []
+        unhurried(app)
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
