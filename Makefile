@@ -26,6 +26,8 @@ test-fast: .venv/.dev  ## what a change needs while it is being written
 
 fuzz: .venv/.dev  ## requests of every bad kind against a real vault (CASES=100000 SEED=7); ends in one JSON line
 	@$(BIN)/python -m tests.fuzz --cases $(or $(CASES),100000) $(if $(SEED),--seed $(SEED))
+faults: .venv/.dev  ## kill it at every boundary, then at random, then write with many; an hour and more
+	@$(BIN)/python -m tests.faults.everything
 
 lint: .venv/.dev  ## ruff: rules and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

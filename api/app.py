@@ -9,6 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components
+from litestar.types import ControllerRouterHandler
 
 from api.destinations import routes as destinations
 from api.guards import operator_only, provide_vault
@@ -30,22 +31,28 @@ def create_app(vault: Vault) -> Litestar:
     return build(vault=vault)
 
 
-def build(*, vault: Vault | None = None, lifespan: Sequence[Lifespan] = ()) -> Litestar:
-    """The application; a `lifespan` that opens the vault itself puts it into `app.state.vault`."""
+# door -> its routes. The way back of destinations writes, so it is where the writers are.
+DOORS: Final[dict[str, tuple[ControllerRouterHandler, ...]]] = {
+    "ingest": (ingest.router, ingest.rudder, destinations.back),
+    "feed": (destinations.router,),
+    "desk": (staff.router, staff.public_keys),
+}
+
+
+def build(
+    *, vault: Vault | None = None, lifespan: Sequence[Lifespan] = (), doors: Sequence[str] = tuple(DOORS)
+) -> Litestar:
+    """The application; a `lifespan` that opens the vault itself puts it into `app.state.vault`.
+
+    A door that is not named is not there: its paths answer 404, like every path that does not exist.
+    """
     metrics = Metrics()
 
     async def provide_metrics() -> Metrics:
         return metrics
 
     app = Observed(
-        route_handlers=[
-            ingest.router,
-            ingest.rudder,
-            destinations.router,
-            staff.router,
-            staff.public_keys,
-            health,
-        ],
+        route_handlers=[*(handler for door in doors for handler in DOORS[door]), health],
         dependencies={"vault": Provide(provide_vault), "metrics": Provide(provide_metrics)},
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=list(lifespan),

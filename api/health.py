@@ -45,6 +45,10 @@ async def readyz(request: Request[Any, Any, Any], vault: NamedDependency[Vault])
         "worker_seen": found.worker_seen,
         "backlog": found.backlog,
         "notes": list(found.notes),
+        "role": found.role,
+        "doors": list(found.doors),
+        "duties": list(found.duties),
+        "purposes": list(found.purposes),
     }
     return Response(body, status_code=200 if body["ready"] else 503, headers={"cache-control": "no-store"})
 

@@ -42,8 +42,8 @@ class Expected:
         spent: dict[str, Decimal] = {}
         count: Counter[str] = Counter()
         for line in purchases.read_text().splitlines()[1:]:
-            customer, _, _, dollars = line.split()
-            spent[customer] = spent.get(customer, Decimal(0)) + Decimal(dollars)
+            customer, _, _, paid = line.split()
+            spent[customer] = spent.get(customer, Decimal(0)) + Decimal(paid)
             count[customer] += 1
         self.messages = len(spent) + sum(count.values())
         self.lifetime = Counter((spent[c].normalize(), count[c]) for c in spent if share(c, "analytics") < 70)

@@ -13,7 +13,7 @@ import vault as package
 from vault.audit.entry import Entry, Tag
 from vault.audit.log import check_head
 from vault.audit.store import append, tagged
-from vault.catalogue.load import load, read_folder
+from vault.catalogue.load import Catalogue, load, read_folder
 from vault.changes.incarnation import incarnation
 from vault.clock import Clock, SystemClock
 from vault.config import Settings
@@ -26,21 +26,27 @@ from vault.journal.narrowing import PolicyApplied
 from vault.keys import names
 from vault.keys.keyring import Keyring
 from vault.keys.keystore import KeyStore
+from vault.keys.roles import EVERYTHING, ProcessRole
 from vault.policy import version
 from vault.policy.gate import Gate
 from vault.policy.staff import StaffGate
 from vault.policy.version import Version
-from vault.storage.migrate import migrate
+from vault.storage.migrate import migrate, newest, revision
 from vault.storage.session import Connection, Database
 
-__all__ = ["Vault", "open_vault"]
+__all__ = ["EVERYTHING", "ProcessRole", "Vault", "open_vault"]
 
 FIRST_START = "first start"
 
 
 @asynccontextmanager
-async def open_vault(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Vault]:
+async def open_vault(
+    settings: Settings, *, clock: Clock | None = None, role: ProcessRole | None = None
+) -> AsyncIterator[Vault]:
     """A vault that is ready to serve. The first start makes keys, migrates and applies the policies folder.
+
+    A process whose key service opens some keys only makes nothing: who has the root key does that before it starts
+    (`keys init`). `role`: what the process is for; it holds the keys of that and no others. None: all it can open.
 
     Raises `ConfigError`, `PolicyError`, `Unavailable` or `Conflict` (a database older than its audit head) and then serves
     nothing.
@@ -48,25 +54,27 @@ async def open_vault(settings: Settings, *, clock: Clock | None = None) -> Async
     clock = clock or SystemClock()
     database = await Database.connect(settings)
     try:
-        await migrate(database)
+        service = _service(settings)
+        await _schema(database, service)
         async with database.hot() as connection:
             used = await connection.fetchval("SELECT EXISTS (SELECT 1 FROM policy_version)")  # the end of a first start
-        keystore = KeyStore(settings.keyring, _service(settings))
+        keystore = KeyStore(settings.keyring, service)
         if used and keystore.empty:
             raise ConfigError(
                 f"the database is in use, and {settings.keyring} holds no key: find the key store, or restore it"
             )
         keyring = Keyring(keystore, beside_database=settings.beside, clock=clock)
-        keyring.open()
-        keyring.ensure((), ())
+        keyring.open((names.JOURNAL,))
+        if service.whole:
+            keyring.ensure((), ())
         # Only a database that nobody used may begin a journal: a lost one must stop the start (promise 12).
-        journal = Journal(settings.journal, keyring.key(names.JOURNAL), begin=not used)
+        journal = Journal(settings.journal, keyring.key(names.JOURNAL), begin=service.whole and not used)
         applied_before = await asyncio.to_thread(_applied, journal)
         async with database.hot() as connection:
             await check_head(connection, keyring, settings.journal)
-        live, files = await _policies(settings, database, journal, clock, applied_before)
+        live, files = await _policies(settings, database, journal, clock, applied_before, first=service.whole)
         catalogue = load(files)
-        keyring.ensure(catalogue.purpose_by_number, [kind.name for kind in catalogue.identifiers.values()])
+        _hold(keyring, service, keystore, catalogue, role)
         async with database.begin() as connection:
             origin = await incarnation(connection)
         yield Vault(
@@ -81,6 +89,7 @@ async def open_vault(settings: Settings, *, clock: Clock | None = None) -> Async
             staff_gate=StaffGate.compile(catalogue),
             policy=live,
             incarnation=origin,
+            role=role or EVERYTHING,
         )
     finally:
         await database.close()
@@ -107,11 +116,44 @@ def shipped_policies() -> Path:
 
 def _service(settings: Settings) -> LocalKeyService:
     """The local key service. Its key file is made at the very first start only: never beside keys that it cannot open."""
+    if settings.key_file.is_dir():
+        return LocalKeyService.from_folder(settings.key_file)
     if not settings.key_file.exists():
         if settings.keyring.is_dir() and any(settings.keyring.iterdir()):
             raise ConfigError(f"the key file {settings.key_file} is missing, and there are keys that need it")
         make_key_file(settings.key_file)
     return LocalKeyService.from_key_file(settings.key_file)
+
+
+async def _schema(database: Database, service: LocalKeyService) -> None:
+    """The schema of this release: made by who has the root key, found by all others. Raises `ConfigError`."""
+    if service.whole:
+        await migrate(database)
+    elif await revision(database) != newest():
+        raise ConfigError("the database has the schema of another release; run `profile-vault keys init` once, first")
+
+
+def _hold(
+    keyring: Keyring, service: LocalKeyService, keystore: KeyStore, catalogue: Catalogue, role: ProcessRole | None
+) -> None:
+    """Opens the keyring for the role, once every key that the policies need is there. Raises `ConfigError`."""
+    kinds = [kind.name for kind in catalogue.identifiers.values()]
+    if service.whole:
+        keyring.ensure(catalogue.purpose_by_number, kinds)
+    elif missing := keystore.missing(names.needed(catalogue.purpose_by_number, kinds)):
+        raise ConfigError(f"the key store lacks {', '.join(missing)}; run `profile-vault keys init` once, first")
+    if role is None:
+        keyring.open()
+        return
+    numbers = role.numbers({one.name: one.number for one in catalogue.purposes.values()})
+    opened, sealed = role.locks(numbers)
+    if closed := sorted(
+        [lock for lock in opened if not service.opens(lock)] + [o for o in sealed if not service.seals(o)]
+    ):
+        raise ConfigError(
+            f"this process needs what its key folder does not open: {', '.join(closed)}; see `keys hand-out`"
+        )
+    keyring.open(role.names(numbers))
 
 
 def _applied(journal: Journal) -> dict[int, Version]:
@@ -126,9 +168,15 @@ async def _was_applied(connection: Connection, number: int) -> bool:
 
 
 async def _policies(
-    settings: Settings, database: Database, journal: Journal, clock: Clock, applied_before: dict[int, Version]
+    settings: Settings,
+    database: Database,
+    journal: Journal,
+    clock: Clock,
+    applied_before: dict[int, Version],
+    *,
+    first: bool,
 ) -> tuple[Version, dict[str, str]]:
-    """The live policy version and its files; the first start applies the folder.
+    """The live policy version and its files; a `first` start applies the folder.
 
     Raises `Unreadable` for a database that fell behind the journal. The newest may be missing if its commit never came:
     then the audit log has no entry of it either, since both are of one commit.
@@ -143,6 +191,8 @@ async def _policies(
             found = await version.live(connection, at_least=expected)
     if found is not None:
         return found
+    if not first:
+        raise ConfigError("no policies were ever applied here; run `profile-vault keys init` once, first")
     files = read_folder(policies_folder(settings))
     now = clock.now()
     async with database.begin() as connection:

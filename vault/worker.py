@@ -20,6 +20,7 @@ from vault.flows.honour.advance import advance_all
 from vault.flows.settle import settle_due
 from vault.flows.vault import Vault
 from vault.flows.watch import sweep
+from vault.keys import roles
 from vault.measures import FEED_LAG, WORKER_FAILURES, WORKER_STEP
 from vault.storage.lease import LIFE
 from vault.storage.session import reserved
@@ -30,20 +31,23 @@ SWEEPING: Final = 10.0  # what watchers of sources left may lie a little longer
 MAX_WAIT: Final = 30.0
 FIRST: Final = frozenset({"requests"})  # loops that use the connections kept for people's rights
 
+_DUTY: Final = {"watches": roles.CHANGES}  # it needs no key, either
+
 Step = Callable[[], Awaitable[int]]
 
 
 async def run(vault: Vault, *, once: bool = False) -> None:
-    """Run every loop until cancelled; with `once`, until nothing more waits."""
+    """Run the loops of the vault's role until cancelled; with `once`, until nothing more waits."""
     async with Transport(vault.settings.webhook_networks) as transport:
         steps: list[tuple[str, Step, float]] = [
-            ("changes", _Numbering(vault).step, IDLE),
-            ("requests", lambda: advance_all(vault), IDLE),
-            ("audit", lambda: integrate(vault.database, vault.keyring, vault.settings.journal, vault.clock), IDLE),
-            ("webhooks", lambda: deliver_due(vault, transport), IDLE),
-            ("due", lambda: settle_due(vault), SLOW),
+            (roles.CHANGES, _Numbering(vault).step, IDLE),
+            (roles.REQUESTS, lambda: advance_all(vault), IDLE),
+            (roles.AUDIT, lambda: integrate(vault.database, vault.keyring, vault.settings.journal, vault.clock), IDLE),
+            (roles.WEBHOOKS, lambda: deliver_due(vault, transport), IDLE),
+            (roles.DUE, lambda: settle_due(vault), SLOW),
             ("watches", lambda: sweep(vault), SWEEPING),
         ]
+        steps = [step for step in steps if _DUTY.get(step[0], step[0]) in vault.role.duties]
         if once:
             await _once(vault, [step for _, step, _ in steps])
             return

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 
 from api import body as front
@@ -75,10 +76,15 @@ def one_line_each(page: bytes) -> bytes:
     return page
 
 
-router = Router(
-    "/",
-    route_handlers=[profiles, acknowledgements, reports, traits],
-    guards=[destination_only],
-    dependencies={"destination": provide_destination},
-    tags=["destinations"],
-)
+def _router(*handlers: HTTPRouteHandler) -> Router:
+    return Router(
+        "/",
+        route_handlers=list(handlers),
+        guards=[destination_only],
+        dependencies={"destination": provide_destination},
+        tags=["destinations"],
+    )
+
+
+router = _router(profiles, traits)  # what releases values
+back = _router(acknowledgements, reports)  # what writes

@@ -44,7 +44,9 @@ async def metrics(request: Request[Any, Any, Any]) -> Taken:
 @get("/sourceConfig", summary="Source config for RudderStack's browser SDK", cache_control=None)
 async def source_config(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
     """What rudder-sdk-js loads before it sends: a source that is on, without destinations and without reports on itself."""
-    key = bearer_or_basic(request.headers.get("authorization")) or request.query_params.get("writeKey")
+    # The address alone decides an answer that caches may keep for everyone; a header decides one that nobody keeps.
+    asked = request.query_params.get("writeKey")
+    key = asked or bearer_or_basic(request.headers.get("authorization"))
     source = await _client_source(request, key)
     quiet = {"enabled": False}
     config = {"statsCollection": {"errors": quiet, "metrics": quiet}}
@@ -58,7 +60,7 @@ async def source_config(request: Request[Any, Any, Any]) -> Response[dict[str, A
         "destinations": [],
         "dataplanes": {},
     }
-    return Response({"source": told}, headers=CACHE)
+    return Response({"source": told}, headers=CACHE if asked else {"cache-control": "no-store"})
 
 
 async def _client_source(request: Request[Any, Any, Any], key: str | None) -> Source:

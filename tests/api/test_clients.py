@@ -230,6 +230,10 @@ async def test_rudderstacks_browser_sdk_gets_a_source_without_destinations(
         assert (source["enabled"], source["destinations"]) == (True, [])
         assert isinstance(source["config"], dict)
         assert answer.headers["access-control-allow-origin"] == "*"
+        assert answer.headers["cache-control"] == ("no-store" if headers else "public, max-age=300")
+    # what a shared cache keeps for an address, no header of whoever asked first has chosen
+    named = await http.get(f"/sourceConfig/?writeKey={secrets.client}", headers=basic(secrets.server))
+    assert named.json()["source"]["writeKey"] == secrets.client
     assert (await http.get("/sourceConfig/", headers=basic(secrets.server))).status_code == 404
     assert (await http.get("/sourceConfig/")).status_code == 401
 

@@ -1,72 +1,18 @@
 """The unmodified Segment SDK against the running server: what it queued is stored, once, however often it was sent."""
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import httpx
 import pytest
 import segment.analytics.client as segment
 
-from tests.e2e.house import HOST, Door, House, free_port, upserts
+from tests.clients.proxy import losing_proxy
+from tests.e2e.house import Door, House, upserts
 
 PEOPLE = 40
 EVENTS = 1000
 AGREED = {"consent": {"categoryPreferences": {"functional": True, "analytics": True, "advertising": True}}}
-
-
-class Failing:
-    """A proxy that answers 500 to every third request, after it was forwarded and answered: the client must send it again."""
-
-    def __init__(self, target: str) -> None:
-        self.target = target
-        self.url = f"http://{HOST}:{free_port()}"
-        self.forwarded = 0
-        self.failed = 0
-        self._lock = threading.Lock()
-
-    def pass_on(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
-        kept = {key: value for key, value in headers.items() if key.lower() not in {"host", "connection"}}
-        answer = httpx.post(self.target + path, headers=kept, content=body, timeout=60)
-        with self._lock:
-            self.forwarded += 1
-            fails = self.forwarded % 3 == 0
-            self.failed += fails
-        return (500, b'{"success":false}') if fails else (answer.status_code, answer.content)
-
-
-@contextmanager
-def failing_proxy(target: str) -> Iterator[Failing]:
-    proxy = Failing(target)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            status, answer = proxy.pass_on(self.path, dict(self.headers.items()), body)
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer((HOST, int(proxy.url.rpartition(":")[2])), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield proxy
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +48,12 @@ def test_a_thousand_events_of_the_sdk_are_stored_once(shop: tuple[House, Door, s
     before = {line["id"] for line in lines}
 
     if way == "retried":
-        with failing_proxy(door.url) as proxy:
-            bought = send(proxy.url, key, way, gzip=True, upload_size=50)
-        assert proxy.failed >= 6  # else nothing was retried
-        assert proxy.forwarded >= EVENTS // 50 + proxy.failed - 1
+        with losing_proxy(door.url) as network:
+            bought = send(network.url, key, way, gzip=True, upload_size=50)
+        assert network.refused >= 3  # answered 500 after the vault had taken it
+        assert network.dropped >= 3  # cut off after the vault had taken it
+        assert network.repeated >= 6
+        assert not network.owed
     else:
         bought = send(door.url, key, way, gzip=way == "gzip")
 

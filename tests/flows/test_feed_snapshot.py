@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from tests.flows.feed_world import Reader, Shop, open_shop, ops, root_of, rows_of
 from vault.changes.sequencer import sequence
 from vault.changes.store import mark
 from vault.flows.feedback import acknowledge, report
+from vault.flows.release import page as release
 from vault.flows.release.page import page
 from vault.flows.vault import Vault
 
@@ -142,3 +145,16 @@ async def test_people_who_allow_nothing_make_no_line_and_the_cursor_still_moves(
     reader = Reader(vault, "email-tool")
     pages = [await reader.page(2) for _ in range(3)]
     assert [ops(one) for one in pages] == [["reset", "upsert", "cursor"], ["cursor"], ["snapshot_end", "cursor"]]
+
+
+async def test_how_a_page_is_sliced_shows_nowhere(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People, removals between them and the end of the snapshot come in the same order, however few are read at once."""
+    shop = await shop_with(vault, *PEOPLE)
+    await Reader(vault, "email-tool").read()
+    await shop.withdraw("bea", "marketing")
+    await shop.withdraw("dora", "marketing")
+    await shop.person("ada", firstName="Augusta")
+    whole = await page(vault, "email-tool", None)
+    for size in (1, 2, 3, 5):
+        monkeypatch.setattr(release, "SLICE", size)
+        assert (await page(vault, "email-tool", None))[:-1] == whole[:-1]

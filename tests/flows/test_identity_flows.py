@@ -275,3 +275,15 @@ async def test_the_same_newcomer_from_many_connections_is_one_person(world: Worl
     await asyncio.gather(*(world.send(identify("u-1", anon=f"d-{n}"), track("Signed Up", "u-1")) for n in range(8)))
     assert await world.count("subject") == 1
     assert len((await world.draft("u-1")).tags) == 9
+
+
+async def test_what_two_joined_parts_both_hold_leaves_as_it_was_said_last(world: World) -> None:
+    """Both values are sealed for the same purposes, under two people's keys; the newest is found without opening the other."""
+    await world.send(identify(anon="d-1", firstName="Ada", language="en", at="2026-01-01T00:00:00Z"))
+    await world.send(
+        identify("u-1", email="ada@example.com", firstName="Augusta", language="fr", at="2025-01-01T00:00:00Z")
+    )
+    await world.send(identify("u-1", anon="d-1", firstName="Countess", at="2025-06-01T00:00:00Z"))
+    assert len(await world.rows("SELECT 1 FROM subject WHERE root <> subject_id")) == 1
+    shown = await world.traits("support-desk")
+    assert (shown["firstName"], shown["language"], shown["email"]) == ("Ada", "en", "ada@example.com")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 HERE = Path(__file__).parent
@@ -463,21 +464,67 @@ def tags() -> dict[str, Any]:
     }
 
 
+def hpke(recipient: bytes, ephemeral: bytes, info: bytes, plaintext: bytes) -> bytes:
+    """RFC 9180, base mode, one message: X25519 with HKDF-SHA-256, HKDF-SHA-512, AES-256-GCM. encapsulated | ciphertext."""
+    kem, suite = b"KEM\x00\x20", b"HPKE\x00\x20\x00\x03\x00\x02"
+
+    def labelled(hash_name: str, salt: bytes, suite_id: bytes, label: bytes, material: bytes) -> bytes:
+        return hmac.digest(salt, b"HPKE-v1" + suite_id + label + material, hash_name)
+
+    def drawn(hash_name: str, key: bytes, suite_id: bytes, label: bytes, context: bytes, length: int) -> bytes:
+        wanted = struct.pack(">H", length) + b"HPKE-v1" + suite_id + label + context
+        return hmac.digest(key, wanted + b"\x01", hash_name)[:length]
+
+    secret = X25519PrivateKey.from_private_bytes(ephemeral)
+    sent = secret.public_key().public_bytes_raw()
+    agreed = secret.exchange(X25519PublicKey.from_public_bytes(recipient))
+    shared = labelled("sha256", bytes(32), kem, b"eae_prk", agreed)
+    shared = drawn("sha256", shared, kem, b"shared_secret", sent + recipient, 32)
+    context = b"\x00" + labelled("sha512", bytes(64), suite, b"psk_id_hash", b"")
+    context += labelled("sha512", bytes(64), suite, b"info_hash", info)
+    schedule = labelled("sha512", shared, suite, b"secret", b"")
+    key = drawn("sha512", schedule, suite, b"key", context, 32)
+    nonce = drawn("sha512", schedule, suite, b"base_nonce", context, 12)
+    return sent + AESGCM(key).encrypt(nonce, plaintext, b"")
+
+
 def keystore() -> dict[str, Any]:
-    secret, nonce = b"\x42" * 32, b"\x24" * 12
-    key = expand(KEY, framed(b"keyservice/1", b"purpose-1"), 32)
-    sealed = b"\x01" + nonce + AESGCM(key).encrypt(nonce, struct.pack(">I", 2) + secret, b"keyservice/1|purpose-1")
-    file = {
-        "format": 1,
-        "name": "purpose-1",
-        "keys": [{"version": 2, "made_at": 5, "sealed": base64.b64encode(sealed).decode()}],
+    nonce = b"\x24" * 12
+
+    def plain(version: int, secret: bytes) -> bytes:
+        return struct.pack(">I", version) + secret
+
+    def sealed(form: int, name: bytes, key: bytes, plaintext: bytes) -> bytes:
+        return bytes((form,)) + nonce + AESGCM(key).encrypt(nonce, plaintext, b"keyservice/%d|" % form + name)
+
+    def file(name: str, entries: dict[int, bytes]) -> dict[str, Any]:
+        keys = [{"version": v, "made_at": 5, "sealed": base64.b64encode(one).decode()} for v, one in entries.items()]
+        return {"format": 1, "name": name, "keys": keys}
+
+    secrets = {number: bytes((0x40 + number,)) * 32 for number in range(1, 4)}
+    lock = expand(KEY, framed(b"keyservice/2", b"rights"), 32)
+    private = expand(lock, framed(b"keyservice/3"), 32)
+    public = X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    family = expand(KEY, framed(b"keyservice/2", b"index"), 32)
+    forms = {
+        1: sealed(1, b"rights", expand(KEY, framed(b"keyservice/1", b"rights"), 32), plain(1, secrets[1])),
+        2: sealed(2, b"rights", expand(lock, framed(b"keyservice/2", b"rights"), 32), plain(2, secrets[2])),
+        3: b"\x03" + hpke(public, b"\x77" * 32, b"keyservice/3|rights", plain(3, secrets[3])),
     }
+    of_family = expand(family, framed(b"keyservice/2", b"index-email"), 32)
     return {
         "page": "docs/formats/keystore.md",
-        "source": SOURCE,
+        "source": SOURCE + "; X25519 likewise",
         "root_key": KEY.hex(),
-        "file": file,
-        "keys": {"2": secret.hex()},
+        "secrets": {"rights": lock.hex(), "index": family.hex()},
+        "publics": {"rights": public.hex()},
+        "files": [
+            {"file": file("rights", forms), "keys": {str(number): one.hex() for number, one in secrets.items()}},
+            {
+                "file": file("index-email", {1: sealed(2, b"index-email", of_family, plain(1, secrets[1]))}),
+                "keys": {"1": secrets[1].hex()},
+            },
+        ],
     }
 
 

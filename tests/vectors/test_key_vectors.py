@@ -15,7 +15,7 @@ from vault.crypto.blind import tag
 from vault.crypto.derive import derive
 from vault.crypto.mac import mac
 from vault.crypto.services.local import LocalKeyService
-from vault.errors import Unreadable
+from vault.errors import Unavailable, Unreadable
 from vault.journal.file import FILE, Journal
 from vault.journal.narrowing import decode, encode
 from vault.keys import names
@@ -176,6 +176,30 @@ def test_tags_codes_and_derived_keys_have_their_bytes() -> None:
 def test_a_key_file_of_the_page_is_read(tmp_path: Path) -> None:
     vectors = load("keystore")
     store = KeyStore(tmp_path / "keyring", LocalKeyService(bytes.fromhex(vectors["root_key"])))
-    durable.write(tmp_path / "keyring" / "purpose-1.key", json.dumps(vectors["file"]).encode())
-    assert {str(v): key.hex() for v, key in store.read("purpose-1").items()} == vectors["keys"]
-    assert store.add("purpose-1", bytes(32)) == 3
+    for one in vectors["files"]:
+        name = one["file"]["name"]
+        durable.write(tmp_path / "keyring" / f"{name}.key", json.dumps(one["file"]).encode())
+        assert {str(v): key.hex() for v, key in store.read(name).items()} == one["keys"]
+    assert store.add("rights", bytes(32)) == 4
+
+
+def test_a_key_folder_of_the_page_opens_what_the_root_key_opens_once_it_is_sealed_anew(tmp_path: Path) -> None:
+    vectors = load("keystore")
+    root = LocalKeyService(bytes.fromhex(vectors["root_key"]))
+    root.hand_out(tmp_path / "desk", frozenset(vectors["secrets"]), frozenset())
+    root.hand_out(tmp_path / "writer", frozenset(("index",)), frozenset(("rights",)))
+    for lock, secret in vectors["secrets"].items():
+        assert (tmp_path / "desk" / f"{lock}.secret").read_text().strip() == secret
+    assert (tmp_path / "writer" / "rights.public").read_text().strip() == vectors["publics"]["rights"]
+    for one in vectors["files"]:
+        durable.private_folder(tmp_path / "keyring")
+        durable.write(tmp_path / "keyring" / f"{one['file']['name']}.key", json.dumps(one["file"]).encode())
+    assert KeyStore(tmp_path / "keyring", root).reseal() == ["rights"]
+    desk, writer = (
+        KeyStore(tmp_path / "keyring", LocalKeyService.from_path(tmp_path / one)) for one in ("desk", "writer")
+    )
+    assert {str(v): key.hex() for v, key in desk.read("rights").items()} == vectors["files"][0]["keys"]
+    assert writer.add("rights", bytes(32)) == 4
+    assert desk.read("rights")[4] == bytes(32)
+    with pytest.raises(Unavailable):
+        writer.read("rights")

@@ -160,7 +160,7 @@ async def _check_unbroken(driver: Raw, keyring: Keyring, known: AuditHead, curre
     latest = await store.latest_checkpoint(driver)
     if latest is None or latest[0] != current.size:
         raise _behind()
-    publics = [bytes.fromhex(one["public"]) for one in keyring.public_keys() if one["use"] == USE]
+    publics = [bytes.fromhex(one["public"]) for one in keyring.public_keys((USE,))]
     signed = read(latest[1], publics, origin_of(await store.log_id(driver)))
     if (signed.size, signed.root) != (current.size, current.root):
         raise _behind()

@@ -85,7 +85,7 @@ def _own_keys() -> PublicKeys:
     """The public keys of the vault that the settings name, from its key store alone. Raises Invalid, Unavailable."""
     try:
         settings = load()
-        service = LocalKeyService.from_key_file(settings.key_file) if settings.keyring.is_dir() else None
+        service = LocalKeyService.from_path(settings.key_file) if settings.keyring.is_dir() else None
     except ConfigError:
         service = None
     if service is None:

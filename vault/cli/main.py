@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "audit": ("vault.cli.audit:audit", "Verify the audit log; print its signed head."),
     "doctor": ("vault.cli.doctor.command:doctor", "Look at everything that can be wrong here, and say what to do."),
     "erasures": ("vault.cli.erasures:erasures", "Check an erasure certificate without the vault."),
+    "bench": ("bench.command:bench", "Measure this machine, beside plaintext that does the same work."),
 }
 
 

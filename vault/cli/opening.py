@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from vault.bootstrap import open_vault
+from vault.bootstrap import ProcessRole, open_vault
 from vault.config import load
 from vault.errors import ConfigError
 from vault.flows.vault import Vault
@@ -13,11 +13,13 @@ from vault.storage import cluster
 _Answer = TypeVar("_Answer")
 
 
-def with_vault(journey: Callable[[Vault], Awaitable[_Answer]], *, create: bool = True) -> _Answer:
+def with_vault(
+    journey: Callable[[Vault], Awaitable[_Answer]], *, create: bool = True, role: ProcessRole | None = None
+) -> _Answer:
     """Open the vault by the settings, run `journey`, close it. Raises what the journey raises.
 
     `create` False: raises `ConfigError` (code `no_vault`) where an embedded vault would have to be made first, and makes
-    nothing. An empty database that `database_url` names is not told apart.
+    nothing. An empty database that `database_url` names is not told apart. `role`: hold its keys only; None: all that open.
     """
     settings = load()
     if not create and settings.embedded and not cluster.made(settings.data_dir):
@@ -28,7 +30,7 @@ def with_vault(journey: Callable[[Vault], Awaitable[_Answer]], *, create: bool =
         )
 
     async def opened() -> _Answer:
-        async with open_vault(settings) as vault:
+        async with open_vault(settings, role=role) as vault:
             return await journey(vault)
 
     return asyncio.run(opened())

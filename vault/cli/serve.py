@@ -1,7 +1,9 @@
 """`serve`: the HTTP doors, and unless told otherwise the worker, in one process."""
 
+import importlib
 import resource
 import socket
+from functools import partial
 from typing import Final
 
 import rich_click as click
@@ -9,8 +11,10 @@ import uvicorn
 
 from vault.cli.logs import log_as_json
 from vault.cli.memory import keep_memory_private
+from vault.cli.roles import role_of
 from vault.config import load
 from vault.errors import ConfigError
+from vault.keys.roles import ProcessRole
 
 # Connections that may wait to be taken: a shop's whole audience at the start of a sale. The system caps it at its
 # net.core.somaxconn, 4,096 on Linux; past it a client waits a second and knocks again, or gives up.
@@ -28,6 +32,13 @@ BACKLOG: Final = 4_096
 )
 @click.option("--no-worker", is_flag=True, help="Answer HTTP only; run `profile-vault worker` beside it.")
 @click.option(
+    "--doors",
+    default="",
+    metavar="LIST",
+    help="Doors of this process: ingest, feed, desk; several with commas. Without it: all, with every key.",
+)
+@click.option("--purposes", default="", metavar="LIST", help="With the door feed: the purposes whose keys it gets.")
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -35,7 +46,7 @@ BACKLOG: Final = 4_096
     help="How much to log. No level logs a personal value.",
 )
 @click.option("--json", "_json", is_flag=True, help="Accepted for uniformity: the log is JSON in any case.")
-def serve(host: str, port: int, *, no_worker: bool, log_level: str, _json: bool) -> None:
+def serve(host: str, port: int, *, no_worker: bool, doors: str, purposes: str, log_level: str, _json: bool) -> None:
     """Answer HTTP: tracking calls, feeds, lookups, and the rights desk.
 
     \b
@@ -43,16 +54,25 @@ def serve(host: str, port: int, *, no_worker: bool, log_level: str, _json: bool)
       profile-vault serve --port 8000
       python -c "import segment.analytics as a; a.write_key='pvw_…'; a.host='http://127.0.0.1:8000'; …"
 
+    With --doors it answers these paths only, and holds their keys only: `ingest` for tracking calls, choices and what
+    destinations report; `feed` for feeds and lookups of --purposes; `desk` for requests of people. See `keys hand-out`.
+
     The first start makes database, keys and journal, and applies the policies folder. Logs are JSON lines on stderr
     with route templates and ids only. Stop it with Ctrl-C: what was acknowledged is durable.
     Put a TLS proxy before it for anything but this machine; /readyz, /metrics and /schema answer on loopback only.
     """
     load()  # a wrong setting is told here, in one line, before a server starts
+    role = role_of(doors, purposes)
     log_as_json(log_level)
     keep_memory_private()
-    factory = "api.asgi:app" if no_worker else "api.asgi:app_with_worker"
+    answer(role, host, port, worker=not no_worker)
+
+
+def answer(role: ProcessRole | None, host: str, port: int, *, worker: bool) -> None:
+    """Serve the doors of `role` until told to stop, and with `worker` run its duties. Exits with 1 if it cannot start."""
+    confined = importlib.import_module("api.asgi").confined  # the floor above: named, not imported
     config = uvicorn.Config(
-        factory,
+        partial(confined, role, worker=worker),
         factory=True,
         host=host,
         port=port,

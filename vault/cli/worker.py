@@ -7,13 +7,28 @@ from vault.cli.logs import log_as_json
 from vault.cli.memory import keep_memory_private, settle
 from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option
+from vault.cli.roles import role_of
+from vault.cli.serve import answer
 from vault.errors import ConfigError
 from vault.flows.vault import Vault
+from vault.keys.roles import ProcessRole
 from vault.measures import REGISTRY
 from vault.worker import run
 
 
 @click.command()
+@click.option(
+    "--duties",
+    default="",
+    metavar="LIST",
+    help="Loops of this process: changes, audit, webhooks, requests, due; several with commas. Without it: all.",
+)
+@click.option("--purposes", default="", metavar="LIST", help="With webhooks: the purposes whose keys it gets.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Also answer /livez, /readyz and /metrics on this port of 127.0.0.1, for health checks; 0 takes a free one.",
+)
 @click.option("--once", is_flag=True, help="Do what is due now, then end.")
 @click.option(
     "--metrics-port",
@@ -22,7 +37,9 @@ from vault.worker import run
 )
 @json_option
 @click.pass_context
-def worker(ctx: click.Context, *, once: bool, metrics_port: int | None) -> None:
+def worker(
+    ctx: click.Context, *, duties: str, purposes: str, port: int | None, once: bool, metrics_port: int | None
+) -> None:
     """Number changes, extend the audit log, push webhooks, carry requests of people forward.
 
     \b
@@ -30,10 +47,17 @@ def worker(ctx: click.Context, *, once: bool, metrics_port: int | None) -> None:
       profile-vault serve --no-worker &
       profile-vault worker
 
+    With --duties it holds the keys of these loops only; the doors ingest and desk run `due` and `requests` themselves.
     Several may run: each loop belongs to whoever holds its lease. `serve` runs one itself unless given --no-worker.
     """
+    role = role_of(duties=duties, purposes=purposes)
+    if once and port is not None:
+        raise ConfigError("`--once` ends by itself: it needs no `--port`")
     log_as_json()
     keep_memory_private()
+    if port is not None:
+        answer(role or ProcessRole(doors=()), "127.0.0.1", port, worker=True)
+        return
     if metrics_port is not None:
         _show_figures(metrics_port)
 
@@ -42,7 +66,7 @@ def worker(ctx: click.Context, *, once: bool, metrics_port: int | None) -> None:
         await run(vault, once=once)
 
     try:
-        with_vault(journey)
+        with_vault(journey, role=role)
     except KeyboardInterrupt:
         click.echo("Stopped.", err=True)
         return

@@ -160,7 +160,7 @@ async def audit_consistency(vault: Vault, first: int, second: int) -> Json:
 
 async def audit_verify(vault: Vault) -> Json:
     """Recomputes the whole log and compares it with its signed heads and with the head beside the journal."""
-    publics = [bytes.fromhex(key["public"]) for key in vault.keyring.public_keys() if key["use"] == USE]
+    publics = [bytes.fromhex(key["public"]) for key in vault.keyring.public_keys((USE,))]
     head = vault.journal.read_head()
     async with vault.database.snapshot() as connection:
         report = await verify(connection, publics, head)

@@ -32,8 +32,8 @@ async def deliver_due(vault: Vault, transport: Transport) -> int:
     """
     now = vault.clock.now()
     async with vault.database.begin() as connection:
-        hooks = await due_webhooks(connection, now)
-        if not hooks or await hold(connection, WEBHOOKS, vault.database.holder, now) is None:
+        hooks = [hook for hook in await due_webhooks(connection, now) if _ours(vault, hook)]
+        if not hooks or await hold(connection, _lease(vault), vault.database.holder, now) is None:
             return 0
     gate = asyncio.Semaphore(AT_ONCE)
 
@@ -46,6 +46,17 @@ async def deliver_due(vault: Vault, transport: Transport) -> int:
         if isinstance(outcome, BaseException):
             raise outcome
     return sum(outcome is True for outcome in outcomes)
+
+
+def _ours(vault: Vault, hook: Webhook) -> bool:
+    """False for a destination whose purposes are another process's."""
+    contract = vault.catalogue.contracts_by_number.get(hook.destination)
+    return contract is None or vault.serves(contract)
+
+
+def _lease(vault: Vault) -> str:
+    """Workers of the same purposes take turns; those of others go on beside them."""
+    return WEBHOOKS if not vault.role.purposes else f"{WEBHOOKS}:{','.join(sorted(vault.role.purposes))}"
 
 
 async def _attempt(vault: Vault, transport: Transport, hook: Webhook) -> bool:

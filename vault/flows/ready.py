@@ -26,6 +26,10 @@ class Readiness(msgspec.Struct, frozen=True):
     worker_seen: bool
     backlog: dict[str, int]
     notes: tuple[str, ...]
+    role: str  # "one process", or the doors and duties that this one has
+    doors: tuple[str, ...]
+    duties: tuple[str, ...]
+    purposes: tuple[str, ...]  # whose values this process can open
 
 
 async def check(vault: Vault) -> Readiness:
@@ -34,13 +38,19 @@ async def check(vault: Vault) -> Readiness:
     async with vault.database.hot() as connection:
         row = await connection.fetchrow(_FIGURES, now, BACKLOG_CAP)
     protection = vault.keyring.protection
-    notes = (ONE_PROCESS, NO_ROLLBACK) if protection == "none" else (ONE_PROCESS,)
+    role = vault.role
+    told = {ONE_PROCESS: role.whole, NO_ROLLBACK: protection == "none"}
+    held = vault.catalogue.purposes.values()
     return Readiness(
         policy=vault.policy.number,
         rollback_protection=protection,
         worker_seen=bool(row["worker_seen"]),
         backlog={"changes": row["changes"], "audit": row["audit"]},
-        notes=notes,
+        notes=tuple(note for note, holds in told.items() if holds),
+        role="one process" if role.whole else ", ".join((*role.doors, *role.duties)),
+        doors=role.doors,
+        duties=role.duties,
+        purposes=tuple(one.name for one in held if vault.keyring.holds(one.number)),
     )
 
 

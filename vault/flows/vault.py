@@ -4,9 +4,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from vault.catalogue.contracts import Contract
 from vault.catalogue.load import Catalogue
+from vault.catalogue.numbers import bits
 from vault.clock import Clock
 from vault.config import Settings
+from vault.errors import Unavailable
 from vault.flows.ingest.item import Places
 from vault.flows.people.warm import Warm
 from vault.flows.release.plan import Plan, compile_plan
@@ -14,6 +17,7 @@ from vault.journal.file import Journal
 from vault.keys import names
 from vault.keys.keyring import Keyring
 from vault.keys.keystore import KeyStore
+from vault.keys.roles import EVERYTHING, ProcessRole
 from vault.policy.gate import Gate
 from vault.policy.staff import StaffGate
 from vault.policy.version import Version
@@ -53,6 +57,7 @@ class Vault:
         staff_gate: StaffGate,
         policy: Version,
         incarnation: str,
+        role: ProcessRole = EVERYTHING,
     ) -> None:
         """`policy` is the live version whose files made `catalogue`, `gate` and `staff_gate`."""
         self.settings = settings
@@ -67,16 +72,23 @@ class Vault:
         self.policy = policy
         self.incarnation = incarnation
         self.watching = Watching()
+        self.role = role
         self.log: FilteringBoundLogger = structlog.get_logger("vault")
         self.places = Places(catalogue)
         self.warm = Warm()
         self._plans: dict[str, Plan] = {}
 
+    def serves(self, contract: Contract) -> bool:
+        """True if this process holds the keys of every purpose of the contract: it shows a destination all or nothing."""
+        return all(self.keyring.holds(purpose) for purpose in bits(contract.purposes))
+
     def plan(self, destination: str) -> Plan | None:
-        """What a destination may ever get; None for an unknown one."""
+        """What a destination may ever get; None for an unknown one. Raises `Unavailable` for one of another process."""
         plan = self._plans.get(destination)
         contract = self.catalogue.contracts.get(destination)
         if plan is None and contract is not None:
+            if not self.serves(contract):
+                raise Unavailable("Another process serves this destination.", code="other_process")
             key = self.keyring.key(names.PSEUDONYM)
             plan = self._plans[destination] = compile_plan(self.catalogue, self.gate, contract, key)
         return plan

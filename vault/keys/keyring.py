@@ -8,7 +8,6 @@ or copies a key. CPython cannot wipe memory: a key may live on in a freed page u
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
-from vault.catalogue.numbers import RIGHTS
 from vault.clock import Clock, Micros, SystemClock, isoformat
 from vault.crypto.signing import ALGORITHM, Signer
 from vault.errors import NotFound, Unavailable
@@ -36,12 +35,15 @@ class Keyring:
     # --- what is held -----------------------------------------------------------------------------------------------
 
     def open(self, names: Iterable[str] = ALL) -> None:
-        """Lets this process hold these names and no others, and fetches those that exist. A name may end in `*`."""
+        """Lets this process hold these names and no others, and fetches those that exist. A name may end in `*`.
+
+        The key service has the last word: what it does not open to this process is not held.
+        """
         self._allowed = tuple(names)
         for held in (self._held, self._epochs, self._newest, self._signers):
             held.clear()
         for name in self._store.names():
-            if self._may(name) and not name.startswith(named.PASSING):
+            if self._may(name) and not name.startswith(named.PASSING) and self._store.opens(name):
                 self._fetch(name)
 
     def ensure(self, purposes: Iterable[int], kinds: Iterable[str]) -> list[str]:
@@ -49,18 +51,21 @@ class Keyring:
 
         Raises `Unavailable` if one of them was made once and is missing now.
         """
-        needed = [named.epochs(purpose) for purpose in (*purposes, RIGHTS)]
-        needed += [named.index(kind) for kind in kinds]
-        needed += [*named.LASTING, *(named.signing(use) for use in named.SIGNING_USES)]
-        made = self._store.ensure(list(dict.fromkeys(needed)), self._clock.now())
+        made = self._store.ensure(named.needed(purposes, kinds), self._clock.now())
         for name in made:
             if self._may(name):
                 self._fetch(name)
         return made
 
-    def holds(self, purpose: int) -> bool:
-        """True if this process can open compartments for `purpose` (or RIGHTS)."""
-        return purpose in self._newest
+    def holds(self, purpose: int, epoch: int | None = None) -> bool:
+        """True if this process can open compartments for `purpose` (or RIGHTS), of `epoch` if one is named.
+
+        A process that may only seal keys of that name holds those epochs that it made itself, and no others.
+        """
+        held = self._epochs.get(purpose)
+        if held is None:
+            return False
+        return epoch is None or epoch in held or self._store.opens(named.epochs(purpose))
 
     @property
     def protection(self) -> str:
@@ -70,11 +75,22 @@ class Keyring:
     # --- epoch keys -------------------------------------------------------------------------------------------------
 
     def epoch(self, purpose: int) -> tuple[int, bytes]:
-        """The newest epoch of a purpose and its key. Raises `Unavailable` if it is not held."""
+        """The newest epoch of a purpose and its key. Raises `Unavailable` if it is not held.
+
+        Where keys of that name can be sealed and not opened (a writer, and `rights`), the first call makes an epoch for
+        this process alone. The store keeps it for those who can open it; it ends here with the process.
+        """
         found = self._newest.get(purpose)
         if found is None:
-            self._versions(named.epochs(purpose))
-            found = self._newest[purpose]
+            name = named.epochs(purpose)
+            if self._store.opens(name):
+                self._versions(name)
+                return self._newest[purpose]
+            self._check(name)
+            key = random_bytes(KEY_BYTES)
+            epoch = self._store.add(name, key, self._clock.now())
+            self._epochs[purpose] = {epoch: key}
+            found = self._newest[purpose] = (epoch, key)
         return found
 
     def epoch_key(self, purpose: int, epoch: int) -> bytes:
@@ -113,10 +129,10 @@ class Keyring:
             signer = self._signers[use] = Signer(use, self.key(named.signing(use)))
         return signer
 
-    def public_keys(self) -> list[dict[str, Any]]:
-        """Every public key that ever signed and is kept: {use, key_id, algorithm, public, valid_from, valid_until?}."""
+    def public_keys(self, uses: Iterable[str] = named.SIGNING_USES) -> list[dict[str, Any]]:
+        """Every public key that signed for these uses and is kept: {use, key_id, algorithm, public, valid_from, valid_until?}."""
         listed = []
-        for use in named.SIGNING_USES:
+        for use in uses:
             versions = sorted(self._versions(named.signing(use)).items())
             ends: list[Micros | None] = [held.made_at for _, held in versions[1:]]
             for (_, held), until in zip(versions, [*ends, None], strict=True):

@@ -30,7 +30,7 @@ from vault.keys import names as named
 FORMAT: Final = 1
 KEY_BYTES: Final = 32
 MAX_VERSION: Final = 2**16 - 1  # an epoch is stored in two bytes
-MAX_FILE_BYTES: Final = 1 << 20
+MAX_FILE_BYTES: Final = 1 << 25  # a file of all version numbers; `rights` gets one with each start of a writer
 UNKNOWN: Final = Micros(0)  # a key made by a tool without a clock
 NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,119}", re.ASCII)
 _SUFFIX: Final = ".key"
@@ -108,6 +108,11 @@ class KeyStore:
             raise NotFound
         return {one.version: Held(self._unseal(name, one), Micros(one.made_at)) for one in file.keys}
 
+    def versions(self, name: str) -> list[int]:
+        """The versions of a name, ascending, without opening any."""
+        file = self._load(name)
+        return [] if file is None else [one.version for one in file.keys]
+
     def add(self, name: str, key: bytes, made_at: Micros = UNKNOWN) -> int:
         """Stores `key` as the next version of `name`, durably, and answers the version. The first is 1."""
         with self._locked():
@@ -127,6 +132,23 @@ class KeyStore:
             wanted = {name: random_bytes(KEY_BYTES) for name in names if name not in present}
             self._add(wanted, made_at)
             return list(wanted)
+
+    def reseal(self) -> list[str]:
+        """Seals anew what the key service made in an older form; answers the names. The keys stay what they are."""
+        with self._locked():
+            return [name for name in self.names() if self._resealed(name)]
+
+    def opens(self, name: str) -> bool:
+        """True if the key service unseals keys of this name to this process."""
+        return self._service.opens(name)
+
+    def seals(self, name: str) -> bool:
+        """True if this process may add keys of this name."""
+        return self._service.seals(name)
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Those of the names that have no key here."""
+        return sorted(set(names) - set(self.names()))
 
     def destroy(self, name: str, version: int | None = None) -> None:
         """Destroys one version of `name`, or all. What is gone already is no error; the file goes with its last key."""
@@ -158,20 +180,28 @@ class KeyStore:
             version = versions[name] = last + 1
             if version > MAX_VERSION:
                 raise Unavailable("a key has used up its version numbers")
-            sealed = self._service.seal(name, version.to_bytes(_VERSION_BYTES, "big") + key)
-            entry = _Sealed(version, made_at, base64.b64encode(sealed).decode())
+            entry = self._seal(name, Held(key, made_at), version)
             self._replace(name, _File(FORMAT, name, (*before, entry)))
         lasting = {n: _Made(v) for n, v in versions.items() if not n.startswith(named.PASSING)}
         if lasting:
             self._write(_INVENTORY, _Inventory(FORMAT, {**inventory, **lasting}))
         return versions
 
+    def _seal(self, name: str, held: Held, version: int) -> _Sealed:
+        sealed = self._service.seal(name, version.to_bytes(_VERSION_BYTES, "big") + held.key)
+        return _Sealed(version, held.made_at, base64.b64encode(sealed).decode())
+
+    def _resealed(self, name: str) -> bool:
+        file = self._load(name)
+        if file is None or not any(self._service.outdated(_bytes(one)) for one in file.keys):
+            return False
+        held = {one.version: Held(self._unseal(name, one), Micros(one.made_at)) for one in file.keys}
+        self._replace(name, _File(FORMAT, name, tuple(self._seal(name, key, n) for n, key in held.items())))
+        return True
+
     def _unseal(self, name: str, one: _Sealed) -> bytes:
         """The version is inside the seal, so that two versions in one file cannot trade places."""
-        try:
-            plain = self._service.unseal(name, base64.b64decode(one.sealed, validate=True))
-        except binascii.Error:
-            raise Unreadable from None
+        plain = self._service.unseal(name, _bytes(one))
         head = one.version.to_bytes(_VERSION_BYTES, "big")
         if len(plain) != _VERSION_BYTES + KEY_BYTES or plain[:_VERSION_BYTES] != head:
             raise Unreadable
@@ -229,6 +259,13 @@ class KeyStore:
 
     def __repr__(self) -> str:
         return "KeyStore(...)"
+
+
+def _bytes(one: _Sealed) -> bytes:
+    try:
+        return base64.b64decode(one.sealed, validate=True)
+    except binascii.Error:
+        raise Unreadable from None
 
 
 def _decode(path: Path, kind: type[_T]) -> _T:

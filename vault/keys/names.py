@@ -1,5 +1,6 @@
 """The names of all keys in the key store. Who may fetch which, and what a loss or a leak means: docs/reference/keys.md."""
 
+from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
@@ -56,6 +57,14 @@ def signing(use: str) -> str:
 def webhook(destination: str) -> str:
     """The secret that signs webhooks to one destination."""
     return f"webhook-{destination}"
+
+
+def needed(purposes: Iterable[int], kinds: Iterable[str]) -> list[str]:
+    """The lasting names of a vault with these purposes and identifier kinds."""
+    names = [epochs(purpose) for purpose in (*purposes, RIGHTS)]
+    names += [index(kind) for kind in kinds]
+    names += [*LASTING, *(signing(use) for use in SIGNING_USES)]
+    return list(dict.fromkeys(names))
 
 
 def case(request_id: UUID) -> str:

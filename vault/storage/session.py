@@ -201,10 +201,16 @@ class Database:
         try:
             async with self._connected() as connection:
                 driver = await raw(connection)
+                unknown = False
                 try:
                     yield connection, driver
+                except (asyncio.CancelledError, TimeoutError):
+                    # A statement may still be on its way. If it is BEGIN, the connection does not know of it yet, and the
+                    # next borrower's statements, each acknowledged, would end with a transaction that nobody commits.
+                    unknown = True
+                    raise
                 finally:
-                    if driver.is_in_transaction():  # its end is unknown: nobody else may get it
+                    if unknown or driver.is_in_transaction():  # nobody else may get it
                         await connection.invalidate()
         except _DATABASE_ERRORS as error:
             failure = scrubbed(error)

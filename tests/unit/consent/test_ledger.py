@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vault.clock import Micros
 from vault.consent.ledger import (
@@ -17,6 +19,7 @@ from vault.consent.ledger import (
     Decision,
     How,
     chain,
+    head_of,
     pack_choice,
     parse_choice,
     read_chain,
@@ -142,3 +145,11 @@ def test_a_count_that_does_not_fit_is_found() -> None:
 
 def test_person_and_officer_rank_alike_above_server_above_client() -> None:
     assert Authority.PERSON.rank == Authority.OFFICER.rank > Authority.SERVER.rank > Authority.CLIENT.rank
+
+
+@given(st.lists(st.binary(max_size=300), max_size=6))
+def test_the_head_of_many_entries_is_the_chain_over_each(entries: list[bytes]) -> None:
+    head = NO_HEAD
+    for entry in entries:
+        head = chain(head, entry)
+    assert head_of(entries) == head

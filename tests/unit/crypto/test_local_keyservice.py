@@ -39,7 +39,9 @@ def test_what_is_sealed_under_a_name_opens_under_that_name_only() -> None:
         lambda s: s[:-1],
         lambda s: s + b"\x00",
         lambda s: b"\x00" + s[1:],
-        lambda s: b"\x02" + s[1:],
+        lambda s: b"\x01" + s[1:],
+        lambda s: b"\x03" + s[1:],
+        lambda s: b"\x04" + s[1:],
         lambda s: s[1:],
     ],
 )

@@ -1,11 +1,13 @@
 """Claims about pseudonyms: stable at one destination, unlinkable between two."""
 
+import base64
 from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vault.destinations.pseudonym import person_key, pseudonym, root_of, value_pseudonym
+from vault.crypto.permute import permute
+from vault.destinations.pseudonym import person_key, pseudonym, pseudonyms, root_of, value_pseudonym
 
 KEY = bytes(range(32))
 ROOT = UUID("019aa3b0-0000-7000-8000-000000000001")
@@ -59,3 +61,16 @@ def test_the_vault_and_nobody_else_reads_a_name_back(root: UUID) -> None:
 def test_what_is_no_name_is_nobody(text: str) -> None:
     found = root_of(person_key(KEY, 1), text)
     assert found is None or pseudonym(person_key(KEY, 1), found) == text
+
+
+@given(st.lists(st.uuids(), max_size=5))
+def test_many_at_once_have_the_names_that_each_has_alone(roots: list[UUID]) -> None:
+    key = person_key(KEY, 1)
+    assert pseudonyms(key, roots) == [pseudonym(key, root) for root in roots]
+
+
+@given(st.uuids())
+def test_a_name_is_the_base_32_of_the_permuted_root(root: UUID) -> None:
+    key = person_key(KEY, 1)
+    text = base64.b32encode(permute(key, root.bytes)).decode().rstrip("=").lower()
+    assert pseudonym(key, root) == text

@@ -335,3 +335,42 @@ def test_the_envelope_says_when_a_message_was_sent_unless_the_message_does() -> 
     own = {**ahead, "sentAt": "2026-11-23T13:59:30Z"}
     first, second = batch(ahead, own, sentAt="2026-11-23T14:00:00Z").messages
     assert (NOW - first.said_at, NOW - second.said_at) == (60_000_000, 30_000_000)
+
+
+def test_rudderstack_names_the_time_of_a_message_in_its_own_way() -> None:
+    said, sent = "2026-11-23T13:58:00.000Z", "2026-11-23T14:00:00.000Z"
+    assert one(originalTimestamp=said, sentAt=sent).said_at == NOW - 120_000_000
+    assert one(originalTimestamp=said, timestamp=sent, sentAt=sent).said_at == NOW  # Segment's name goes first
+
+
+def test_the_envelope_of_a_batch_lends_its_context_to_messages_that_have_none_of_their_own() -> None:
+    shared = {"externalIds": [{"id": "1", "type": "crm"}], "consentManagement": {"allowedConsentIds": ["analytics"]}}
+    own = {"externalIds": [{"id": "2", "type": "crm"}], "consentManagement": {"deniedConsentIds": ["analytics"]}}
+    bare, full = batch(TRACK, {**TRACK, "context": own}, context=shared).messages
+    assert (bare.external_ids, bare.stamp) == ((("crm", "1"),), {"analytics": True})
+    assert (full.external_ids, full.stamp) == ((("crm", "2"),), {"analytics": False})
+
+
+@pytest.mark.parametrize(
+    ("context", "stamp"),
+    [
+        ({}, None),
+        ({"consentManagement": None}, None),
+        ({"consentManagement": {}}, {}),
+        ({"consentManagement": {"allowedConsentIds": ["a", "b"], "deniedConsentIds": ["b"]}}, {"a": True, "b": False}),
+        ({"consentManagement": {"allowedConsentIds": None, "deniedConsentIds": ["b"]}}, {"b": False}),
+        ({"consentManagement": {"allowedConsentIds": [1]}}, {}),
+        ({"consentManagement": "all"}, {}),
+        (
+            {
+                "consent": {"categoryPreferences": {"a": True, "b": True, "c": True}},
+                "consentManagement": {"allowedConsentIds": ["a", "d"], "deniedConsentIds": ["b"]},
+            },
+            {"a": True, "b": False, "c": False, "d": False},
+        ),
+    ],
+)
+def test_both_forms_of_a_stamp_limit_and_what_cannot_be_read_allows_nothing(
+    context: dict[str, Any], stamp: dict[str, bool] | None
+) -> None:
+    assert one(context=context).stamp == stamp

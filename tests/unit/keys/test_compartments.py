@@ -18,6 +18,7 @@ from vault.keys.compartments import (
     open_compartment,
     pack_wraps,
     parse_wraps,
+    scan_wraps,
     without,
 )
 from vault.keys.keyring import Keyring
@@ -41,6 +42,21 @@ def test_every_purpose_and_rights_open_the_same_compartment(keyring: Keyring) ->
         assert same_key(made, opened)
         assert (opened.subject, opened.purposes, opened.generation) == (ADA, MASK, 1)
         assert (opened.compartment_id, opened.commitment) == (made.compartment_id, made.commitment)
+
+
+def test_a_compartment_opens_from_its_row_as_it_does_cut_out(keyring: Keyring) -> None:
+    made = [create(keyring, ADA, mask, 1) for mask in (MASK, 0b10)]
+    kept = scan_wraps(pack_wraps([wrapped for wrapped, _ in made]))
+    for wrapped, opened in made:
+        one = kept[wrapped.purposes, 1]
+        for purpose in (0, 1, 2, 5, RIGHTS):
+            if purpose != RIGHTS and not wrapped.purposes >> purpose & 1:
+                with pytest.raises(Unreadable):
+                    Opener(keyring, ADA).open_kept(one, purpose)
+            else:
+                assert same_key(opened, Opener(keyring, ADA).open_kept(one, purpose))
+        with pytest.raises(Unreadable):
+            Opener(keyring, BOB).open_kept(one, RIGHTS)
 
 
 def test_a_compartment_without_purposes_opens_for_rights_alone(keyring: Keyring) -> None:

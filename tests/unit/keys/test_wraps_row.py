@@ -16,8 +16,11 @@ from vault.keys.compartments import (
     pack_wraps,
     parse_wraps,
     purposes_with_wraps,
+    scan_wraps,
     without,
 )
+from vault.keys.compartments import holdings_of as wrapped_holdings
+from vault.state.record import holdings, holdings_of
 
 MASKS = st.integers(min_value=0, max_value=2**63 - 1)
 HEAD = 59
@@ -197,3 +200,42 @@ def test_a_new_generation_is_above_all_that_were_seen() -> None:
     assert next_generation([first], [], 0b101) == 2
     assert next_generation([first], [7, 3], 0b101) == 8
     assert next_generation([first], [], 0b111) == 1
+
+
+@given(ROWS)
+def test_a_reader_who_cuts_nothing_out_sees_the_same_compartments(row: list[Wrapped]) -> None:
+    """And what the state row vouches for comes to the same bytes."""
+    kept = scan_wraps(pack_wraps(row))
+    assert list(kept) == [(one.purposes, one.generation) for one in row]
+    for one, found in zip(row, kept.values(), strict=True):
+        assert found[:4] == one[:4]
+        assert found.held == one.held
+        assert list(found.names) == [wrap.purpose for wrap in one.wraps]
+    assert holdings_of([one.holding for one in kept.values()]) == holdings(wrapped_holdings(row))
+
+
+@given(ROWS.map(pack_wraps) | st.just(pack_wraps(sample())), st.data())
+def test_a12_both_readers_refuse_the_same_bytes(row: bytes, data: st.DataObject) -> None:
+    spoilt = bytearray(row)
+    for _ in range(data.draw(st.integers(0, 2))):
+        at = data.draw(st.integers(0, len(spoilt) - 1))
+        spoilt[at] = data.draw(st.integers(0, 255))
+    blob = bytes(spoilt) * data.draw(st.sampled_from((1, 1, 1, 2)))
+    try:
+        told: object = [one[:3] for one in parse_wraps(blob)]
+    except Unreadable:
+        told = None
+    try:
+        seen: object = [one[:3] for one in scan_wraps(blob).values()]
+    except Unreadable:
+        seen = None
+    assert seen == told
+
+
+def test_a12_one_id_or_one_place_twice_is_unreadable_to_both() -> None:
+    one, two, _ = sample()
+    for bad in (two._replace(compartment_id=one.compartment_id), two._replace(purposes=one.purposes, wraps=one.wraps)):
+        blob = pack_wraps([one]) + pack_wraps([bad])[1:]
+        for read in (parse_wraps, scan_wraps):
+            with pytest.raises(Unreadable):
+                read(blob)

@@ -24,8 +24,8 @@ from vault.catalogue.numbers import (
 from vault.errors import TooLarge, Unreadable, Withheld
 from vault.keys.compartments import Compartment, Wrapped
 from vault.policy.permit import Permit, _issue
-from vault.profile.sealing import open_event, open_field, open_fields, seal_event, seal_field
-from vault.profile.values import FieldHead, Provenance
+from vault.profile.sealing import open_at, open_event, open_field, open_fields, seal_event, seal_field
+from vault.profile.values import FieldHead, Provenance, pack_fields, scan_fields
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 MARKETING, ANALYTICS, SUPPORT = 6, 4, 1
@@ -152,6 +152,46 @@ def test_a_permit_opens_only_the_objects_that_it_names() -> None:
         open_field(place, *fields[0], named)
     assert [value for _, value in open_fields(place, fields, named)] == [b"2", str(identifier_object(1)).encode()]
     assert open_fields(place, fields, permit(objects=frozenset())) == []
+
+
+def test_what_is_opened_where_it_stands_is_what_opens_cut_out() -> None:
+    place = compartment()
+    sealed = [
+        seal_field(
+            place,
+            field,
+            field % 7,
+            WHERE._replace(source=field % 5),
+            b"[%d]" % (field - 0x8001) if field == 0x8001 else b"%d" % field,
+        )
+        for field in (3, 9, 0x4002, 0x8001)
+    ]
+    stored = scan_fields(pack_fields(sealed))
+    for chosen in ((0, 1, 2, 3), (3, 1), (2,), ()):
+        alone = [open_field(compartment(), *sealed[at], permit()) for at in chosen]
+        assert open_at(compartment(), stored, chosen, permit()) == alone
+    named = permit(objects=frozenset((3, audience_object(1))))
+    assert open_at(compartment(), stored, (0, 3), named) == [b"3", b"[]"]
+    with pytest.raises(Withheld):
+        open_at(compartment(), stored, (0, 1), named)
+    with pytest.raises(Withheld):
+        open_at(compartment(), stored, (0,), permit(ANALYTICS))
+    with pytest.raises(TypeError):
+        open_at(compartment(), stored, (0,), cast("Permit", object()))
+
+
+@given(st.data())
+def test_a1_a12_nothing_opens_where_it_stands_once_a_byte_of_it_or_of_its_head_was_flipped(data: st.DataObject) -> None:
+    sealed = [seal_field(compartment(), field, 1, WHERE, b'"ada"') for field in (3, 9)]
+    blob = bytearray(pack_fields(sealed))
+    at = data.draw(st.integers(2, len(blob) - 1))
+    blob[at] ^= 1 << data.draw(st.integers(0, 7))
+    try:
+        stored = scan_fields(bytes(blob))
+    except Unreadable:
+        return
+    with pytest.raises(Unreadable):
+        open_at(compartment(), stored, (0, 1), permit())
 
 
 def test_a_permit_for_one_computed_trait_shows_none_of_its_neighbours() -> None:

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from asyncpg.transaction import Transaction
 
 from vault.errors import ConfigError, Conflict, Unavailable, VaultError
 from vault.storage.fitness import unfit
@@ -125,6 +126,35 @@ async def test_h10_a_cancelled_transaction_leaves_a_clean_connection(database: D
         async with database.hot() as connection:
             assert not connection.is_in_transaction()
             assert await connection.fetchval("SHOW statement_timeout") == "5min"
+
+
+async def test_h10_a_transaction_cancelled_while_it_begins_is_not_handed_on(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BEGIN is on its way when its task is cancelled: it is carried out after anybody could see it in the connection."""
+    begin = Transaction.start
+
+    async def cancelled(self: Transaction) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await begin(self)
+
+    async def work() -> None:
+        async with database.begin():
+            raise AssertionError("it was cancelled before")
+
+    monkeypatch.setattr(Transaction, "start", cancelled)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(work())
+    monkeypatch.undo()
+    async with database.hot() as connection:  # the only connection that was ever in the pool
+        await connection.execute(INSERT, "told", "durable")
+    other = await Database.open(database_url)
+    try:
+        assert await values(other, "told") == ["durable"]
+    finally:
+        await other.close()
 
 
 async def test_h10_a_transaction_left_open_by_hand_is_not_handed_on(database: Database) -> None:

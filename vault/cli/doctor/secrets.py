@@ -30,11 +30,12 @@ def key_store(settings: Settings) -> Opened:
     if not settings.keyring.is_dir() or not settings.key_file.exists():
         return Opened(None, skipped(check, "there are no keys yet", "the first start makes them"))
     try:
-        store = KeyStore(settings.keyring, LocalKeyService.from_key_file(settings.key_file))
+        store = KeyStore(settings.keyring, LocalKeyService.from_path(settings.key_file))
         if store.empty:
             return Opened(None, skipped(check, "there are no keys yet", "the first start makes them"))
         lost = store.lost()
-        for name in store.names():
+        opened = [name for name in store.names() if store.opens(name)]
+        for name in opened:
             store.held(name)
         keyring = Keyring(store, beside_database=settings.beside)
         keyring.open()
@@ -43,7 +44,11 @@ def key_store(settings: Settings) -> Opened:
         return Opened(None, failed(check, found, "put back key store and key file that belong together"))
     if lost:
         return Opened(None, failed(check, f"missing: {', '.join(lost)}", "restore the key store from its own backup"))
-    return Opened(keyring, ok(check, f"{len(store.names())} keys, all unseal"))
+    return Opened(keyring, ok(check, f"{len(store.names())} keys, {_unsealed(len(opened), len(store.names()))}"))
+
+
+def _unsealed(opened: int, there: int) -> str:
+    return "all unseal" if opened == there else f"all {opened} that this process may open unseal"
 
 
 def journal(settings: Settings, keyring: Keyring | None) -> Finding:

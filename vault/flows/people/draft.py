@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, RIGHTS, bits
+from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, bits
 from vault.clock import Micros
 from vault.consent.ledger import Choice, chain, pack_choice
 from vault.consent.standing import Standing
@@ -197,17 +197,23 @@ class SubjectDraft:
     def _taking(self, purposes: int) -> CompartmentDraft | None:
         """The compartment of exactly these purposes that takes new values: the newest, if no wrap was taken away."""
         draft = self._newest.get(purposes)
-        return draft if draft is not None and draft.whole else None
+        if draft is None or not draft.whole:
+            return None
+        # What is for `rights` alone, and was begun by another writer, cannot be opened here: then a new one is begun.
+        return draft if purposes or draft.opened is not None or self._opening(draft) is not None else None
 
     def _open(self, draft: CompartmentDraft) -> Compartment:
         if draft.opened is None:
-            for purpose in (*bits(draft.held), RIGHTS):
-                if self.tools.keyring.holds(purpose):
-                    draft.opened = self._opener.open(draft.wrapped, purpose)
-                    break
-            else:
+            purpose = self._opening(draft)
+            if purpose is None:
                 raise Unreadable
+            draft.opened = self._opener.open(draft.wrapped, purpose)
         return draft.opened
+
+    def _opening(self, draft: CompartmentDraft) -> int | None:
+        """The first purpose, or `rights`, whose wrap this process can open."""
+        keyring = self.tools.keyring
+        return next((one.purpose for one in draft.wrapped.wraps if keyring.holds(one.purpose, one.epoch)), None)
 
     def put(self, purposes: int, field: int, provenance: Provenance, plaintext: bytes) -> None:
         """Seal a value into the compartment of exactly these purposes. Keeps an older value out of the way of a newer."""

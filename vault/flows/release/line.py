@@ -4,26 +4,25 @@ What a person's choices do not allow is never opened. The answer says what left,
 Values stay the JSON bytes that they were sealed as: nothing here parses what it need not change.
 """
 
+from itertools import compress
 from typing import Final, NamedTuple
 
 import msgspec
 
 from vault.catalogue.load import Catalogue
-from vault.catalogue.numbers import identifier_object
 from vault.clock import Micros
 from vault.consent.decision import meet
 from vault.disclosures.record import join_detail
 from vault.errors import Unavailable, Unreadable
 from vault.flows.release.people import Known, Member, Shelf
-from vault.flows.release.plan import Item, Plan, PurposePlan, Shape
+from vault.flows.release.plan import Item, Layout, Plan, PurposePlan, Shape
 from vault.keys.compartments import Compartment, Kept, Opener
 from vault.keys.keyring import Keyring
 from vault.profile.sealing import open_at
 from vault.profile.values import FieldHead
-from vault.profile.view import computed_of, identifiers_of, rank, view
+from vault.profile.view import computed_of, identifiers_of, newest, view
 
 _NULL: Final = b"null"  # a deletion: nothing older shows
-_TRAITS_END: Final = identifier_object(0)
 _text = msgspec.json.Encoder().encode
 
 
@@ -71,49 +70,46 @@ def _open(
     purpose: PurposePlan, keyring: Keyring, members: tuple[Member, ...], openers: list[Opener]
 ) -> tuple[dict[int, bytes], Joint]:
     """Of each trait the newest value, of the joint fields all: what the permit names, and nothing else is opened."""
-    shelves: list[tuple[Opener, Shelf]] = []
-    of_root = 0
-    for index, (member, opener) in enumerate(zip(members, openers, strict=True)):
-        shelves += [(opener, shelf) for shelf in member.shelves if shelf.kept.held >> purpose.number & 1]
-        if index == 0:
+    number = purpose.number
+    shelves: list[Shelf] = []
+    owners: list[Opener] = []
+    of_root = -1
+    for member, opener in zip(members, openers, strict=True):
+        for shelf in member.shelves:
+            if shelf.kept.held >> number & 1:
+                shelves.append(shelf)
+                owners.append(opener)
+        if of_root < 0:
             of_root = len(shelves)
-    layout = purpose.layout(of_root, tuple([shelf.fields.numbers for _, shelf in shelves]))
-    places = _newest(layout.places, [shelf for _, shelf in shelves]) if layout.clash else layout.places
+    layout = purpose.layout(of_root, tuple([shelf.fields.numbers for shelf in shelves]))
+    if layout.clash:
+        layout = _newest(layout, shelves)
     traits: dict[int, bytes] = {}
     joint: Joint = []
-    for (opener, shelf), wanted in zip(shelves, places, strict=True):
-        if not wanted:
+    for shelf, opener, places, fields in zip(shelves, owners, layout.places, layout.traits, strict=True):
+        if not places:
             continue
-        compartment = _opened(keyring, opener, shelf.kept, purpose.number)
-        fields = shelf.fields
-        numbers = fields.numbers
-        for place, value in zip(wanted, open_at(compartment, fields, wanted, purpose.permit), strict=True):
-            if numbers[place] < _TRAITS_END:
-                traits[numbers[place]] = value
-            else:
-                joint.append((fields.head(place), value))
+        values = open_at(_opened(keyring, opener, shelf.kept, number), shelf.fields, places, purpose.permit)
+        traits.update(zip(fields, values, strict=False))
+        if len(fields) < len(values):
+            rest = slice(len(fields), None)
+            joint += [(shelf.fields.head(at), value) for at, value in zip(places[rest], values[rest], strict=True)]
     return traits, joint
 
 
-def _newest(places: tuple[tuple[int, ...], ...], shelves: list[Shelf]) -> list[list[int]]:
-    """The same places, of each trait only the newest one: what is shown need be opened, and nothing else."""
-    best: dict[int, tuple[FieldHead, int]] = {}
-    kept: list[list[int]] = [[] for _ in shelves]
-    for number, (wanted, shelf) in enumerate(zip(places, shelves, strict=True)):
-        for place in wanted:
-            head = shelf.fields.head(place)
-            if head.field >= _TRAITS_END:
-                kept[number].append(place)
-                continue
-            other = best.get(head.field)
-            if other is not None and rank(head) <= rank(other[0]):
-                continue
-            if other is not None:
-                old = shelves[other[1]].fields.numbers
-                kept[other[1]] = [p for p in kept[other[1]] if old[p] != head.field]
-            kept[number].append(place)
-            best[head.field] = head, number
-    return kept
+def _newest(layout: Layout, shelves: list[Shelf]) -> Layout:
+    """The same places, but of each trait the newest one alone: what is shown need be opened, and nothing else."""
+    best = newest(
+        (shelf.fields.head(place), number)
+        for number, (shelf, places, fields) in enumerate(zip(shelves, layout.places, layout.traits, strict=True))
+        for place in places[: len(fields)]
+    )
+    kept, traits = [], []
+    for number, (places, fields) in enumerate(zip(layout.places, layout.traits, strict=True)):
+        wins = [best[field][1] == number for field in fields]
+        kept.append((*compress(places, wins), *places[len(fields) :]))
+        traits.append(tuple(compress(fields, wins)))
+    return Layout(tuple(kept), tuple(traits), clash=False)
 
 
 def _opened(keyring: Keyring, opener: Opener, kept: Kept, purpose: int) -> Compartment:

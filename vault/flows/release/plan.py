@@ -43,7 +43,8 @@ class Item(msgspec.Struct, frozen=True):
 class Layout(NamedTuple):
     """Where a purpose finds what it may release in compartments that hold certain fields."""
 
-    places: tuple[tuple[int, ...], ...]  # for each compartment, of its directory
+    places: tuple[tuple[int, ...], ...]  # for each compartment, of its directory: traits in front
+    traits: tuple[tuple[int, ...], ...]  # for each compartment, the numbers of those traits
     clash: bool  # a trait stands in several compartments: the newest must be found
 
 
@@ -108,17 +109,17 @@ class PurposePlan(msgspec.Struct, frozen=True):
         return found
 
     def _layout(self, of_root: int, numbers: tuple[tuple[int, ...], ...]) -> Layout:
-        places = []
-        traits: list[int] = []
+        places, traits = [], []
         for shelf, fields in enumerate(numbers):
             wanted = [
                 place
                 for place, field in enumerate(fields)
                 if self.wants(field) and (shelf < of_root or field != MEMBERSHIPS)
             ]
-            traits += [fields[place] for place in wanted if fields[place] in self.traits]
-            places.append(tuple(wanted))
-        return Layout(tuple(places), len(set(traits)) != len(traits))
+            places.append(tuple(wanted))  # numbers rise, and those of traits are the lowest
+            traits.append(tuple(fields[place] for place in wanted if fields[place] < _TRAITS_END))
+        everyone = [number for some in traits for number in some]
+        return Layout(tuple(places), tuple(traits), len(set(everyone)) != len(everyone))
 
 
 def _keep(known: dict[K, V], key: K, value: V) -> None:

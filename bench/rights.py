@@ -1,0 +1,178 @@
+"""Withdrawal and erasure: how long until they are acknowledged, under ingest, and how that grows with a person's history.
+
+Ingest runs through a door of its own, in other processes, as `compose.yaml` separates desk and ingest; the choice and the
+request are made in this one. A withdrawal is acknowledged when its commit is durable: nothing leaves any more. An erasure is
+acknowledged when the keys are destroyed and the journal has it; rows follow in the worker, whose time is told apart.
+"""
+
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from itertools import islice
+from typing import Any, Final
+
+from bench.ground import ground, vault_on
+from bench.http import Client, door
+from bench.ingest import VaultSide, each, preload, staged
+from bench.over_http import Door, vault_environment
+from bench.report import Options, Report, percentile
+from bench.workload import BATCH, Workload
+from vault.flows.choose import ChoiceAct, ConsentAct, choose
+from vault.flows.find import find
+from vault.flows.honour.intake import open_request
+from vault.flows.vault import Vault
+from vault.ids import random_token, uuid7
+from vault.policy.actors import Actor
+from vault.sources import store as sources
+from vault.sources.store import Source
+
+SIZES: Final = (10, 100, 1_000, 10_000)  # events of a person
+EACH: Final = 5  # people of each size
+PURPOSES: Final = ("analytics", "personalisation", "marketing", "advertising")
+
+
+class Desk:
+    """Does one act and says how long it took."""
+
+    def __init__(self, vault: Vault, source: Source) -> None:
+        self.vault = vault
+        self.source = source
+        self.officer = Actor("staff", str(uuid7(vault.clock.now())), "officer")
+
+    async def withdraw(self, user: str, purpose: str) -> float:
+        """A withdrawal of one purpose."""
+        act = ConsentAct(
+            user_id=user,
+            anonymous_id=None,
+            message_id=random_token()[:40],
+            choices=(ChoiceAct(purpose=purpose, decision="withdrawn"),),
+        )
+        begun = time.perf_counter()
+        await choose(self.vault, self.source, act)
+        return time.perf_counter() - begun
+
+    async def erase(self, user: str) -> float:
+        """An erasure, until it is acknowledged."""
+        reference = await find(self.vault, self.officer, "user_id", user)
+        begun = time.perf_counter()
+        await open_request(self.vault, self.officer, reference, "erasure")
+        return time.perf_counter() - begun
+
+
+async def withdrawal(options: Options) -> Report:
+    """Every purpose of the people of each size; then `acts` others, under ingest."""
+
+    async def grown(desk: Desk, user: str) -> list[float]:
+        return [await desk.withdraw(user, purpose) for purpose in PURPOSES]
+
+    async def one(desk: Desk, user: str) -> float:
+        return await desk.withdraw(user, "advertising")
+
+    return await _measured(Report("withdrawal", options), grown, one)
+
+
+async def erasure(options: Options) -> Report:
+    """The people of each size; then `acts` others, under ingest."""
+
+    async def grown(desk: Desk, user: str) -> list[float]:
+        return [await desk.erase(user)]
+
+    return await _measured(Report("erasure", options), grown, Desk.erase)
+
+
+async def _measured(
+    report: Report,
+    grown: Callable[[Desk, str], Awaitable[list[float]]],
+    one: Callable[[Desk, str], Awaitable[float]],
+) -> Report:
+    options = report.options
+    async with (
+        ground(options.database_url) as place,
+        vault_on(place, options.policies) as vault,
+        staged(place, vault, options) as stage,
+    ):
+        stage.sides = stage.sides[:1]
+        side = stage.sides[0]
+        assert isinstance(side, VaultSide)  # noqa: S101 - the first side is
+        await preload(stage, options.connections)
+        sizes = [size for size in SIZES if size <= options.events]
+        await _histories(side, stage.work, sizes)
+        await stage.place.settle()
+        desk = Desk(vault, side.source)
+        await one(desk, "user-0")  # statements are prepared once
+        busy = time.process_time()
+        alone = {size: [t for i in range(EACH) for t in await grown(desk, f"long-{size}-{i}")] for size in sizes}
+        done = sum(len(times) for times in alone.values())
+        report.figures["python_ms_per_act"] = round((time.process_time() - busy) / done * 1e3, 2)
+        for size, times in alone.items():
+            report.figures[f"p50_ms_{size}_events"] = round(statistics.median(times) * 1e3, 2)
+            report.figures[f"max_ms_{size}_events"] = round(max(times) * 1e3, 2)
+        report.figures["growth"] = round(statistics.median(alone[sizes[-1]]) / statistics.median(alone[sizes[0]]), 2)
+        acts = min(options.acts, options.people - 1)
+        async with _ingesting(vault, stage.work, options) as sent:
+            begun = time.perf_counter()
+            times = []
+            for number in range(1, acts + 1):
+                times.append(await one(desk, f"user-{number}"))
+                await asyncio.sleep(options.pause)
+            seconds = time.perf_counter() - begun
+            report.figures["ingest_events_per_second"] = round(sent[0] / seconds)
+        report.figures["acts"] = acts
+        for which in (50, 99):
+            report.figures[f"p{which}_ms_under_ingest"] = round(percentile(times, which) * 1e3, 2)
+    return report
+
+
+async def _histories(side: VaultSide, work: Workload, sizes: list[int]) -> None:
+    """People with so many events each."""
+    for size in sizes:
+        for i in range(EACH):
+            user = f"long-{size}-{i}"
+            messages = [work.named("identify", user, traits={"email": f"{user}@example.com"})]
+            messages += [work.named("track", user, **work.viewed()) for _ in range(size)]
+            waiting = iter(messages)
+            while part := list(islice(waiting, BATCH)):
+                await side.receive(json.dumps({"batch": part}).encode())
+
+
+@asynccontextmanager
+async def _ingesting(vault: Vault, work: Workload, options: Options) -> AsyncIterator[list[int]]:
+    """Ingest through a door until the end; counts events."""
+    async with vault.database.begin() as connection:
+        _, key = await sources.add(connection, "bench-load", server=True, now=vault.clock.now())
+    sent = [0]
+    work.restrict(options.acts + 1)  # nobody whom the desk is busy with: their late events would be dropped
+    async with door("bench.vault_door:app", 1, vault_environment(vault)) as (port, pid):
+        where = Door(port, pid, key)
+        task = asyncio.create_task(_load(where, work, sent))
+        while not sent[0]:
+            if task.done():
+                await task
+            await asyncio.sleep(0.05)
+        sent[0] = 0
+        try:
+            yield sent
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _load(where: Door, work: Workload, sent: list[int]) -> None:
+    clients = [Client(where.port, where.basic) for _ in range(2)]
+
+    async def send(body: bytes) -> None:
+        client = clients.pop()
+        status, _ = await client.ask("POST", "/v1/batch", body)
+        clients.append(client)
+        if status != 200:
+            raise AssertionError(f"ingest answered {status}")
+        sent[0] += BATCH
+
+    bodies: list[Any] = work.batches(20)
+    while True:
+        await each(2, bodies, send)
+        bodies = work.batches(20)

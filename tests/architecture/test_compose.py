@@ -1,0 +1,150 @@
+"""What runs for real: every service has its own class, its own secrets and nothing more, as compose.yaml and Dockerfile say.
+
+No container engine is needed to hold this; tests/e2e/test_separate_processes.py runs the same commands as processes.
+"""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.composed import HOME, Service, compose, image_environment, mounts
+from vault.cli.roles import role_of
+from vault.keys.names import epochs
+from vault.keys.roles import ProcessRole
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = compose()
+SERVICES: dict[str, Service] = FILE["services"]
+STAYING = ("ingest", "feed", "feed-analytics", "desk", "worker")
+ENDING = ("secrets", "init", "operator")
+PURPOSES = {name: number for number, name in enumerate(
+    ("service", "support", "accounting", "fraud_prevention", "analytics", "personalisation", "marketing", "advertising")
+)}  # fmt: skip
+RIGHTS = epochs(63)
+
+
+def option(command: list[str], name: str) -> str:
+    return command[command.index(name) + 1] if name in command else ""
+
+
+def role(command: list[str]) -> ProcessRole:
+    found = role_of(option(command, "--doors"), option(command, "--purposes"), duties=option(command, "--duties"))
+    assert found is not None, "a service that does everything"
+    return found
+
+
+def handed_out() -> dict[str, ProcessRole]:
+    """Volume of a key folder -> the role that `init` hands it out for."""
+    target = {path: name for path, (name, _) in mounts(SERVICES["init"]).items()}
+    lines = [shlex.split(line) for line in SERVICES["init"]["command"][0].splitlines()]
+    commands = [line for line in lines if line[1:3] == ["keys", "hand-out"]]
+    return {target[f"{HOME}/hand-out/{line[3]}"]: role(line) for line in commands}
+
+
+def test_every_service_is_known_to_these_tests() -> None:
+    assert set(SERVICES) == {*STAYING, *ENDING, "database"}
+
+
+@pytest.mark.parametrize("name", STAYING)
+def test_a_service_mounts_the_secrets_of_its_own_role_and_no_others(name: str) -> None:
+    command = SERVICES[name]["command"]
+    mounted = mounts(SERVICES[name])
+    volume, writable = mounted[f"{HOME}/keys"]
+    assert not writable
+    assert [one for one, _ in mounted.values() if one.startswith("keys-")] == [volume]
+    assert "secrets" not in {one for one, _ in mounted.values()}  # the root key
+    assert SERVICES[name]["environment"]["PROFILE_VAULT_KEY_FILE"] == f"{HOME}/keys"
+    assert role(command) == handed_out()[volume]
+    assert [other for other in STAYING if volume in dict(mounts(SERVICES[other]).values())] == [name]
+
+
+def test_the_desk_alone_opens_the_key_rights_and_no_release_door_opens_another_purpose() -> None:
+    for name in STAYING:
+        found = role(SERVICES[name]["command"])
+        opened, sealed = found.locks(found.numbers(PURPOSES))
+        assert (RIGHTS in opened) == (name == "desk")
+        assert (RIGHTS in sealed) == (name == "ingest")
+        if found.releases:
+            assert {one for one in opened if one.startswith("purpose-")} == {
+                epochs(PURPOSES[purpose]) for purpose in found.purposes
+            }
+
+
+@pytest.mark.parametrize("name", STAYING)
+def test_a_service_is_confined_watched_and_bounded(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["ulimits"]["core"] == 0
+    assert "user" not in service  # the image's own, which is not root
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert "http://127.0.0.1:8000/readyz" in service["healthcheck"]["test"][-1]  # inside: /readyz is for loopback only
+    assert service["depends_on"] == {"init": {"condition": "service_completed_successfully"}}
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    assert not service.get("privileged")
+    assert "network_mode" not in service
+
+
+def test_what_releases_values_cannot_write_keys_or_the_journal() -> None:
+    for name in STAYING:
+        written = {path for path, (_, writable) in mounts(SERVICES[name]).items() if writable}
+        wanted = {"ingest": {"keyring", "journal"}, "desk": {"keyring", "journal"}, "worker": {"journal"}}
+        assert written == {f"{HOME}/{one}" for one in wanted.get(name, ())}
+
+
+def test_no_password_stands_anywhere_and_the_root_key_is_with_what_ends() -> None:
+    text = (ROOT / "compose.yaml").read_text("utf-8")
+    assert not re.search(r"(?i)password\w*:\s*['\"]?[a-z0-9]", re.sub(r"POSTGRES_PASSWORD_FILE: /\S+", "", text))
+    assert not re.search(r"://[^\s:%]+:(?!%s@)[^\s@/]+@", text)
+    assert "POSTGRES_HOST_AUTH_METHOD" not in text
+    holders = {name for name, one in SERVICES.items() if "secrets" in dict(mounts(one).values())}
+    assert holders == set(ENDING)
+    assert all(SERVICES[name]["restart"] == "no" for name in ENDING)
+    assert SERVICES["operator"]["profiles"] == ["operator"]
+
+
+def test_the_database_is_18_with_its_data_where_that_image_wants_it() -> None:
+    database = SERVICES["database"]
+    assert database["image"] == "postgres:18"
+    assert mounts(database)["/var/lib/postgresql"] == ("database", True)
+    assert database["environment"]["POSTGRES_PASSWORD_FILE"] == "/run/vault-access/database-password"
+    assert "ports" not in database
+    assert database["healthcheck"]["test"][0] == "CMD-SHELL"
+
+
+def test_every_volume_is_declared_and_every_folder_of_it_is_in_the_image_with_its_owner() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    (made,) = re.findall(r"install -d -o vault -g vault -m 0700 (.*?)\nCOPY", dockerfile, re.DOTALL)
+    folders = {f"/var/lib/{one}" for one in made.replace("\\", " ").split()}
+    named: set[str] = set()
+    for name in (*STAYING, *ENDING):
+        for path, (volume, _) in mounts(SERVICES[name]).items():
+            if volume.startswith("./"):
+                continue
+            named.add(volume)
+            assert path in folders, f"{path} of {name}: its volume would belong to root"
+    assert named | {"database"} == set(FILE["volumes"])
+
+
+def test_the_image_runs_as_nobody_in_particular_from_pinned_requirements_and_names_no_index() -> None:
+    lines = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ").splitlines()
+    assert [line for line in lines if line.startswith("USER")] == ["USER 10001:10001"]
+    installs = re.findall(r"pip\b[^&]*\binstall\b[^&]*", "\n".join(lines))
+    assert installs
+    assert all("--require-hashes" in one or "--no-deps dist/" in one for one in installs)
+    assert not re.search(r"https?://(?!127\.0\.0\.1)|index-url|trusted-host", "\n".join(lines))
+    assert any(line.startswith("HEALTHCHECK") for line in lines)
+    assert set(image_environment()) >= {"PROFILE_VAULT_KEYRING", "PROFILE_VAULT_JOURNAL", "PROFILE_VAULT_KEY_FILE"}
+
+
+def test_purposes_are_numbered_as_the_shipped_policies_number_them() -> None:
+    text: Any = (ROOT / "policies" / "purposes.toml").read_text("utf-8")
+    for name, number in PURPOSES.items():
+        assert re.search(rf'name = "{name}"\nnumber = {number}\b|\[{name}\]\n(.*\n)*?number\s*=\s*{number}\b', text), (
+            name
+        )

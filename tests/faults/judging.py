@@ -1,0 +1,110 @@
+"""A vault after a storm against what its clients know: nothing acknowledged lost, no effect twice, nobody erased back."""
+
+import asyncio
+import contextlib
+import time
+import traceback
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, Final
+
+from tests.faults import oracle
+from tests.faults.client import PUSHED, Told
+from tests.faults.recipient import taken
+from tests.faults.street import PATIENCE, Street
+from tests.faults.townsfolk import SHARED, Model, Person
+from vault.bootstrap import open_vault
+from vault.config import load
+from vault.consent.ledger import How
+from vault.flows.vault import Vault
+from vault.worker import run
+
+ANALYTICS: Final = "warehouse"
+Json = dict[str, Any]
+
+
+def judge(town: Street, model: Model) -> None:
+    try:
+        asyncio.run(judged(town, model))
+    except Exception:
+        model.found(traceback.format_exc(limit=-5))
+
+
+async def judged(town: Street, model: Model) -> None:
+    """Everything read again, and the people compared with the model. Nobody writes meanwhile."""
+    async with open_vault(load(environ=town.house.environ)) as vault:
+        await _quiet(vault)
+        pushed = [Told(f"feed {PUSHED}", 200, lines) for _, lines in taken(town.folder, "storm")]
+        await oracle.check(vault, model.told + pushed)
+        for fault in oracle.repeated(taken(town.folder, "storm")):
+            model.found(fault)
+        reader = oracle.Reader(vault, {})
+        shown = {line["id"]: line for line in await reader.feed(ANALYTICS)}
+        mailed = {line["traits"]["email"] for line in await reader.feed("email-tool") if "email" in line["traits"]}
+        for user, person in model.people.items():
+            with _accusing(model, user):
+                await _compared(vault, reader, user, person, shown, mailed)
+
+
+async def _quiet(vault: Vault) -> None:
+    """What waits for a worker is done: leases of the killed are over in 15 seconds."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        await run(vault, once=True)
+        async with vault.database.hot() as connection:
+            open_ = await connection.fetchval(
+                "SELECT count(*) FROM request WHERE step IN ('fence', 'case', 'keep', 'destroy', 'rows', 'certify', 'gather')"
+            )
+        if not open_:
+            return
+        assert time.monotonic() < deadline, f"{open_} requests are stuck"
+        await asyncio.sleep(0.5)
+
+
+@contextlib.contextmanager
+def _accusing(model: Model, user: str) -> Iterator[None]:
+    try:
+        yield
+    except AssertionError as error:
+        model.found(f"{user}: {error}")
+
+
+async def _compared(
+    vault: Vault, reader: oracle.Reader, user: str, person: Person, shown: dict[str, Json], mailed: set[str]
+) -> None:
+    subject = await reader.subject(user)
+    if person.erased:
+        assert subject is None, "erased, and found"
+        assert f"{user}@planted.example" not in mailed, "erased, and in a feed"
+        return
+    if not (person.orders or person.acts) and subject is None:
+        assert user in SHARED, "lost"
+        return
+    assert subject is not None, "lost"
+    draft = await reader.draft(user)
+    root = draft.state.root
+    members = [s for s, one in (await reader.drafts()).items() if one.state.root == root]
+    events = await reader.rows(
+        "SELECT count(DISTINCT event_key) FROM event WHERE subject_id = ANY ($1::uuid[])", members
+    )
+    assert events[0][0] == len(person.orders) + person.views, (
+        f"{events[0][0]} events instead of {len(person.orders) + person.views}"
+    )
+    acts = [one for one in await reader.ledger(subject) if one.how is How.API]
+    assert len(acts) == person.acts, f"{len(acts)} acts in the ledger instead of {person.acts}"
+    stands = await reader.stands(user)
+    for purpose, said in person.stands.items():  # what was refused already is denied once more, not withdrawn
+        agrees = stands[purpose] == "granted" if said == "granted" else stands[purpose] in {"withdrawn", "denied"}
+        assert agrees, f"{purpose} is {stands[purpose]} and was {said} last"
+    if person.device is not None:
+        device = await reader.draft(person.device, "anonymous_id")
+        assert device.state.root == root, "its device is not linked"
+    plan = vault.plan(ANALYTICS)
+    assert plan is not None
+    traits = shown.get(plan.id_of(root), {"traits": {}})["traits"]
+    assert traits.get("order_count", 0) == len(person.orders), (
+        f"{traits.get('order_count')} orders instead of {len(person.orders)}"
+    )
+    if person.orders:
+        total = Decimal(str(traits["lifetime_value"]))
+        assert total == sum(person.orders.values()), f"{total} instead of {sum(person.orders.values())}"

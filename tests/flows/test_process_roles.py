@@ -1,0 +1,210 @@
+"""A process has the secrets of its own keys: it does its work with them, and nothing else opens (design section 2, promise 2).
+
+Each process here is a vault opened from a key folder that `keys hand-out` would write, on one database with the others.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+
+from tests.fakes import FakeClock
+from tests.worlds import World, identify, order, say
+from vault.bootstrap import open_vault
+from vault.catalogue.numbers import RIGHTS, bits
+from vault.crypto import aead
+from vault.crypto.derive import derive
+from vault.crypto.services.local import LocalKeyService
+from vault.errors import ConfigError, Unavailable
+from vault.flows.find import find
+from vault.flows.honour import intake
+from vault.flows.people.read import profiles
+from vault.flows.release.page import page
+from vault.flows.vault import Vault
+from vault.keys.compartments import Opener, Wrapped
+from vault.keys.keyring import ALL, Keyring
+from vault.keys.keystore import KeyStore
+from vault.keys.roles import AUDIT, CHANGES, DESK, DUE, FEED, INGEST, REQUESTS, ProcessRole
+from vault.policy.actors import Actor
+from vault.profile.sealing import open_fields
+from vault.profile.values import parse_fields
+
+WRITER = ProcessRole((INGEST,), (DUE,))
+MARKETING = ProcessRole((FEED,), (), ("marketing",))
+OFFICE = ProcessRole((DESK,), (REQUESTS,))
+KINDS: tuple[intake.RequestType, ...] = ("access", "erasure")
+LOOPS = ProcessRole((), (CHANGES, AUDIT))
+
+
+class Site:
+    """One vault and its processes. `whole` holds the root key, and did its work before the others started."""
+
+    def __init__(self, whole: Vault, stack: AsyncExitStack, clock: FakeClock, folder: Path) -> None:
+        self.whole = whole
+        self._stack = stack
+        self._clock = clock
+        self._folder = folder
+
+    def secrets(self, role: ProcessRole) -> Path:
+        """The role's key folder."""
+        numbers = role.numbers({one.name: one.number for one in self.whole.catalogue.purposes.values()})
+        folder = self._folder / ("-".join(sorted(role.parts | set(role.purposes))))
+        for _ in range(2):  # a second time changes nothing
+            LocalKeyService.from_path(self.whole.settings.key_file).hand_out(folder, *role.locks(numbers))
+        return folder
+
+    async def start(self, role: ProcessRole, secrets: Path | None = None) -> Vault:
+        settings = msgspec.structs.replace(self.whole.settings, key_file=secrets or self.secrets(role))
+        return await self._stack.enter_async_context(open_vault(settings, clock=self._clock, role=role))
+
+
+@pytest.fixture
+async def site(vault: Vault, clock: FakeClock, tmp_path: Path) -> AsyncIterator[Site]:
+    async with AsyncExitStack() as stack:
+        yield Site(vault, stack, clock, tmp_path / "secrets")
+
+
+async def wrapped_of(vault: Vault) -> dict[UUID, tuple[Wrapped, ...]]:
+    async with vault.database.hot() as connection:
+        everyone = [UUID(bytes=row[0].bytes) for row in await connection.fetch("SELECT subject_id FROM subject")]
+        stored, _ = await profiles(connection, everyone, vault.keyring.key("state"))
+    return {subject: one.wrapped for subject, one in stored.items()}
+
+
+async def test_four_processes_with_keys_of_their_own_do_the_work_of_one(site: Site, world: World) -> None:
+    writer, feed = await site.start(WRITER), await site.start(MARKETING)
+    desk, loops = await site.start(OFFICE), await site.start(LOOPS)
+    shop = World(writer, world.sources)
+    await shop.send(identify("ada", email="ada@example.com"), order("ada", 20))
+    await shop.send(identify("bea", email="bea@example.com"))
+    await World(loops, {}).settle()
+    emails = [line["traits"] for line in (await World(feed, {}).lines("email-tool"))[0] if line["op"] == "upsert"]
+    assert sorted(one["email"] for one in emails) == ["ada@example.com", "bea@example.com"]
+
+    await shop.choose(say("marketing", "withdrawn"), user="ada")
+    await World(loops, {}).settle()
+    told = [line["op"] for line in (await World(feed, {}).lines("email-tool"))[0]]
+    assert sorted(told) == ["remove", "reset", "snapshot_end", "upsert"]
+
+    officer = Actor("staff", str(uuid4()), "officer")
+    ref = await find(desk, officer, "user_id", "ada")
+    states = []
+    for kind in KINDS:
+        request = await intake.open_request(desk, officer, ref, kind)
+        await World(desk, {}).settle()
+        states.append((await intake.read_request(desk, officer, request))["state"])
+    assert states == ["completed", "partly_completed"]  # the second: a recipient has yet to say that it deleted
+    await World(loops, {}).settle()
+    assert [line["traits"]["email"] for line in await world.feed("email-tool")] == ["bea@example.com"]
+
+
+async def test_what_a_writer_sealed_for_the_desk_opens_there_and_not_in_the_writer_after_a_restart(
+    site: Site, world: World
+) -> None:
+    writer = await site.start(WRITER)
+    await World(writer, world.sources).send(identify("ada", email="ada@example.com"))
+    again, desk = await site.start(WRITER), await site.start(OFFICE)
+    for subject, compartments in (await wrapped_of(desk)).items():
+        for wrapped in compartments:
+            assert Opener(desk.keyring, subject).open(wrapped, RIGHTS).purposes == wrapped.purposes
+            with pytest.raises(Unavailable):
+                Opener(again.keyring, subject).open(wrapped, RIGHTS)
+    # Two writers at once: each has an epoch of its own, and values of either open at the desk, which started before them.
+    await World(again, world.sources).send(
+        identify("ada", phone="+4915112345678"), identify("bea", email="b@example.com")
+    )
+    await World(writer, world.sources).send(identify("cleo", email="c@example.com"))
+    for subject, compartments in (await wrapped_of(desk)).items():
+        assert all(Opener(desk.keyring, subject).open(wrapped, RIGHTS) for wrapped in compartments)
+
+
+async def test_evidence_is_taken_by_any_writer_after_another(site: Site, world: World) -> None:
+    for evidence in ({"form": "checkout"}, {"form": "account"}):
+        writer = World(await site.start(WRITER), world.sources)
+        await writer.send(identify("ada", email="ada@example.com"))
+        await writer.choose(say("marketing", "granted", evidence=evidence), user="ada")
+    assert (await world.stands("ada"))["marketing"] == "granted"  # and `world` opens every evidence at its end
+
+
+def unwalled(feed: Vault) -> Keyring:
+    """A keyring of the process without its own checks, as somebody who runs code there would make it."""
+    keyring = Keyring(feed.keystore)
+    keyring.open(ALL)
+    keyring._check = lambda name: None  # type: ignore[method-assign]
+    return keyring
+
+
+async def test_a_feed_of_marketing_cannot_open_another_purpose_though_its_code_has_a_stolen_permit(
+    site: Site, world: World
+) -> None:
+    await world.send(identify("ada", email="ada@example.com", phone="+4915112345678"), order("ada", 20))
+    feed = await site.start(MARKETING)
+    marketing = feed.catalogue.purposes["marketing"].number
+    keyring = unwalled(feed)
+    opened = 0
+    stolen = site.whole.gate.rights("staff:mallory", uuid4())  # reaches every field of every compartment
+    for subject, compartments in (await wrapped_of(feed)).items():
+        for wrapped in compartments:
+            for purpose in (*bits(wrapped.held), RIGHTS):
+                opener = Opener(keyring, subject)
+                if purpose == marketing:
+                    opener.open(wrapped, purpose)
+                    opened += 1
+                    continue
+                with pytest.raises(Unavailable) as refused:
+                    opener.open(wrapped, purpose)
+                assert refused.value.reason == "key_refused"
+    assert opened
+    # With the keys that it does have the same permit opens values: it is the key service that refuses, not the permit.
+    rows: list[Any] = await world.rows("SELECT subject_id, compartment_id, fields FROM compartment")
+    found = {one.compartment_id: (s, one) for s, many in (await wrapped_of(feed)).items() for one in many}
+    for row in rows:
+        subject, wrapped = found[bytes(row[1])] if isinstance(row[1], bytes) else found[row[1].bytes]
+        if wrapped.held >> marketing & 1:
+            compartment = Opener(keyring, subject).open(wrapped, marketing)
+            assert open_fields(compartment, zip(*parse_fields(row[2]), strict=True), stolen)
+
+
+async def test_a_process_refuses_what_it_has_no_keys_for(site: Site, world: World, tmp_path: Path) -> None:
+    feed = await site.start(MARKETING)
+    with pytest.raises(Unavailable) as refused:
+        await page(feed, "warehouse", None)
+    assert refused.value.reason == "other_process"
+    with pytest.raises(ConfigError):  # a desk, from the folder of a feed
+        await site.start(OFFICE, secrets=site.secrets(MARKETING))
+    with pytest.raises(ConfigError):  # another purpose than it was handed
+        await site.start(ProcessRole((FEED,), (), ("analytics",)), secrets=site.secrets(MARKETING))
+    site.whole.settings = msgspec.structs.replace(site.whole.settings, keyring=tmp_path / "other")
+    with pytest.raises((ConfigError, Unavailable)):  # nothing is made by who has no root key
+        await site.start(MARKETING)
+    assert KeyStore(tmp_path / "other", LocalKeyService(ROOT)).empty
+
+
+class Older(LocalKeyService):
+    """Seals as releases before key folders did (docs/formats/keystore.md, form 1)."""
+
+    def seal(self, key_name: str, plaintext: bytes) -> bytes:
+        key = derive(ROOT, "keyservice/1", key_name.encode())
+        return b"\x01" + aead.seal(key, plaintext, b"keyservice/1|" + key_name.encode())
+
+
+ROOT = bytes(range(32))
+
+
+def test_keys_that_an_older_release_sealed_open_unchanged_and_are_sealed_anew_for_key_folders(tmp_path: Path) -> None:
+    older, now = (KeyStore(tmp_path / "keyring", service(ROOT)) for service in (Older, LocalKeyService))
+    made = older.ensure(["purpose-1", "index-email", "signing-audit"])
+    before = {name: older.read(name) for name in made}
+    LocalKeyService(ROOT).hand_out(tmp_path / "folder", frozenset(("purpose-1", "index", "signing-audit")), frozenset())
+    confined = KeyStore(tmp_path / "keyring", LocalKeyService.from_path(tmp_path / "folder"))
+    assert {name: now.read(name) for name in made} == before  # with the root key, as they are
+    for name in made:
+        with pytest.raises(Unavailable):
+            confined.read(name)
+    assert now.reseal() == sorted(made)
+    assert now.reseal() == []
+    assert {name: confined.read(name) for name in made} == before
