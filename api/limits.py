@@ -103,7 +103,9 @@ class RateLimits:
 
     async def admit(self, secret: str | None, ask: Awaitable[_Found]) -> _Found:
         """What `ask` finds out about the holder of this secret. Raises what it raises, and RateLimited for strangers."""
-        digest = None if secret is None else hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+        if secret is None:
+            return await ask  # nobody is asked about nothing, so it costs nothing
+        digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
         if digest not in self._known and self._strangers.left(self._timer()) < 1.0:
             if asyncio.iscoroutine(ask):
                 ask.close()
@@ -115,14 +117,12 @@ class RateLimits:
             raise Unavailable("The database does not answer.", code="database_unavailable") from None
         except Unauthenticated:
             self._strangers.take(self._timer())
-            if digest is not None:
-                self._known.pop(digest, None)
+            self._known.pop(digest, None)
             raise
-        if digest is not None:
-            self._known[digest] = None
-            self._known.move_to_end(digest)
-            if len(self._known) > MAX_KNOWN:
-                self._known.popitem(last=False)
+        self._known[digest] = None
+        self._known.move_to_end(digest)
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
         return found
 
     def source(self, source_id: int, *, acts: bool = False) -> Verdict:

@@ -125,3 +125,11 @@ async def test_a_secret_that_is_not_good_any_more_is_a_strangers(timer: Timer) -
             await limits.admit("guess", unknown())
     with pytest.raises(RateLimited):
         await limits.admit("mine", known())
+
+
+async def test_who_shows_no_credential_uses_up_nobodys_tries(timer: Timer) -> None:
+    limits = RateLimits(Limits(stranger_rate=1), timer=timer)
+    for _ in range(50):
+        with pytest.raises(Unauthenticated):
+            await limits.admit(None, unknown())
+    assert await limits.admit("mine", known()) == "somebody"
