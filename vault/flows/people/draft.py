@@ -207,10 +207,7 @@ class SubjectDraft:
 
     def _open(self, draft: CompartmentDraft) -> Compartment:
         if draft.opened is None:
-            purpose = self._opener.way_into(draft.wrapped)
-            if purpose is None:
-                raise Unreadable
-            draft.opened = self._opener.open(draft.wrapped, purpose)
+            draft.opened = self._opener.open_any(draft.wrapped)
         return draft.opened
 
     def put(self, purposes: int, field: int, provenance: Provenance, plaintext: bytes) -> None:
