@@ -9,10 +9,11 @@ from api.admission import changes_consent
 from api.auth import bearer_or_basic
 from api.guards import vault_of
 from api.limits import OverRate, limits_of, noted
-from vault.errors import Unauthenticated
+from vault.errors import Invalid, Unauthenticated
 from vault.events.clean import scan, tolerate_nan
 from vault.events.decode import MAX_BODY, write_key_of
 from vault.flows.admit import admit_source
+from vault.flows.watch import tell_refused
 from vault.sources.store import Source
 
 GZIP: Final = b"\x1f\x8b"  # no JSON begins so: some clients and proxies compress and do not say it
@@ -43,7 +44,7 @@ async def take_tracking(request: Request[Any, Any, Any]) -> tuple[Source, bytes]
     if header is not None:
         source = await _identified(request, bearer_or_basic(header))
         over = _spent(request, source)
-        body = await _tracking_body(request) if over is None else await _saying_choices(request, over)
+        body = await _body_of(request, source) if over is None else await _saying_choices(request, over)
     else:
         body = await _tracking_body(request)
         source = await _identified(request, write_key_of(body))
@@ -87,7 +88,16 @@ async def take_beacon(request: Request[Any, Any, Any]) -> tuple[Source, bytes]:
     source = await known_source(request, request.query_params.get("writeKey"))
     if source.server:
         raise Unauthenticated(NO_KEY)
-    return source, await _tracking_body(request)
+    return source, await _body_of(request, source)
+
+
+async def _body_of(request: Request[Any, Any, Any], source: Source) -> bytes:
+    """The body of a source that is known; one that is refused is told to whoever watches it, by its code."""
+    try:
+        return await _tracking_body(request)
+    except Invalid as error:
+        await tell_refused(vault_of(request), source, error.reason)
+        raise
 
 
 async def _tracking_body(request: Request[Any, Any, Any]) -> bytes:

@@ -1,5 +1,6 @@
 """The front layer for bodies: what it refuses, and that a refusal never holds a byte of the body."""
 
+import asyncio
 import gzip
 import tracemalloc
 import zlib
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from litestar.exceptions import InternalServerException
 
 from api.body import decode_own, inflate, read, require_type
 from vault.errors import Invalid, TooLarge
@@ -40,6 +42,26 @@ async def test_g7_a_body_is_refused_as_soon_as_it_passes_the_limit_whatever_its_
     with pytest.raises(TooLarge):
         await read(endless(), None, limit=5000)
     assert taken == 6
+
+
+async def test_g7_a_body_that_stops_coming_is_given_up() -> None:
+    async def halting() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    with pytest.raises(Invalid) as refused:
+        await read(halting(), None, limit=100, seconds=0.01)
+    assert refused.value.reason == "too_slow"
+
+
+async def test_a_client_that_hangs_up_is_no_fault_of_ours() -> None:
+    async def broken_off() -> AsyncIterator[bytes]:
+        yield b"{"
+        raise InternalServerException  # what the framework makes of a disconnect
+
+    with pytest.raises(Invalid) as refused:
+        await read(broken_off(), None, limit=100)
+    assert refused.value.reason == "incomplete_body"
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", " x-gzip "])

@@ -236,7 +236,7 @@ async def test_g7_a_body_without_end_is_answered_and_the_connection_ends(port: i
 
 async def test_g7_requests_are_not_queued_without_end(port: int) -> None:
     answers = await _say(port, [HIDDEN * 5_000])
-    assert len(answers) < 5_000
+    assert len(answers) <= connection.MAX_PIPELINED + 1
     assert {answer.status for answer in answers} <= {200, 400}
 
 

@@ -230,8 +230,7 @@ lease = Table(
     Column("position", BigInteger, nullable=False),  # the sequencer's last number, the log's last index
 )
 
-# Its names: incarnation, created_at.
-instance = Table("instance", metadata, _key("name", Text), Column("value", Text, nullable=False))
+instance = Table("instance", metadata, _key("name", Text), Column("value", Text, nullable=False))  # incarnation, log
 
 audit_in = Table("audit_in", metadata, _key("entry_id", Uuid), Column("leaf", LargeBinary, nullable=False))
 

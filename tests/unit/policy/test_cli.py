@@ -53,7 +53,7 @@ def test_an_example_that_fails_ends_with_1_and_its_claim(tmp_path: Path, flag: l
     done = run("test", str(write(tmp_path, files)), *flag)
     assert done.exit_code == 1
     assert "support-desk sees" in " ".join(done.stdout.split())
-    assert "tests/destinations.toml:98" in done.stdout
+    assert "tests/destinations.toml:99" in done.stdout
 
 
 def test_apply_says_what_is_wrong_before_it_opens_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,17 @@ def test_a_number_of_an_earlier_version_is_not_free() -> None:
     assert (event.lines[1], inside.lines[1]) == ("number = 41", "number = 8")
 
 
+def test_what_is_suggested_together_has_numbers_of_its_own_and_checks_together() -> None:
+    asked = suggester()
+    drops = [Drop("track", "Cart Lost", "unlisted"), Drop("track", "Cart Found", "unlisted")]
+    drops += [Drop("property:track:Cart Viewed", name, "unlisted") for name in ("one", "two")]
+    drops += [Drop("trait", name, "unlisted") for name in ("shoe", "hat")]
+    found = [one for drop in drops if (one := asked.suggest(drop)) is not None]
+    assert len(found) == len(drops)
+    version.check(pasted(found))
+    assert [asked.suggest(drop) for drop in drops] == found  # asked again, the same lines
+
+
 def test_page_calls_of_any_name_are_one_suggestion() -> None:
     files = {**shipped(), "events.toml": shipped()["events.toml"].split('[page."*"]', maxsplit=1)[0]}
     files["destinations.toml"] = files["destinations.toml"].replace("timeline = true\n", "")
