@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from api.app import build
 from tests.composed import HOME, Service, compose, image_environment, mounts
 from vault.cli.roles import role_of
 from vault.keys.names import epochs
@@ -148,3 +149,31 @@ def test_purposes_are_numbered_as_the_shipped_policies_number_them() -> None:
         assert re.search(rf'name = "{name}"\nnumber = {number}\b|\[{name}\]\n(.*\n)*?number\s*=\s*{number}\b', text), (
             name
         )
+
+
+def test_the_proxies_of_the_page_pass_on_every_path_of_the_doors_and_none_of_operators() -> None:
+    nginx = (ROOT / "docs" / "how-to" / "proxy" / "nginx.conf").read_text("utf-8")
+    found = re.findall(r"^    location (=|~)? ?(\S+) \{(.*?)\}(?:\s+#[^\n]*)?$", nginx, re.MULTILINE | re.DOTALL)
+    passed = {
+        (kind, path): upstream[1]
+        for kind, path, body in found
+        if (upstream := re.search(r"proxy_pass http://(\w+);", body))
+    }
+    caddy = re.findall(r"path_regexp (\S+)", (ROOT / "docs" / "how-to" / "proxy" / "Caddyfile").read_text("utf-8"))
+    upstreams = {"ingest": "vault_ingest", "feed": "vault_feed", "desk": "vault_desk"}
+    for door, upstream in upstreams.items():
+        for route in build(doors=[door]).routes:
+            path = re.sub(r"\{[^}]+\}", "x", route.path)
+            reached = {name for (kind, pattern), name in passed.items() if _matches(kind, pattern, path)}
+            by_caddy = [pattern for pattern in caddy if re.search(pattern, path)]
+            if path.startswith(("/livez", "/readyz", "/metrics", "/schema")):
+                assert not reached | set(by_caddy), path
+            else:
+                assert upstream in reached, path
+                assert by_caddy or path == "/.well-known/profile-vault-keys.json", path
+
+
+def _matches(kind: str, pattern: str, path: str) -> bool:
+    if kind == "~":
+        return re.search(pattern, path) is not None
+    return path == pattern if kind == "=" else path.startswith(pattern)

@@ -292,6 +292,17 @@ class Opener:
                 return self._unwrap(wrapped, *one)
         raise Unreadable
 
+    def way_into(self, wrapped: Wrapped) -> int | None:
+        """The first purpose, or RIGHTS, whose wrap this process can open; None if it can open none."""
+        return next((one.purpose for one in wrapped.wraps if self._keyring.holds(one.purpose, one.epoch)), None)
+
+    def open_any(self, wrapped: Wrapped) -> Compartment:
+        """The compartment, opened by `way_into`. Raises `Unreadable` if there is none."""
+        purpose = self.way_into(wrapped)
+        if purpose is None:
+            raise Unreadable
+        return self.open(wrapped, purpose)
+
     def open_kept(self, kept: Kept, purpose: int) -> Compartment:
         """As `open`, for a compartment of which nothing was cut out yet."""
         index = kept.names.find(purpose)

@@ -197,23 +197,18 @@ class SubjectDraft:
     def _taking(self, purposes: int) -> CompartmentDraft | None:
         """The compartment of exactly these purposes that takes new values: the newest, if no wrap was taken away."""
         draft = self._newest.get(purposes)
-        if draft is None or not draft.whole:
-            return None
         # What is for `rights` alone, and was begun by another writer, cannot be opened here: then a new one is begun.
-        return draft if purposes or draft.opened is not None or self._opening(draft) is not None else None
+        fit = (
+            draft is not None
+            and draft.whole
+            and (purposes or draft.opened or self._opener.way_into(draft.wrapped) is not None)
+        )
+        return draft if fit else None
 
     def _open(self, draft: CompartmentDraft) -> Compartment:
         if draft.opened is None:
-            purpose = self._opening(draft)
-            if purpose is None:
-                raise Unreadable
-            draft.opened = self._opener.open(draft.wrapped, purpose)
+            draft.opened = self._opener.open_any(draft.wrapped)
         return draft.opened
-
-    def _opening(self, draft: CompartmentDraft) -> int | None:
-        """The first purpose, or `rights`, whose wrap this process can open."""
-        keyring = self.tools.keyring
-        return next((one.purpose for one in draft.wrapped.wraps if keyring.holds(one.purpose, one.epoch)), None)
 
     def put(self, purposes: int, field: int, provenance: Provenance, plaintext: bytes) -> None:
         """Seal a value into the compartment of exactly these purposes. Keeps an older value out of the way of a newer."""
