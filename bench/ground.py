@@ -26,6 +26,7 @@ from vault.ids import random_bytes
 from vault.storage import embedded
 
 OWN_POLICIES: Final = Path(__file__).parent / "policies"
+NAMES: Final = ("bench_vault", "bench_tuned", "bench_obvious")  # databases of a run
 # The same for everyone. Checkpoints are taken between rounds, not within them.
 SERVER: Final = {"max_wal_size": "16GB", "checkpoint_timeout": "1h"}
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -37,10 +38,11 @@ class Ground:
 
     folder: Path
     url: str  # of an administrative database
+    tag: str  # ends the names of this run's databases
 
     def database_url(self, name: str) -> str:
-        """The URL of another database of the same server."""
-        return make_url(self.url).set(database=name).render_as_string(hide_password=False)
+        """The URL of one of this run's databases."""
+        return make_url(self.url).set(database=f"{name}_{self.tag}").render_as_string(hide_password=False)
 
     async def administer(self, statement: str) -> None:
         """One statement on the administrative database."""
@@ -52,8 +54,7 @@ class Ground:
 
     async def create(self, name: str) -> str:
         """A fresh database; its URL."""
-        await self.administer(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        await self.administer(f"CREATE DATABASE {name}")
+        await self.administer(f"CREATE DATABASE {name}_{self.tag}")
         return self.database_url(name)
 
     async def checkpoint(self) -> None:
@@ -62,7 +63,7 @@ class Ground:
 
     async def settle(self) -> None:
         """Every database as autovacuum leaves it in time: the planner knows its tables."""
-        for name in ("bench_vault", "bench_tuned", "bench_obvious"):
+        for name in NAMES:
             connection = await connect(self.database_url(name))
             try:
                 await connection.execute("VACUUM (ANALYZE)")
@@ -73,7 +74,7 @@ class Ground:
         """Bytes of a database."""
         connection = await connect(self.url)
         try:
-            return int(await connection.fetchval("SELECT pg_database_size($1)", name))
+            return int(await connection.fetchval("SELECT pg_database_size($1)", f"{name}_{self.tag}"))
         finally:
             await connection.close()
 
@@ -121,12 +122,16 @@ async def ground(database_url: str | None = None) -> AsyncIterator[Ground]:
     folder = _folder()
     held = None if database_url else await asyncio.to_thread(embedded.start, folder / "server")
     try:
-        place = Ground(folder, database_url or (held.url("postgres") if held else ""))
+        place = Ground(folder, database_url or (held.url("postgres") if held else ""), random_bytes(4).hex())
         if held:
             for name, value in SERVER.items():
                 await place.administer(f"ALTER SYSTEM SET {name} = '{value}'")
             await place.administer("SELECT pg_reload_conf()")
-        yield place
+        try:
+            yield place
+        finally:
+            for name in NAMES:
+                await place.administer(f"DROP DATABASE IF EXISTS {name}_{place.tag} WITH (FORCE)")
     finally:
         if held:
             await asyncio.to_thread(held.release)
@@ -203,8 +208,3 @@ def profiled(path: str | None) -> Iterator[None]:
     finally:
         profile.disable()
         profile.dump_stats(path)
-
-
-def secret() -> str:
-    """A name that nobody else uses."""
-    return random_bytes(4).hex()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -41,10 +41,12 @@ class Client:
         length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
         return status, await reader.readexactly(length)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Hang up."""
         if self._streams is not None:
             self._streams[1].close()
+            with suppress(OSError):
+                await self._streams[1].wait_closed()
 
 
 def free_port() -> int:
@@ -80,7 +82,7 @@ async def _ready(port: int, process: "subprocess.Popen[bytes]") -> None:
         except (OSError, asyncio.IncompleteReadError):
             await asyncio.sleep(0.1)
         finally:
-            client.close()
+            await client.close()
     raise Unavailable("A door of the benchmark did not open.")
 
 

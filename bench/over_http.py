@@ -121,7 +121,7 @@ async def _sent(place: Ground, side: Side, where: Door, bodies: list[bytes], con
             pass
     meter.python = family_cpu(where.pid) - before  # of the door; the load generator's own is not of interest
     for client in clients:
-        client.close()
+        await client.close()
     return meter
 
 
@@ -200,7 +200,7 @@ async def _looked(
             if status != OK:
                 raise AssertionError(f"a lookup was answered {status}")
             answers[place] = json.loads(body)["traits"]
-        client.close()
+        await client.close()
 
     started = time.perf_counter()
     async with asyncio.TaskGroup() as group:

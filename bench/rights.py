@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from bench.ground import ground, vault_on
 from bench.http import Client, door
@@ -162,7 +162,8 @@ async def _ingesting(vault: Vault, work: Workload, options: Options) -> AsyncIte
 
 
 async def _load(where: Door, work: Workload, sent: list[int]) -> None:
-    clients = [Client(where.port, where.basic) for _ in range(2)]
+    everyone = [Client(where.port, where.basic) for _ in range(2)]
+    clients = list(everyone)
 
     async def send(body: bytes) -> None:
         client = clients.pop()
@@ -172,7 +173,9 @@ async def _load(where: Door, work: Workload, sent: list[int]) -> None:
             raise AssertionError(f"ingest answered {status}")
         sent[0] += BATCH
 
-    bodies: list[Any] = work.batches(20)
-    while True:
-        await each(2, bodies, send)
-        bodies = work.batches(20)
+    try:
+        while True:
+            await each(2, work.batches(20), send)
+    finally:
+        for client in everyone:
+            await client.close()

@@ -22,7 +22,7 @@ def test_the_wheel_carries_policies_templates_migrations_and_licence(tmp_path: P
     }
     assert "vault/policies/purposes.toml" in here
     assert here <= names
-    for folder in ("vault", "api"):
+    for folder in ("vault", "api", "bench"):
         files = (path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
         assert {str(path.relative_to(ROOT)) for path in files} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -11,7 +11,8 @@ from typing import Final
 from vault.catalogue.fields import Trait
 from vault.catalogue.identifiers import IdentifierKind
 from vault.catalogue.numbers import identifier_object
-from vault.flows.people.draft import CompartmentDraft, SubjectDraft
+from vault.flows.people.compartment import CompartmentDraft
+from vault.flows.people.draft import SubjectDraft
 from vault.profile.sightings import Sighting, join, read_sightings, write_sightings
 from vault.profile.values import FieldHead, Provenance
 
