@@ -6,7 +6,6 @@ answered; who is unknown, who allows nothing and who cannot be read look the sam
 
 from collections.abc import Sequence
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 
@@ -15,17 +14,15 @@ from vault.disclosures.held import Held, after_upsert
 from vault.disclosures.record import Released, objects_of, pack_detail
 from vault.disclosures.store import held_by
 from vault.errors import Conflict, Invalid, NotFound, Unavailable, Unreadable
-from vault.flows.people.read import owners
 from vault.flows.release.line import Shown, allowed_of, shown_to
 from vault.flows.release.page import fresh
-from vault.flows.release.people import Known, Moved, read
+from vault.flows.release.people import Known, find
 from vault.flows.release.plan import Plan
 from vault.flows.release.record import Left, Sheet, Turned, record
 from vault.flows.tags import identity_tag
 from vault.flows.vault import Vault
 from vault.identity.identifiers import normalise
 from vault.keys import names
-from vault.storage.session import Raw
 
 DEFAULT_LIMIT: Final = 10  # as Segment's Profile API
 MAX_LIMIT: Final = 200
@@ -72,30 +69,32 @@ async def traits(
 
 
 async def _decide(vault: Vault, plan: Plan, kind: str, value: str, include: Sequence[str], limit: int) -> Draft:
-    """Reads one snapshot and decides what is sent."""
-    async with vault.database.snapshot() as connection:
+    """Reads the profile as it stands at one moment, and decides what is sent.
+
+    What the destination holds may be read a moment later: it is compared again, under a lock, when this is recorded.
+    """
+    tag = _tag(vault, kind, value)
+    async with vault.database.hot() as connection:
         draft = Draft(at=vault.clock.now())
-        found = await _find(vault, connection, kind, value)
-        if found is None or plan.ended(draft.at):
+        if tag is None or plan.ended(draft.at):
             return draft
-        people = await read(connection, [found], plan.mask, vault.keyring.key(names.STATE))
-        known = people.get(found)
-        if isinstance(known, Moved):
-            found = known.root
-            known = (await read(connection, [found], plan.mask, vault.keyring.key(names.STATE))).get(found)
-        before = (await held_by(connection, plan.contract.number, [found])).get(found)
-        number = await connection.fetchval("SELECT number FROM change WHERE subject_id = $1", found) or 0
-    if not isinstance(known, Known) or (before is not None and before.damaged):
-        draft.unreadable.append(found)
+        found = await find(connection, tag, plan.mask, vault.keyring.key(names.STATE))
+        if found is None:
+            return draft
+        known = found.known
+        held = await held_by(connection, plan.contract.number, [known.root]) if known is not None else {}
+    before = held.get(known.root) if known is not None else None
+    if known is None or (before is not None and before.damaged):
+        draft.unreadable.append(found.subject)
         return draft
     try:
         shown = shown_to(plan, vault.keyring, known, allowed_of(vault.catalogue, known, draft.at) & plan.mask)
     except Unreadable:
-        draft.unreadable.append(found)
+        draft.unreadable.append(found.subject)
         return draft
     if shown:
         draft.answer, sent = _answer(shown, include, limit)
-        _note(draft, plan, known, sent, before, number)
+        _note(draft, plan, known, sent, before, found.number)
     return draft
 
 
@@ -112,14 +111,11 @@ def _note(draft: Draft, plan: Plan, known: Known, sent: tuple[Released, ...], be
         draft.turned.append(Turned(before, after))
 
 
-async def _find(vault: Vault, connection: Raw, kind_name: str, value: str) -> UUID | None:
-    """The subject that an identifier finds."""
+def _tag(vault: Vault, kind_name: str, value: str) -> bytes | None:
+    """The tag by which an identifier finds somebody; None for what is no identifier."""
     kind = vault.catalogue.identifiers.get(kind_name)
     normal = normalise(kind, value) if kind is not None else None
-    if kind is None or normal is None:
-        return None
-    tag = identity_tag(vault.keyring, kind.name, normal)
-    return (await owners(connection, [tag])).get(tag)
+    return None if kind is None or normal is None else identity_tag(vault.keyring, kind.name, normal)
 
 
 def _answer(shown: list[Shown], include: Sequence[str], limit: int) -> tuple[Answer, tuple[Released, ...]]:

@@ -58,6 +58,26 @@ _LEDGERS = """
 SELECT subject_id, array_agg(entry ORDER BY sequence) FROM ledger WHERE subject_id = ANY ($1::uuid[]) GROUP BY subject_id
 """
 
+# One profile by one of its tags, in one statement: a lookup waits for round trips, not for the server.
+_FOUND = """
+SELECT s.subject_id, s.root, s.version, s.state, k.version, k.wraps,
+    ARRAY(SELECT (subject_id, purposes, generation, compartment_id, version, fields) FROM compartment
+        WHERE subject_id = s.subject_id AND purposes & $2 <> 0),
+    ARRAY(SELECT entry FROM ledger WHERE subject_id = s.subject_id ORDER BY sequence),
+    i.subject_id, (SELECT number FROM change WHERE subject_id = f.root)
+FROM identity i JOIN subject f USING (subject_id) JOIN subject s ON s.root = f.root
+LEFT JOIN keys.subject_key k ON k.subject_id = s.subject_id
+WHERE i.tag = $1
+"""
+
+
+class Found(NamedTuple):
+    """What an identifier finds."""
+
+    subject: UUID
+    known: Known | None  # None: rows that do not agree
+    number: int  # of the latest change of the profile; 0 before the first
+
 
 class _Rows(NamedTuple):
     """What was read beside the state rows, by the 16 bytes of the subject id."""
@@ -98,6 +118,22 @@ async def read(
     for root, everyone in members.items():
         answers[root] = _profile(root, everyone)
     return answers
+
+
+async def find(connection: Raw, tag: bytes, purposes: int, state_key: bytes) -> Found | None:
+    """The whole profile of which one member is known by `tag`; None if nobody is. `purposes` as for `read`."""
+    found = await connection.fetch(_FOUND, tag, purposes)
+    if not found:
+        return None
+    everyone: list[Member | None] = []
+    for row in found:
+        name = row[0].bytes
+        keys = {} if row[4] is None else {name: (row[0], row[4], row[5])}
+        try:
+            everyone.append(_member(row, _Rows(keys, {name: row[6]}, {name: row[7]}), purposes, state_key))
+        except Unreadable:
+            everyone.append(None)
+    return Found(found[0][8], _profile(found[0][1], everyone), found[0][9] or 0)
 
 
 async def _beside(connection: Raw, subjects: list[UUID], purposes: int) -> _Rows:
