@@ -9,6 +9,7 @@ from typing import Final
 
 from vault.errors import Invalid
 
+MAX_NANS: Final = 10_000  # four for each message that a batch may have
 MAX_DEPTH: Final = 32  # real messages nest about 6 deep
 _ESCAPE: Final = re.compile(rb"\\.", re.DOTALL)
 _STRING: Final = re.compile(rb'"[^"]*"')
@@ -32,8 +33,11 @@ def scan(body: bytes) -> None:
 
 
 def tolerate_nan(body: bytes) -> bytes:
-    """The body with bare `NaN` and `Infinity` as null: Python's tracking SDK writes them (standards section 1.4)."""
-    if b"NaN" not in body and b"Infinity" not in body:
+    """The body with bare `NaN` and `Infinity` as null: Python's tracking SDK writes them (standards section 1.4).
+
+    One with more than 10,000 of them is left as it is, and no parser takes it: each costs many times its length (threats G7).
+    """
+    if not 0 < body.count(b"NaN") + body.count(b"Infinity") <= MAX_NANS:
         return body
     return _STRING_OR_NAN.sub(lambda found: found[0] if found[0][:1] == b'"' else b"null", body)
 
