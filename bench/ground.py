@@ -5,6 +5,7 @@ the embedded one in a folder of its own that goes at the end, or the one that `-
 """
 
 import asyncio
+import gc
 import os
 import shutil
 import tempfile
@@ -120,6 +121,7 @@ def _folder() -> Path:
 async def ground(database_url: str | None = None) -> AsyncIterator[Ground]:
     """The embedded server, or another one; with the settings that every side gets."""
     folder = _folder()
+    thresholds = gc.get_threshold()  # a benchmark settles its process as a server does; afterwards it is as it was
     held = None if database_url else await asyncio.to_thread(embedded.start, folder / "server")
     try:
         place = Ground(folder, database_url or (held.url("postgres") if held else ""), random_bytes(4).hex())
@@ -133,6 +135,8 @@ async def ground(database_url: str | None = None) -> AsyncIterator[Ground]:
             for name in NAMES:
                 await place.administer(f"DROP DATABASE IF EXISTS {name}_{place.tag} WITH (FORCE)")
     finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
         if held:
             await asyncio.to_thread(held.release)
             embedded.remove(folder / "server")

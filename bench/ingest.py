@@ -14,6 +14,7 @@ from bench.same import held_by_vault
 from bench.twin import Profile, Shape
 from bench.workload import BATCH, Workload
 from vault.changes.sequencer import sequence
+from vault.cli.memory import settle
 from vault.flows.ingest.receive import receive
 from vault.flows.vault import Vault
 from vault.sources.store import Source, add
@@ -98,6 +99,7 @@ async def preload(stage: Stage, connections: int) -> None:
         while await side.sequence():
             pass
     await stage.place.settle()
+    settle()  # as the server's processes do: the collector's pauses would be most of what is measured
 
 
 async def _spread(stage: Stage, part: list[bytes], connections: int) -> None:

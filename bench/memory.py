@@ -10,6 +10,7 @@ from bench.ground import ground, vault_on
 from bench.ingest import VaultSide, each
 from bench.report import Options, Report
 from bench.workload import Workload
+from vault.cli.memory import settle
 from vault.flows.release.page import page
 from vault.sources.store import add
 
@@ -35,6 +36,7 @@ async def run(options: Options) -> Report:
         await each(options.connections, part, side.receive)
         while await side.sequence():
             pass
+        settle()
         cursor, lines, sizes = None, 0, []
         begun = time.perf_counter()
         while True:
