@@ -39,6 +39,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         self._in_message = False
         self._began = False  # the first byte of a request has come
+        self._ended = False  # a request ended within the piece at hand
         self._head_bytes = 0  # of a head that came in several pieces; the first piece is not counted
         self._refused: VaultError | None = None
 
@@ -59,9 +60,11 @@ class Connection(HttpToolsProtocol):
         """Feed the parser; end what has grown too large."""
         if self._deadline is None and not self._in_message:
             self._arm(self.head_seconds)  # also for bytes that begin nothing
-        began_in_head = self._in_head
+        in_one_head = self._in_head
+        self._ended = False
         super().data_received(data)
-        if self._in_head and began_in_head and not self.transport.is_closing():
+        # A piece that ended a request was no head, however large: it may have held a whole body.
+        if self._in_head and in_one_head and not self._ended and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > front.MAX_HEAD + front.MAX_URL:
                 self.refuse(TooLarge(f"A head has at most {front.MAX_HEAD} bytes.", code="headers_too_large"))
@@ -124,6 +127,7 @@ class Connection(HttpToolsProtocol):
         """The body is whole."""
         self._in_head = True  # of the next request, which may never come
         self._in_message = self._began = False
+        self._ended = True
         self._head_bytes = 0
         self._disarm()
         super().on_message_complete()

@@ -292,3 +292,12 @@ async def test_bodies_in_many_pieces_and_gzip_pass(port: int, secrets: Secrets) 
     head = HEAD + b"Authorization: Bearer %b\r\nContent-Encoding: gzip\r\nConnection: close\r\n" + CHUNKED + b"\r\n"
     (answer,) = await _say(port, [head % secrets.server.encode(), chunks])
     assert answer.status == 200
+
+
+@pytest.mark.parametrize("size", [1_000, 60_000, 65_000, 200_000, 480_000])
+async def test_a_body_that_comes_with_its_head_is_no_head_however_large(port: int, size: int) -> None:
+    """The event loop reads up to 256 KB at once: a whole batch of an SDK is often one piece, and so is the next one."""
+    body = b'{"batch":[' + b" " * size + b"]}"
+    request = b"POST /v1/batch HTTP/1.1\r\nHost: vault.test\r\nContent-Length: %d\r\n" % len(body)
+    answers = await _say(port, [request + b"\r\n" + body, request + b"Connection: close\r\n\r\n" + body])
+    assert [answer.status for answer in answers] == [401, 401]
