@@ -62,12 +62,12 @@ class Ground:
         """Everything that earlier rounds left is on disk: the next one does not pay for it."""
         await self.administer("CHECKPOINT")
 
-    async def settle(self) -> None:
-        """Every database as autovacuum leaves it in time: the planner knows its tables."""
+    async def settle(self, *, full: bool = False) -> None:
+        """Every database as autovacuum leaves it in time: the planner knows its tables. `full` writes them anew, packed."""
         for name in NAMES:
             connection = await connect(self.database_url(name))
             try:
-                await connection.execute("VACUUM (ANALYZE)")
+                await connection.execute("VACUUM (FULL, ANALYZE)" if full else "VACUUM (ANALYZE)")
             finally:
                 await connection.close()
 
