@@ -140,7 +140,8 @@ def _what_people_take_back_leaves_the_feed(doors: dict[str, Door], known: Creden
     choice = {"userId": "ada", "messageId": "c-1", "choices": [{"purpose": "marketing", "decision": "withdrawn"}]}
     assert ingest.post("/v1/consents", json=choice, auth=known.write_key).status_code == 200
     report = json.dumps({"id": bea, "kind": "unsubscribed"})
-    answer = ingest.post("/v1/destinations/email-tool/reports", content=report, headers=bearer(known.email_tool))
+    headers = {**bearer(known.email_tool), "content-type": "application/x-ndjson"}
+    answer = ingest.post("/v1/destinations/email-tool/reports", content=report, headers=headers)
     assert answer.json()["lowered"] == 1
     doors["worker"].settled()
     assert upserts(doors["feed"].feed("email-tool", known.email_tool)) == []
