@@ -120,7 +120,7 @@ async def connected(socket_folder: str) -> Any:
     while True:
         try:
             return await asyncpg.connect(host=socket_folder, user=SUPERUSER, database="postgres")
-        except (OSError, asyncpg.CannotConnectNowError):
+        except (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.05)
