@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Final
+from uuid import UUID
 
 from tests.faults import oracle
 from tests.faults.client import PUSHED, Told
@@ -16,11 +17,24 @@ from tests.faults.townsfolk import SHARED, Model, Person
 from vault.bootstrap import open_vault
 from vault.config import load
 from vault.consent.ledger import How
+from vault.flows.people.draft import SubjectDraft
 from vault.flows.vault import Vault
 from vault.worker import run
 
 ANALYTICS: Final = "warehouse"
 Json = dict[str, Any]
+
+
+class Still(oracle.Reader):
+    """Reads everyone once: while it looks, nobody writes."""
+
+    _known: dict[UUID, SubjectDraft] | None = None
+
+    async def drafts(self) -> dict[UUID, SubjectDraft]:
+        """The living."""
+        if self._known is None:
+            self._known = await super().drafts()
+        return self._known
 
 
 def judge(town: Street, model: Model) -> None:
@@ -38,7 +52,7 @@ async def judged(town: Street, model: Model) -> None:
         await oracle.check(vault, model.told + pushed)
         for fault in oracle.repeated(taken(town.folder, "storm")):
             model.found(fault)
-        reader = oracle.Reader(vault, {})
+        reader = Still(vault, {})
         shown = {line["id"]: line for line in await reader.feed(ANALYTICS)}
         mailed = {line["traits"]["email"] for line in await reader.feed("email-tool") if "email" in line["traits"]}
         for user, person in model.people.items():
