@@ -1,7 +1,8 @@
 """One HTTP connection: uvicorn's protocol, with an end to everything that a peer could draw out.
 
 Promises: what comes before a request is whole is bounded in bytes (threats G7): head, headers, trailers, pipelined requests;
-and in time: a head, a body, and the reading of an answer each have their seconds (slowloris). Bytes that are no HTTP, or
+and in time: a head, a body, and the reading of an answer each have their seconds (slowloris). Who is refused while still
+sending gets to read why (`api.lingering`). Bytes that are no HTTP, or
 that two readers could cut in two ways, are answered by one coded problem, and the connection ends there. Trailers never
 join the headers, which were judged before.
 Must not know: routes. What is well formed is judged in `api.front`.
@@ -14,6 +15,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api import front
+from api.lingering import LINGER_SECONDS, Lingering
 from api.problems import bare
 from vault.errors import Invalid, TooLarge, VaultError
 
@@ -30,6 +32,7 @@ class Connection(HttpToolsProtocol):
     head_seconds: float = HEAD_SECONDS
     message_seconds: float = MESSAGE_SECONDS
     answer_seconds: float = ANSWER_SECONDS
+    linger_seconds: float = LINGER_SECONDS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As uvicorn makes it."""
@@ -47,17 +50,22 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A peer is there, and has some seconds to say what it wants."""
-        super().connection_made(transport)
+        self._lingering = Lingering(transport, self.loop, self.linger_seconds)
+        super().connection_made(self._lingering)  # type: ignore[arg-type]  # as much of a transport as uvicorn uses
         self._arm(self.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody is there any more."""
+        self._lingering.lost()
         self._disarm()
         self.resume_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; end what has grown too large."""
+        if self._lingering.lingers:
+            self._lingering.discard(len(data))
+            return
         if self._deadline is None and not self._in_message:
             self._arm(self.head_seconds)  # also for bytes that begin nothing
         in_one_head = self._in_head
@@ -86,7 +94,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._in_head = self._began = True
+        self._in_head = self._began = self._lingering.owes_rest = True
         self._in_message = False
         self._head_bytes = 0
         self._arm(self.head_seconds)
@@ -126,7 +134,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The body is whole."""
         self._in_head = True  # of the next request, which may never come
-        self._in_message = self._began = False
+        self._in_message = self._began = self._lingering.owes_rest = False
         self._ended = True
         self._head_bytes = 0
         self._disarm()

@@ -35,6 +35,7 @@ async def _listening(vault: Vault, kind: type[connection.Connection]) -> AsyncIt
     """The application behind uvicorn as `serve` starts it, in this process; gives its port."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    listener.listen()
     config = uvicorn.Config(
         create_app(vault), http=kind, ws="none", lifespan="off", access_log=False, log_config=None, server_header=False
     )
@@ -301,3 +302,58 @@ async def test_a_body_that_comes_with_its_head_is_no_head_however_large(port: in
     request = b"POST /v1/batch HTTP/1.1\r\nHost: vault.test\r\nContent-Length: %d\r\n" % len(body)
     answers = await _say(port, [request + b"\r\n" + body, request + b"Connection: close\r\n\r\n" + body])
     assert [answer.status for answer in answers] == [401, 401]
+
+
+# --- an answer before the request is whole ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("refused", "code"),
+    [
+        (b"POST /v1/batch HTTP/1.1\r\nHost: vault.test\r\nContent-Length: 3000000\r\n\r\n", "too_large"),
+        (b"POST /v1/batch HTTP/1.1\r\nHost: vault.test\r\n" + CHUNKED + b"\r\n2dc6c0\r\n", "too_large"),
+        (b"POST /v1/batch HTTP/1.1\r\nHost: vault.test\r\nX: ", "headers_too_large"),
+    ],
+    ids=["by the length of its body", "by what came of it", "by its head"],
+)
+async def test_g7_whoever_is_refused_while_still_sending_reads_why(
+    port: int, refused: bytes, code: str, secrets: Secrets
+) -> None:
+    """A connection closed over unread bytes is reset, and a client that is reset sends the same again for ever."""
+    token = b"Authorization: Bearer " + secrets.server.encode() + b"\r\n"
+    head = refused.replace(b"Host:", token + b"Host:")
+
+    def speak() -> bytes:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as peer:
+            peer.sendall(head)
+            for _ in range(30):
+                peer.sendall(b"x" * 100_000)  # raises where the other end has reset the connection
+            peer.shutdown(socket.SHUT_WR)
+            received = b""
+            while piece := peer.recv(65_536):
+                received += piece
+            return received
+
+    (answer,) = _answers(await asyncio.to_thread(speak))
+    _is_problem(answer, code)
+
+
+async def test_g7_who_goes_on_sending_after_the_answer_is_not_listened_to_for_ever(vault: Vault) -> None:
+    class Curt(connection.Connection):
+        linger_seconds = 0.2
+
+    async with _listening(vault, Curt) as listening:
+        endless = (b"x" * 100_000 for _ in range(1_000_000))
+        head = b"POST /v1/batch HTTP/1.1\r\nHost: vault.test\r\nContent-Length: 3000000\r\n\r\n"
+        _, writer = await asyncio.open_connection("127.0.0.1", listening)
+        writer.write(head)
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(ConnectionError):
+                await _pour(writer, endless)
+        writer.close()
+
+
+async def _pour(writer: asyncio.StreamWriter, pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
