@@ -119,6 +119,26 @@ def test_every_event_of_a_server_sdk_is_stored_once(shop: tuple[House, Door, Sec
     assert found.status_code == 200  # what identify said is there, under the address it said
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("client", "rate"), [("segment-node", "1"), ("rudderstack-node", "2"), ("rudderstack", "1")])
+def test_a_server_sdk_that_is_told_to_slow_down_comes_again_with_every_event(
+    house: House, client: str, rate: str
+) -> None:
+    """One call a second where a client makes five or more at once: 429 with `Retry-After`, as Segment's own API answers.
+
+    Two for RudderStack's SDK for Node.js, which tries three times within a second and a half and then loses the batch.
+    """
+    secrets = house.furnish()
+    house.environ["PROFILE_VAULT_SOURCE_RATE"] = rate
+    with house.serving() as door:
+        CLIENTS[client](door.url, secrets.write_key, "hurried")
+        figures, stored = door.http.get("/metrics").text, house.stored()
+    slowed = re.search(r'^profile_vault_rate_limited_total\{kind="source"\} (\d+)', figures, re.MULTILINE)
+    assert slowed is not None
+    assert int(slowed[1]) >= 1
+    assert stored == EVENTS + MORE
+
+
 def blocks(language: str) -> list[str]:
     """The how-to's lines for servers in one language."""
     page = HOW_TO.read_text("utf-8").partition("## A page with a consent banner")[0]
