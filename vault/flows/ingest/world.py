@@ -1,7 +1,7 @@
 """What a batch must know before it can decide: who is found, what was seen before, who was erased. Read once an attempt."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from typing import Final
 from uuid import UUID
 
 from vault.consent.standing import fold
@@ -10,7 +10,7 @@ from vault.flows.ingest.item import Item, tombstone_of
 from vault.flows.people.change import assemble
 from vault.flows.people.draft import SubjectDraft, Tools
 from vault.flows.people.profile import ProfileDraft
-from vault.flows.people.read import Stored, ledgers, moved_on, owners, profiles
+from vault.flows.people.read import Stored, ledgers, moved_on, profiles
 from vault.flows.people.warm import Grave, Kept
 from vault.flows.people.write import Raced
 from vault.ids import new_subject
@@ -123,40 +123,41 @@ async def read_world(
     return world
 
 
+# One statement, so one moment: whose tags an erasure took by then, of them it also shows the tombstones.
+_KNOWN: Final = """
+SELECT
+    (SELECT array_agg((event_key, digest)) FROM dedup WHERE event_key = ANY ($1::bytea[])),
+    (SELECT array_agg((tag, until, suppress, objected)) FROM tombstone WHERE tag = ANY ($2::bytea[])),
+    (SELECT array_agg((tag, subject_id)) FROM identity WHERE tag = ANY ($3::bytea[]))
+"""
+
+
 async def _read_cold(connection: Raw, world: World, items: Sequence[Item], *, again: bool) -> dict[UUID, Stored]:
-    """Read what these items name: messages taken before, people, tombstones."""
-    rows = await connection.fetch(
-        "SELECT event_key, digest FROM dedup WHERE event_key = ANY ($1::bytea[])", [item.key for item in items]
-    )
-    world.seen = {row[0]: row[1] for row in rows}
-    named = {one.tag: one for item in items if again or item.key not in world.seen for one in item.named}
-    stored = await _read_people(connection, world, named.keys() - world.owners.keys())
-    # After the owners: an erasure writes its tombstones before it takes the tags, so who is gone by now has left one.
+    """Read what these items name: messages taken before, people, tombstones.
+
+    A tag whose subject went between the two statements is looked up once more. Of a profile that was found warm nothing is
+    read again, and of who is named only by messages that were taken before nothing at all, unless `again`.
+    """
+    keys = [item.key for item in items]
+    named = {one.tag: one for item in items for one in item.named}
     stones = {tombstone_of(world.tools.keyring, one): tag for tag, one in named.items()}
-    rows = await connection.fetch(
-        "SELECT tag, until, suppress, objected FROM tombstone WHERE tag = ANY ($1::bytea[])", list(stones)
-    )
-    world.graves.update(dict.fromkeys(named))
-    world.graves.update((stones[row[0]], Grave(row[1], row[2], row[3])) for row in rows)
+    unknown = list(named.keys() - world.owners.keys())
+    stored: dict[UUID, Stored] = {}
+    for _ in range(2):
+        seen, buried, found = (await connection.fetch(_KNOWN, keys, list(stones), unknown))[0]
+        world.seen = dict(seen or ())
+        world.graves.update(dict.fromkeys(named))
+        world.graves.update((stones[one[0]], Grave(one[1], one[2], one[3])) for one in buried or ())
+        fresh = {one.tag for item in items if again or item.key not in world.seen for one in item.named}
+        owners = {one[0]: one[1] for one in found or () if one[0] in fresh}
+        wanted = [subject for subject in owners.values() if subject not in world.people]
+        stored, world.broken = await profiles(connection, wanted, world.tools.state_key)
+        if all(subject in stored or subject in world.broken or subject in world.people for subject in owners.values()):
+            break
+    world.owners.update(owners)
     people, unfit = assemble(world.tools, stored)
     world.people.update(people)
     world.broken |= unfit
-    return stored
-
-
-async def _read_people(connection: Raw, world: World, tags: AbstractSet[bytes]) -> dict[UUID, Stored]:
-    """Whom these tags find. A tag whose subject went between the two statements is looked up once more.
-
-    Of a profile that was found warm nothing is read again.
-    """
-    stored: dict[UUID, Stored] = {}
-    for _ in range(2):
-        found = await owners(connection, tags)
-        wanted = [subject for subject in found.values() if subject not in world.people]
-        stored, world.broken = await profiles(connection, wanted, world.tools.state_key)
-        if all(subject in stored or subject in world.broken or subject in world.people for subject in found.values()):
-            break
-    world.owners.update(found)
     return stored
 
 
