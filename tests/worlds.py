@@ -267,7 +267,7 @@ class World:
         for compartment in draft.compartments.values():
             for purpose in (*bits(compartment.wrapped.held), RIGHTS):
                 opener.open(compartment.wrapped, purpose)
-            for field in compartment.fields:
+            for field in compartment:
                 assert draft.read(compartment, field) is not None or not compartment.wrapped.held
 
     async def _check_events(self, draft: SubjectDraft) -> None:

@@ -13,9 +13,8 @@ from vault.disclosures.record import Released, pack_detail
 from vault.disclosures.store import Page, Row, write_page
 from vault.flows.people.change import tools_of
 from vault.flows.people.commit import commit
-from vault.flows.people.draft import SubjectDraft
+from vault.flows.people.draft import SubjectDraft, Tools
 from vault.flows.people.read import profiles
-from vault.flows.people.write import Rows
 from vault.flows.tags import identity_tag
 from vault.flows.vault import Vault
 from vault.identity.identifiers import normalise
@@ -48,8 +47,8 @@ async def person(
     now = said_at or vault.clock.now()
     granted = catalogue.mask(consents)
     allowed = granted | (catalogue.all_purposes & ~catalogue.consent_mask)
-    draft = SubjectDraft(tools_of(vault), new_subject(vault.clock.now()), None)
-    rows = Rows.none()
+    tools = tools_of(vault)
+    draft = SubjectDraft(tools, new_subject(vault.clock.now()), None)
     origin = Provenance(SERVER, random_bytes(16), 1, now)
     for name in consents:
         purpose = catalogue.purposes[name].number
@@ -72,8 +71,8 @@ async def person(
         normal = normalise(kind, value)
         assert normal is not None
         tag = identity_tag(vault.keyring, name, normal)
-        rows.identity.append((0, tag, draft.subject))
-        rows.identifiers.append((0, draft.subject, tag, kind.number, SERVER, now, True))
+        tools.rows.identity.append((draft, tag))
+        tools.rows.identifiers.append((draft, tag, kind.number, SERVER, now, True))
         sighting = write_sightings([Sighting(value, now, now, SERVER)])
         draft.put(kind.purposes & allowed, identifier_object(kind.number), origin, sighting)
     for name, value in (traits or {}).items():
@@ -85,14 +84,13 @@ async def person(
     if root is not None:  # a confirmed member of that profile
         draft.alter(root=root)
         draft.changed = True
-        drafts.append(await _root_of(vault, root))
+        drafts.append(await _root_of(vault, tools, root))
         drafts[-1].alter(members=drafts[-1].state.members + 1)
-    assert not await commit(vault, drafts, rows, "source:1")
+    assert not await commit(vault, tools, drafts, "source:1")
     return draft.subject
 
 
-async def _root_of(vault: Vault, root: UUID) -> SubjectDraft:
-    tools = tools_of(vault)
+async def _root_of(vault: Vault, tools: Tools, root: UUID) -> SubjectDraft:
     async with vault.database.hot() as connection:
         stored, _ = await profiles(connection, [root], tools.state_key)
     return SubjectDraft(tools, root, stored[root])

@@ -28,7 +28,7 @@ def verify_mac(expected: bytes, key: bytes, label: str, *parts: bytes) -> None:
 
 
 class Code:
-    """One key and label made ready, for who checks many codes in one journey. Shows nothing of itself, and does not travel."""
+    """One key and label made ready, for who needs many codes in one journey. Shows nothing of itself, and does not travel."""
 
     __slots__ = ("_ready",)
 
@@ -36,11 +36,15 @@ class Code:
         """The key and label that `mac` would be given."""
         self._ready = hashlib.blake2b(digest_size=MAC_BYTES, key=check_key(key), person=person(label))
 
-    def verify(self, expected: bytes, *parts: bytes) -> None:
-        """As `verify_mac`."""
+    def make(self, *parts: bytes) -> bytes:
+        """As `mac`."""
         made = self._ready.copy()
         made.update(framed(*parts))
-        if not hmac.compare_digest(expected, made.digest()):
+        return made.digest()
+
+    def verify(self, expected: bytes, *parts: bytes) -> None:
+        """As `verify_mac`."""
+        if not hmac.compare_digest(expected, self.make(*parts)):
             raise Unreadable
 
     def __repr__(self) -> str:

@@ -5,9 +5,10 @@ form. All integers are big-endian. A parser that finds anything else says `Unrea
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache, partial
 from itertools import accumulate, pairwise
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from vault.errors import TooLarge, Unreadable
@@ -65,8 +66,16 @@ class Directory(NamedTuple):
         """The head at one place."""
         return _as_head(_HEAD.unpack_from(self.blob, HEADS_FROM + place * HEAD_BYTES))
 
+    def entry(self, place: int) -> "Entry":
+        """The head and the sealed value at one place."""
+        return self.head(place), self.blob[self.starts[place] : self.starts[place + 1]]
+
     def __repr__(self) -> str:
         return f"Directory({len(self.numbers)} fields)"
+
+
+Entry = tuple[FieldHead, bytes]
+"""A field as stored: its head and its sealed value."""
 
 
 def scan_fields(blob: bytes) -> Directory:
@@ -104,6 +113,12 @@ def _numbers(high: bytes, low: bytes) -> tuple[int, ...]:
     return numbers
 
 
+@lru_cache(maxsize=4096)  # few sets of fields serve everyone
+def places_of(numbers: tuple[int, ...]) -> Mapping[int, int]:
+    """The place of each field in a directory of these."""
+    return MappingProxyType({field: place for place, field in enumerate(numbers)})
+
+
 def parse_fields(blob: bytes) -> tuple[tuple[FieldHead, ...], tuple[bytes, ...]]:
     """The heads and the sealed values of a compartment, in the same order. Raises `Unreadable`."""
     _, _, starts = scan_fields(blob)
@@ -123,6 +138,31 @@ def pack_fields(fields: Iterable[tuple[FieldHead, bytes]]) -> bytes:
     parts = [bytes((FORMAT, len(ordered)))]
     parts += [_HEAD.pack(*head) for head, _ in ordered]
     parts += [value for _, value in ordered]
+    return b"".join(parts)
+
+
+def splice(stored: Directory, changes: Mapping[int, Entry | None]) -> bytes:
+    """The bytes once these fields are set, or taken out where None stands: what `pack_fields` makes of the whole.
+
+    Mostly fields change that were there, and the rest is copied as it is. Raises as `pack_fields`.
+    """
+    blob, numbers, starts = stored
+    places = places_of(numbers)
+    if None in changes.values() or not changes.keys() <= places.keys():
+        left = dict(zip(numbers, map(stored.entry, range(len(numbers))), strict=True))
+        return pack_fields([entry for entry in {**left, **changes}.values() if entry is not None])
+    heads = bytearray(blob[: starts[0]])
+    parts: list[bytes | bytearray] = [heads]
+    done = starts[0]
+    for field in sorted(changes):
+        head, value = changes[field]  # type: ignore[misc] # none is None
+        if head[0] != field or head[6] != len(value):
+            raise ValueError("a head that tells another field or length than its value")
+        place = places[field]
+        _HEAD.pack_into(heads, HEADS_FROM + place * HEAD_BYTES, *head)
+        parts += (blob[done : starts[place]], value)
+        done = starts[place + 1]
+    parts.append(blob[done:])
     return b"".join(parts)
 
 

@@ -13,7 +13,7 @@ from vault.errors import Unavailable
 from vault.flows.honour.opened import profile_of
 from vault.flows.honour.steps import officer_of, take
 from vault.flows.people.read import Stored
-from vault.flows.people.write import Expected, Raced, Rows, SubjectRow, write
+from vault.flows.people.write import Fixed, Raced, Rows, write
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.keys import names
@@ -51,13 +51,15 @@ async def _close(vault: Vault, members: list[Stored]) -> bool:
     """One statement that rests on every member's version. False: one of them moved on; read again."""
     key = vault.keyring.key(names.STATE)
     states = [member.state for member in members]
-    expected = [Expected(state.subject, _GROUP, state.version) for state in states]
-    closed = [msgspec.structs.replace(state, fenced=True, version=state.version + 1) for state in states]
-    rows = [SubjectRow(s.subject, _GROUP, s.root, s.version, pack(s, key), fresh=False) for s in closed]
-    changes = Rows.none()
-    changes.changes.append((_GROUP, states[0].subject))
+    rows = Rows.none()
+    for state in states:
+        owner = Fixed(_GROUP, state.subject.hex)
+        closed = msgspec.structs.replace(state, fenced=True, version=state.version + 1)
+        rows.want.append((owner, state.version))
+        rows.updated.append((owner, closed.root, closed.version, pack(closed, key)))
+    rows.changes.append((Fixed(_GROUP), states[0].subject))
     try:
         async with vault.database.hot() as connection:
-            return not await write(connection, expected, rows, changes)
+            return not await write(connection, rows)
     except Raced:
         return False

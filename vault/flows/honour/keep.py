@@ -20,7 +20,7 @@ from vault.errors import Unreadable
 from vault.flows.honour.case import desk_of
 from vault.flows.honour.opened import Desk, Part
 from vault.flows.honour.steps import officer_of, take
-from vault.flows.people.write import Rows, SubjectRow, write
+from vault.flows.people.write import Fixed, Rows, write
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.ids import new_subject, random_bytes
@@ -88,8 +88,7 @@ async def keep(vault: Vault, request: Request) -> None:
     found = [one for purpose in keeping if (one := await _gather(vault, desk, purpose)).records]
     async with take(vault, request) as taking:
         if found:
-            subjects, rows = _sealed(vault, found)
-            await write(await raw(taking.connection), (), subjects, rows)
+            await write(await raw(taking.connection), _sealed(vault, found))
         await leave(
             vault,
             taking.connection,
@@ -135,12 +134,12 @@ def _take_part(catalogue: Catalogue, found: Found, part: Part) -> None:
     found.records[place] = Record(part.at, part.received_at, part.kind, kept)
 
 
-def _sealed(vault: Vault, found: Sequence[Found]) -> tuple[list[SubjectRow], Rows]:
+def _sealed(vault: Vault, found: Sequence[Found]) -> Rows:
     """The rows of one fresh subject that holds everything kept: a compartment a purpose, found by nothing."""
     now = vault.clock.now()
     subject = new_subject(now)
     opener = Opener(vault.keyring, subject)
-    rows = Rows.none()
+    rows, owner = Rows.none(), Fixed(_GROUP, subject.hex)
     wrapped: list[Wrapped] = []
     for one in found:
         mask = one.purpose.mask
@@ -150,11 +149,11 @@ def _sealed(vault: Vault, found: Sequence[Found]) -> tuple[list[SubjectRow], Row
             key = random_bytes(EVENT_KEY_BYTES)  # the old one is a tag of the message id: it would lead back
             sealed = seal_event(compartment, key, record.kind, msgspec.json.encode(record.message))
             times = (record.at, record.received_at)
-            rows.events.append((_GROUP, subject, key, mask, _FIRST, *times, record.kind, sealed))
-    rows.keys.append((_GROUP, subject, _FIRST, pack_wraps(wrapped)))
+            rows.events.append((owner, key, mask, _FIRST, *times, record.kind, sealed))
+    rows.keys.append((owner, _FIRST, pack_wraps(wrapped)))
     ends = [end for one in found for end in one.ends if end is not None]
     if ends:
-        rows.due.append((_GROUP, min(ends), subject, KEPT_ENDS))
+        rows.due.append((owner, min(ends), KEPT_ENDS))
     state = msgspec.structs.replace(
         fresh(subject),
         version=_FIRST,
@@ -162,8 +161,8 @@ def _sealed(vault: Vault, found: Sequence[Found]) -> tuple[list[SubjectRow], Row
         holdings=holdings(holdings_of(wrapped)),
         event_count=len(rows.events),
     )
-    packed = pack(state, vault.keyring.key(names.STATE))
-    return [SubjectRow(subject, _GROUP, subject, _FIRST, packed, fresh=True)], rows
+    rows.created.append((owner, subject, _FIRST, pack(state, vault.keyring.key(names.STATE))))
+    return rows
 
 
 def _summary(found: Found) -> Kept:

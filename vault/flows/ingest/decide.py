@@ -29,7 +29,7 @@ from vault.flows.ingest.world import World
 from vault.flows.people.choices import take, write_entries
 from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.profile import ProfileDraft
-from vault.flows.people.write import NO_GROUP, Rows
+from vault.flows.people.write import NOBODY
 from vault.flows.vault import Vault
 from vault.identity.graph import Rule
 from vault.profile.values import Provenance
@@ -74,7 +74,7 @@ class Decider:
         self.source = source
         self.world = world
         self.refused = refused
-        self.rows = Rows.none()
+        self.rows = world.tools.rows
         self._voice = Voice(f"source:{source.source_id}", vault.policy.number, world.tools.now)
         self._noted: list[Drop] = []
         self._touched: dict[int, ProfileDraft] = {}
@@ -91,8 +91,8 @@ class Decider:
         self._judge()
         for verdict in verdicts:
             if verdict.fresh:
-                group = NO_GROUP if verdict.profile is None else verdict.profile.root.group
-                self.rows.dedup.append((group, verdict.item.key, verdict.item.digest, day_of(self.world.tools.now)))
+                owner = NOBODY if verdict.profile is None else verdict.profile.root
+                self.rows.dedup.append((owner, verdict.item.key, verdict.item.digest, day_of(self.world.tools.now)))
         return verdicts
 
     def _judge(self) -> None:
@@ -122,7 +122,7 @@ class Decider:
         if known is not None:
             code = "duplicate" if known == item.digest else "id_conflict"
             if code == "id_conflict":
-                self.rows.audit.append(check_failed(self._voice, "message_id", None))
+                check_failed(self.rows, self._voice, "message_id", None)
             return self._drop(item, code, None, fresh=False)
         self.world.seen[item.key] = item.digest
         message = item.message
@@ -249,7 +249,7 @@ class Decider:
         }
         take(self.catalogue, profile, author, outcome.entries, proofs)
         if outcome.ignored:
-            author.rows.audit.append(grant_ignored(self._voice, author.subject, outcome.ignored))
+            grant_ignored(self.rows, self._voice, author.subject, outcome.ignored)
             author.touched = True  # its rows are written with it
 
     def _stamp(self, message: Message) -> Stamp | None:
@@ -297,7 +297,7 @@ class Decider:
             author.alter(claimed=root)
             kind = next(n.kind.number for n in item.named if not n.own and n.kind.joins)
             evidence = (item.key, self.source.source_id, int(Rule.CLAIMED), kind, False, self.world.tools.now)
-            author.rows.links.append((0, author.subject, root, *evidence))
+            author.rows.links.append((author, root, *evidence))
 
     def _attach(self, item: Item, place: Place, named: Named, allowed: int) -> None:
         author = place.author
@@ -306,11 +306,11 @@ class Decider:
             return
         self.world.owners[named.tag] = author.subject
         author.tags[named.tag] = named.kind.number
-        author.rows.identity.append((0, named.tag, author.subject))
+        author.rows.identity.append((author, named.tag))
         if self.world.graves.setdefault(named.tag, None) is None:
-            author.rows.no_grave.append((0, tombstone_of(self.world.tools.keyring, named)))
+            author.rows.no_grave.append((author, tombstone_of(self.world.tools.keyring, named)))
         facts = (named.kind.number, self.source.source_id, item.message.said_at, True)
-        author.rows.identifiers.append((0, author.subject, named.tag, *facts))
+        author.rows.identifiers.append((author, named.tag, *facts))
         if named.kind.joins and not named.kind.device_access and not author.state.identified:
             author.alter(identified=True)
         self._store_identifier(item, place, named, mask)
@@ -378,7 +378,7 @@ class Decider:
             subject = self.world.owners.get(named.tag)
             if subject is not None and subject not in self.world.people and subject not in self._reported:
                 self._reported.add(subject)
-                self.rows.audit.append(check_failed(self._voice, "profile", subject))
+                check_failed(self.rows, self._voice, "profile", subject)
 
 
 def _countable(name: str | None, declared: Event | Trait | None) -> str:

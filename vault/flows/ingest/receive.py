@@ -67,8 +67,8 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
         if attempt > ATTEMPTS:
             raise Conflict("Others kept changing the same people; send it again.", code="retry")
         try:
-            world, decider, verdicts = await _decide(vault, source, pending, learnt, first=attempt == 1)
-            lost = await commit(vault, world.drafts(), decider.rows, f"source:{source.source_id}")
+            world, verdicts = await _decide(vault, source, pending, learnt, first=attempt == 1)
+            lost = await commit(vault, world.tools, world.drafts(), f"source:{source.source_id}")
         except Raced:
             continue
         _keep(vault, world, lost)
@@ -96,7 +96,7 @@ class _Learnt(msgspec.Struct):
 
 async def _decide(
     vault: Vault, source: Source, pending: list[Item], learnt: _Learnt, *, first: bool
-) -> tuple[World, Decider, list[Verdict]]:
+) -> tuple[World, list[Verdict]]:
     """Decide on the world as it is now; whatever is missing is learnt, and it is decided again. May raise `Raced`.
 
     The `first` try uses the people that are kept warm; where that does not do, everything is read.
@@ -111,7 +111,7 @@ async def _decide(
         warm = []  # half changed if they did not do
         decider = Decider(vault, source, world, learnt.refused)
         try:
-            return world, decider, decider.decide(pending)
+            return world, decider.decide(pending)
         except Unfit as found:
             if found.subjects <= learnt.unfit:
                 raise Unreadable from None

@@ -119,7 +119,7 @@ def _merge(vault: Vault, source: Source, world: World, item: Item, merge: Merge)
         confirmed = other.root.state.claimed in {member.subject for member in survivor.members}
         rule = Rule.CONFIRMED if confirmed else Rule.MERGED
         link = (item.key, source.source_id, int(rule), absorbed.kind, True, world.tools.now)
-        other.root.rows.links.append((0, other.root.subject, merge.survivor, *link))
+        other.root.rows.links.append((other.root, merge.survivor, *link))
         _audit_merge(vault, source, world, other.root)
         for member in other.members:
             member.alter(root=merge.survivor, claimed=None, members=0)
@@ -144,4 +144,5 @@ def _audit_merge(vault: Vault, source: Source, world: World, absorbed: SubjectDr
         policy=vault.policy.number,
         subject=salted(salt, absorbed.subject.bytes),
     )
-    absorbed.rows.audit.append((0, entry.entry_id, entry.leaf(), absorbed.subject, salt))
+    absorbed.rows.audit.append((absorbed, entry.entry_id, entry.leaf()))
+    absorbed.rows.salts.append((absorbed, entry.entry_id, salt))

@@ -7,10 +7,8 @@ from uuid import UUID
 from vault.audit.entry import Entry, Tag, salted
 from vault.clock import Micros
 from vault.consent.act import Ignored
-from vault.flows.people.write import NO_GROUP
+from vault.flows.people.write import NO_GROUP, NOBODY, Fixed, Rows
 from vault.ids import random_bytes, uuid7
-
-AuditRow = tuple[int, UUID, bytes, UUID | None, bytes]  # as `Rows.audit`
 
 
 class Voice(NamedTuple):
@@ -21,18 +19,18 @@ class Voice(NamedTuple):
     now: Micros
 
 
-def grant_ignored(voice: Voice, subject: UUID, ignored: Iterable[Ignored]) -> AuditRow:
+def grant_ignored(rows: Rows, voice: Voice, subject: UUID, ignored: Iterable[Ignored]) -> None:
     """A grant that did not count leaves a trace: a replay, a lie about time, or somebody who ranks too low (threats C1)."""
     reasons = sorted({one.reason for one in ignored})
-    return _row(voice, Tag.CONSENT_GRANT_IGNORED, subject, {"reasons": reasons})
+    _note(rows, voice, Tag.CONSENT_GRANT_IGNORED, subject, {"reasons": reasons})
 
 
-def check_failed(voice: Voice, check: str, subject: UUID | None) -> AuditRow:
+def check_failed(rows: Rows, voice: Voice, check: str, subject: UUID | None) -> None:
     """Something stored, or said before, does not agree with what is known."""
-    return _row(voice, Tag.INTEGRITY_CHECK_FAILED, subject, {"check": check})
+    _note(rows, voice, Tag.INTEGRITY_CHECK_FAILED, subject, {"check": check})
 
 
-def _row(voice: Voice, tag: Tag, subject: UUID | None, detail: Mapping[str, Any]) -> AuditRow:
+def _note(rows: Rows, voice: Voice, tag: Tag, subject: UUID | None, detail: Mapping[str, Any]) -> None:
     salt = random_bytes(16)
     entry = Entry(
         entry_id=uuid7(voice.now),
@@ -43,4 +41,6 @@ def _row(voice: Voice, tag: Tag, subject: UUID | None, detail: Mapping[str, Any]
         subject=salted(salt, subject.bytes) if subject is not None else None,
         detail=dict(detail),
     )
-    return NO_GROUP, entry.entry_id, entry.leaf(), subject, salt
+    rows.audit.append((NOBODY, entry.entry_id, entry.leaf()))
+    if subject is not None:
+        rows.salts.append((Fixed(NO_GROUP, subject.hex), entry.entry_id, salt))

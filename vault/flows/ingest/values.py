@@ -49,7 +49,7 @@ def store_trait(
             if member.read(place, field) != value:
                 member.take_out(place, field)
     for member, place, head in older:
-        if _rank(head) == rank and head.event_key > provenance.event_key and field in place.fields:
+        if _rank(head) == rank and head.event_key > provenance.event_key and field in place:
             _give_way(member, place, head, mask)
     draft.put(mask, field, provenance, value)
     return True

@@ -10,16 +10,18 @@ from vault.flows.people.commit import commit
 from vault.flows.people.draft import SubjectDraft, Tools
 from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.read import Stored, ledgers, moved_on, profiles
-from vault.flows.people.write import Raced, Rows
+from vault.flows.people.write import Raced
 from vault.flows.vault import Vault
 from vault.keys import names
+from vault.state.record import Writer
 
 ATTEMPTS: Final = 20  # each loses only to somebody who wrote; twenty in a row mean a livelock worth an error
 
 
 def tools_of(vault: Vault) -> Tools:
     """What drafts need, for one batch."""
-    return Tools(vault.keyring, vault.gate, vault.keyring.key(names.STATE), vault.clock.now())
+    key = vault.keyring.key(names.STATE)
+    return Tools(vault.keyring, vault.gate, key, Writer(key), vault.clock.now())
 
 
 def assemble(tools: Tools, stored: dict[UUID, Stored]) -> tuple[dict[UUID, ProfileDraft], set[UUID]]:
@@ -62,7 +64,7 @@ async def change_profiles(
             if not profile.fenced:
                 act(profile)
         try:
-            lost = await commit(vault, [m for p in distinct.values() for m in p.members], Rows.none(), actor)
+            lost = await commit(vault, tools, [m for p in distinct.values() for m in p.members], actor)
         except Raced:
             continue
         for group, profile in enumerate(distinct.values()):

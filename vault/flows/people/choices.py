@@ -70,11 +70,13 @@ def _reach_back(catalogue: Catalogue, member: SubjectDraft, choice: Choice) -> N
     for number in choice.covers:
         if not catalogue.collected.get(number, 0) & bit(choice.purpose):
             continue
-        places = [draft for draft in member.compartments.values() if number in draft.fields and draft.held]
-        newest = max(places, key=lambda d: (d.fields[number][0].authority, d.fields[number][0].said_at), default=None)
-        value = member.read(newest, number) if newest is not None else None
-        if newest is not None and value is not None and not newest.held >> choice.purpose & 1:
-            member.put(bit(choice.purpose), number, newest.fields[number][0].provenance, value)
+        copies = [(draft, head) for draft, head in member.copies(number) if draft.held]
+        if not copies:
+            continue
+        newest, head = max(copies, key=lambda copy: (copy[1].authority, copy[1].said_at))
+        value = member.read(newest, number)
+        if value is not None and not newest.held >> choice.purpose & 1:
+            member.put(bit(choice.purpose), number, head.provenance, value)
 
 
 def expire(catalogue: Catalogue, profile: ProfileDraft) -> None:

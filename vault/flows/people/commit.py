@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from vault.audit.entry import Entry, Tag, salted
-from vault.flows.people.draft import SubjectDraft
+from vault.flows.people.draft import SubjectDraft, Tools
 from vault.flows.people.write import Rows, write
 from vault.flows.vault import Vault
 from vault.ids import random_bytes, uuid7
@@ -17,33 +17,31 @@ from vault.journal.narrowing import Narrowing, Objection, Refusal, RefusalKind, 
 SALT_BYTES: Final = 16
 
 
-async def commit(vault: Vault, drafts: Iterable[SubjectDraft], rows: Rows, actor: str) -> set[int]:
-    """Write every draft and the extra `rows`; answers the groups that lost and wrote nothing.
+async def commit(vault: Vault, tools: Tools, drafts: Iterable[SubjectDraft], actor: str) -> set[int]:
+    """Write every draft and all rows of the attempt; answers the groups that lost and wrote nothing.
 
-    Durable when it returns. Raises `Raced` (nothing was written: read again) or `Unavailable`.
+    All drafts are of these tools. Durable when it returns. Raises `Raced` (nothing was written: read again) or `Unavailable`.
     """
-    everyone = list(drafts)
-    expected = [one for draft in everyone if (one := draft.expected()) is not None]
-    subjects = []
+    rows = tools.rows
     narrowings: list[Narrowing] = []
-    changed = set()
-    for draft in everyone:
-        row = draft.finish(rows)
-        if row is None:
+    changed: list[SubjectDraft] = []
+    for draft in drafts:
+        if not draft.finish():
             continue
-        subjects.append(row)
         narrowings.extend(_narrowed(draft))
         if draft.new_choices:
             _audit_choices(vault, draft, rows, actor)
         if draft.changed:
-            changed |= {(draft.group, draft.state.root), (draft.group, draft.before.root)}
-    rows.changes.extend(sorted(changed))
-    if not (subjects or any(rows)):
+            changed.append(draft)
+    rows.changes.extend(
+        {(one.group, root): (one, root) for one in changed for root in (one.state.root, one.before.root)}.values()
+    )
+    if all(not some for some in rows[1:]):  # nothing to write, whatever it rested on
         return set()
     if narrowings:
         await vault.journal.append(narrowings)
     async with vault.database.hot() as connection:
-        return await write(connection, expected, subjects, rows)
+        return await write(connection, rows)
 
 
 def _narrowed(draft: SubjectDraft) -> list[Narrowing]:
@@ -82,4 +80,5 @@ def _audit_choices(vault: Vault, draft: SubjectDraft, rows: Rows, actor: str) ->
         subject=salted(salt, draft.subject.bytes),
         detail={"entries": len(draft.new_choices), "head": salted(salt, draft.state.ledger_head)},
     )
-    rows.audit.append((draft.group, entry.entry_id, entry.leaf(), draft.subject, salt))
+    rows.audit.append((draft, entry.entry_id, entry.leaf()))
+    rows.salts.append((draft, entry.entry_id, salt))

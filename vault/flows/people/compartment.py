@@ -1,27 +1,46 @@
-"""One compartment in work: its wraps, and its fields once they are asked for. A draft is whole or dirty, never half."""
+"""One compartment in work: its wraps, and its fields once they are asked for.
+
+What is stored stays the bytes that it is; only what changed is kept beside it, and spliced in when it is written.
+"""
+
+from collections.abc import Iterator, Mapping
 
 from vault.errors import Unreadable
 from vault.flows.people.read import StoredCompartment
 from vault.keys.compartments import Compartment, Wrapped
-from vault.profile.values import FieldHead, parse_fields
+from vault.profile.values import EMPTY, Directory, Entry, FieldHead, places_of, scan_fields, splice
 from vault.state.record import Mark, digest
 
 
 class CompartmentDraft:
     """One compartment in work: its wraps, and its fields once they are asked for."""
 
-    __slots__ = ("_blob", "_fields", "_mark", "dirty", "held", "opened", "version", "whole", "wrapped")
+    __slots__ = (
+        "_blob",
+        "_changes",
+        "_places",
+        "_stored",
+        "_vouched",
+        "held",
+        "mark",
+        "opened",
+        "version",
+        "whole",
+        "wrapped",
+    )
 
     def __init__(self, wrapped: Wrapped, stored: StoredCompartment | None, mark: Mark | None) -> None:
         self.wrapped = wrapped
         self.held = wrapped.held  # mask of the purposes that still have a wrap
         self.whole = self.held == wrapped.purposes  # no wrap was taken away: it may take new values
         self.version = stored.version if stored else 0
+        self.mark = mark  # in the state as read; None while it has no row of fields
         self.opened: Compartment | None = None
-        self.dirty = False
-        self._blob = stored.blob if stored else None
-        self._mark = mark
-        self._fields: dict[int, tuple[FieldHead, bytes]] | None = None if stored else {}
+        self._blob = stored.blob if stored else EMPTY
+        self._vouched = stored is None  # the state's word on these bytes was asked for
+        self._stored: Directory | None = None  # of `_blob`, once it was looked into
+        self._places: Mapping[int, int] = {}  # field -> its place there
+        self._changes: dict[int, Entry | None] | None = None  # None for a field that was taken out
 
     def __repr__(self) -> str:
         return f"CompartmentDraft({self.wrapped.purposes:#x}, {self.wrapped.generation})"
@@ -32,22 +51,70 @@ class CompartmentDraft:
         return self.version > 0
 
     @property
-    def mark(self) -> Mark | None:
-        """Its mark in the state as read; None while it has no row of fields."""
-        return self._mark
+    def dirty(self) -> bool:
+        """True if its fields are not as they are stored."""
+        return self._changes is not None
 
-    @property
-    def fields(self) -> dict[int, tuple[FieldHead, bytes]]:
-        """Head and sealed value by object number. Raises `Unreadable` unless the state vouches for these bytes."""
-        fields = self._fields
-        if fields is None:
-            blob, mark = self._blob, self._mark
-            if blob is None or mark is None or mark.version != self.version or mark.digest != digest(blob):
-                raise Unreadable
-            heads, values = parse_fields(blob)
-            fields = self._fields = {head[0]: (head, value) for head, value in zip(heads, values, strict=True)}
-            self._blob = None
-        return fields
+    def _look(self) -> Directory:
+        """What is stored. Raises `Unreadable` unless the state vouches for these bytes."""
+        stored = self._stored
+        if stored is None:
+            blob = self._blob
+            if not self._vouched:
+                mark = self.mark
+                if mark is None or mark.version != self.version or mark.digest != digest(blob):
+                    raise Unreadable
+                self._vouched = True
+            stored = self._stored = scan_fields(blob)
+            self._places = places_of(stored.numbers)
+        return stored
+
+    def __contains__(self, field: int) -> bool:
+        if self._changes is not None and field in self._changes:
+            return self._changes[field] is not None
+        if self._stored is None:
+            self._look()
+        return field in self._places
+
+    def __iter__(self) -> Iterator[int]:
+        """The numbers of its fields."""
+        self._look()
+        changes = self._changes or {}
+        yield from (field for field in self._places if field not in changes)
+        yield from (field for field, entry in changes.items() if entry is not None)
+
+    def head(self, field: int) -> FieldHead | None:
+        """The head of a field; None where it has none of it."""
+        if self._changes is not None and field in self._changes:
+            entry = self._changes[field]
+            return None if entry is None else entry[0]
+        stored = self._look()
+        place = self._places.get(field)
+        return None if place is None else stored.head(place)
+
+    def entry(self, field: int) -> Entry | None:
+        """The head and the sealed value of a field; None where it has none of it."""
+        if self._changes is not None and field in self._changes:
+            return self._changes[field]
+        stored = self._look()
+        place = self._places.get(field)
+        return None if place is None else stored.entry(place)
+
+    def put(self, field: int, entry: Entry) -> None:
+        """Set a field."""
+        self._look()
+        if self._changes is None:
+            self._changes = {}
+        self._changes[field] = entry
+
+    def drop(self, field: int) -> bool:
+        """Take a field out. True if it was there."""
+        if field not in self:
+            return False
+        if self._changes is None:
+            self._changes = {}
+        self._changes[field] = None
+        return True
 
     def rewrapped(self, wrapped: Wrapped) -> None:
         """Some of its wraps are gone."""
@@ -55,13 +122,12 @@ class CompartmentDraft:
         self.held = wrapped.held
         self.whole = self.held == wrapped.purposes
 
-    def settle(self, mark: Mark) -> None:
-        """Its fields as drafted are stored now."""
-        self._mark, self.version, self.dirty = mark, mark.version, False
+    def packed(self) -> bytes:
+        """Its fields as drafted, as they are to be stored."""
+        stored = self._look()
+        return splice(stored, self._changes) if self._changes else stored.blob
 
-    def drop(self, field: int) -> bool:
-        """Take a field out. True if it was there."""
-        if self.fields.pop(field, None) is None:
-            return False
-        self.dirty = True
-        return True
+    def settle(self, mark: Mark, blob: bytes) -> None:
+        """Its fields as drafted are stored now."""
+        self.mark, self.version, self._blob = mark, mark.version, blob
+        self._vouched, self._stored, self._changes = True, None, None

@@ -18,7 +18,7 @@ from vault.consent.standing import Standing
 from vault.errors import Unreadable
 from vault.flows.people.compartment import CompartmentDraft
 from vault.flows.people.read import Stored
-from vault.flows.people.write import Expected, Rows, SubjectRow
+from vault.flows.people.write import Rows
 from vault.keys.compartments import (
     MAX_GENERATION,
     Compartment,
@@ -32,8 +32,8 @@ from vault.keys.keyring import Keyring
 from vault.policy.gate import Gate
 from vault.policy.permit import Permit
 from vault.profile.sealing import open_field, open_fields, seal_event, seal_field
-from vault.profile.values import FieldHead, Provenance, pack_fields
-from vault.state.record import Mark, State, digest, fresh, holdings, pack
+from vault.profile.values import FieldHead, Provenance
+from vault.state.record import Mark, State, Writer, digest, fresh, holdings
 
 JOINT_FIELDS: Final = (ACCUMULATORS, MEMBERSHIPS)  # hold only while every purpose of their compartment does
 EXPIRY: Final = 1  # due: a granted choice ends
@@ -49,13 +49,15 @@ class LedgerNeeded(Exception):
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """What a draft needs of the vault. One per batch, so that permits are asked for once a purpose."""
+    """What the drafts of one attempt need of the vault, and the rows that they leave: they are written together."""
 
     keyring: Keyring
     gate: Gate
     state_key: bytes
+    states: Writer
     now: Micros
-    permits: dict[int, Permit] = msgspec.field(default_factory=dict)
+    permits: dict[int, Permit] = msgspec.field(default_factory=dict)  # so that one is asked for once a purpose
+    rows: Rows = msgspec.field(default_factory=Rows.none)
 
     def permit(self, purpose: int) -> Permit:
         """The computing permit of a purpose."""
@@ -69,43 +71,77 @@ class Tools(msgspec.Struct, frozen=True):
 
 
 class SubjectDraft:
-    """One subject in work."""
+    """One subject in work, and the owner of its rows."""
+
+    __slots__ = (
+        "_keys_row",
+        "_made",
+        "_newest",
+        "_ready",
+        "_standing",
+        "_written",
+        "altered",
+        "before",
+        "changed",
+        "compartments",
+        "destroyed",
+        "events_added",
+        "fresh",
+        "group",
+        "hex",
+        "new_choices",
+        "removed_wraps",
+        "state",
+        "subject",
+        "tags",
+        "tools",
+        "touched",
+        "wraps_dirty",
+    )
 
     def __init__(self, tools: Tools, subject: UUID, stored: Stored | None) -> None:
         """`stored` None makes a new subject, the root of a profile of its own."""
         self.tools = tools
         self.subject = subject
+        self.hex = subject.hex
         self.before: State = stored.state if stored else fresh(subject)
         self.state: State = self.before
         self.group = 0
         self.altered = 0  # how often `alter` was called: what was derived from the state before may be out of date
         self.tags: dict[bytes, int] = {tag: kind for kind, tag in stored.tags} if stored else {}
-        self._written: list[tuple[CompartmentDraft, Mark]] = []
+        self._ready: Opener | None = None
+        self._made: dict[int, int] = {}  # by purposes: the highest generation that this draft opened
+        self.destroyed: list[tuple[int, int]] = []
+        self.new_choices: list[Choice] = []
+        self.removed_wraps: list[tuple[bytes, int]] = []
         self._rest()
         if stored is None:
             self.fresh = self.touched = self.wraps_dirty = True
             self.changed = True  # something that destinations may see
         self._keys_row = stored.keys_row if stored else None
         self._standing: Standing | None = Standing() if stored is None or not stored.state.ledger_count else None
-        self._made: dict[int, int] = {}  # by purposes: the highest generation that this draft opened
-        self._opener = Opener(tools.keyring, subject)
         marks = {(mark.purposes, mark.generation): mark for mark in self.state.compartments}
         rows = {(row.purposes, row.generation): row for row in stored.compartments} if stored else {}
-        self.compartments: dict[tuple[int, int], CompartmentDraft] = {}
+        found: dict[tuple[int, int], CompartmentDraft] = {}
         for wrapped in stored.wrapped if stored else ():
             place = (wrapped.purposes, wrapped.generation)
             row = rows.pop(place, None)
             if row is not None and row.compartment_id != wrapped.compartment_id:
                 raise Unreadable
-            self.compartments[place] = CompartmentDraft(wrapped, row, marks.get(place))
+            found[place] = CompartmentDraft(wrapped, row, marks.get(place))
         if rows:  # values whose keys are gone: no writer leaves such
             raise Unreadable
-        self._newest: dict[int, CompartmentDraft] = {}  # by purposes: the highest generation
-        for place in sorted(self.compartments):
-            self._newest[place[0]] = self.compartments[place]
+        self.compartments = dict(sorted(found.items()))  # always in this order: by purposes and generation
+        # by purposes: the highest generation
+        self._newest = {place[0]: draft for place, draft in self.compartments.items()}
 
     def __repr__(self) -> str:
         return f"SubjectDraft(fresh={self.fresh}, group={self.group})"
+
+    @property
+    def rows(self) -> Rows:
+        """Where its rows go: those of the attempt."""
+        return self.tools.rows
 
     # --- compartments and values ------------------------------------------------------------------------------------
 
@@ -129,7 +165,8 @@ class SubjectDraft:
             wrapped, opened = self._opener.create(purposes, generation)
             draft = CompartmentDraft(wrapped, None, None)
             draft.opened = opened
-            self.compartments[purposes, generation] = self._newest[purposes] = draft
+            self._newest[purposes] = draft
+            self.compartments = dict(sorted([*self.compartments.items(), ((purposes, generation), draft)]))
             self.wraps_dirty = self.touched = True
         self._open(draft)
         return draft
@@ -145,6 +182,13 @@ class SubjectDraft:
         )
         return draft if fit else None
 
+    @property
+    def _opener(self) -> Opener:
+        """Derives keys; for this attempt only."""
+        if self._ready is None:
+            self._ready = Opener(self.tools.keyring, self.subject)
+        return self._ready
+
     def _open(self, draft: CompartmentDraft) -> Compartment:
         if draft.opened is None:
             draft.opened = self._opener.open_any(draft.wrapped)
@@ -153,22 +197,23 @@ class SubjectDraft:
     def put(self, purposes: int, field: int, provenance: Provenance, plaintext: bytes) -> None:
         """Seal a value into the compartment of exactly these purposes. Keeps an older value out of the way of a newer."""
         draft = self.writable(purposes)
-        before = draft.fields.get(field)
-        if before is not None and (before[0].authority, before[0].said_at) > (provenance.authority, provenance.said_at):
+        before = draft.head(field)
+        if before is not None and (before.authority, before.said_at) > (provenance.authority, provenance.said_at):
             return
-        draft.fields[field] = seal_field(self._open(draft), field, draft.version + 1, provenance, plaintext)
-        draft.dirty = self.touched = self.changed = True
+        self._put(draft, field, provenance, plaintext)
 
     def put_joint(self, purposes: int, field: int, provenance: Provenance, plaintext: bytes) -> None:
         """Seal a value that was made from the one before it: it replaces that one whatever its time."""
-        draft = self.writable(purposes)
-        draft.fields[field] = seal_field(self._open(draft), field, draft.version + 1, provenance, plaintext)
-        draft.dirty = self.touched = self.changed = True
+        self._put(self.writable(purposes), field, provenance, plaintext)
+
+    def _put(self, draft: CompartmentDraft, field: int, provenance: Provenance, plaintext: bytes) -> None:
+        draft.put(field, seal_field(self._open(draft), field, draft.version + 1, provenance, plaintext))
+        self.touched = self.changed = True
 
     def holding(self, purposes: int, field: int) -> CompartmentDraft | None:
         """The writable compartment of exactly these purposes, if it has the field already."""
         draft = self._taking(purposes)
-        return draft if draft is not None and field in draft.fields else None
+        return draft if draft is not None and field in draft else None
 
     def get(self, purposes: int, field: int) -> bytes | None:
         """The value in the writable compartment of exactly these purposes, opened for computation; None if none."""
@@ -177,7 +222,7 @@ class SubjectDraft:
 
     def read(self, draft: CompartmentDraft, field: int) -> bytes | None:
         """One value opened for computation under a purpose that the compartment still holds."""
-        entry = draft.fields.get(field)
+        entry = draft.entry(field)
         if entry is None or not draft.held:
             return None
         purpose = next(bits(draft.held))
@@ -185,7 +230,7 @@ class SubjectDraft:
 
     def copies(self, field: int) -> list[tuple[CompartmentDraft, FieldHead]]:
         """Every compartment that holds the field, and its head there."""
-        return [(draft, draft.fields[field][0]) for draft in self.compartments.values() if field in draft.fields]
+        return [(draft, head) for draft in self.compartments.values() if (head := draft.head(field)) is not None]
 
     def take_out(self, draft: CompartmentDraft, field: int) -> None:
         """Take a field out of one compartment."""
@@ -197,20 +242,19 @@ class SubjectDraft:
         draft = self.writable(purposes)
         sealed = seal_event(self._open(draft), event_key, kind, plaintext)
         generation = draft.wrapped.generation
-        self.rows.events.append(
-            (self.group, self.subject, event_key, purposes, generation, at, self.tools.now, kind, sealed)
-        )
+        self.rows.events.append((self, event_key, purposes, generation, at, self.tools.now, kind, sealed))
         self.events_added += 1
         self.touched = True
 
     def seen_by(self, purpose: int, fields: Iterable[int]) -> list[tuple[FieldHead, bytes]]:
         """These fields wherever the purpose still opens them, opened for computation."""
-        wanted = set(fields)
+        wanted = tuple(fields)
         opened: list[tuple[FieldHead, bytes]] = []
         for draft in self.compartments.values():
-            if draft.held >> purpose & 1 and not wanted.isdisjoint(draft.fields):
-                chosen = [entry for field, entry in draft.fields.items() if field in wanted]
-                opened.extend(open_fields(self._open(draft), chosen, self.tools.permit(purpose)))
+            if draft.held >> purpose & 1:
+                chosen = [entry for field in wanted if (entry := draft.entry(field)) is not None]
+                if chosen:
+                    opened.extend(open_fields(self._open(draft), chosen, self.tools.permit(purpose)))
         return opened
 
     # --- consent ----------------------------------------------------------------------------------------------------
@@ -238,7 +282,7 @@ class SubjectDraft:
         evidence = None
         if proof is not None:
             evidence = seal_event(self._open(self.writable(0)), choice.event_key, 0, proof)
-        self.rows.ledger.append((self.group, self.subject, sequence, entry, evidence))
+        self.rows.ledger.append((self, sequence, entry, evidence))
         self.new_choices.append(choice)
         self.alter(ledger_count=sequence, ledger_head=chain(self.state.ledger_head, entry))
         self.changed = True
@@ -258,7 +302,7 @@ class SubjectDraft:
                     del self._newest[place[0]]
                 if draft.stored:
                     self.destroyed.append(place)
-                self.rows.due.append((self.group, self.tools.now, self.subject, SWEEP))
+                self.rows.due.append((self, self.tools.now, SWEEP))
             elif wrapped != draft.wrapped:
                 draft.rewrapped(wrapped)
                 for field in JOINT_FIELDS:
@@ -268,72 +312,68 @@ class SubjectDraft:
 
     def end_at(self, at: Micros) -> None:
         """Have the worker look at this subject at `at`, when a grant or a grace ends."""
-        self.rows.due.append((self.group, at, self.subject, EXPIRY))
+        self.rows.due.append((self, at, EXPIRY))
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    def expected(self) -> Expected | None:
-        """The state row that this draft rests on; None for a new subject."""
-        return None if self.fresh else Expected(self.subject, self.group, self.before.version)
-
-    def finish(self, rows: Rows) -> SubjectRow | None:
-        """Add this subject's rows to the batch; answers its state row, or None when nothing changed."""
+    def finish(self) -> bool:
+        """Leave the rows of its state; False when nothing changed. The statement rests on the state row in any case."""
+        rows = self.tools.rows
+        if not self.fresh:
+            rows.want.append((self, self.before.version))
         if not self.touched:
-            return None
-        subject, group = self.subject, self.group
+            return False
         marks: list[Mark] = []
-        self._written = []
-        for (purposes, generation), draft in sorted(self.compartments.items()):
-            if not draft.dirty:
-                if draft.mark is not None:
-                    marks.append(draft.mark)
-                continue
-            blob = pack_fields(draft.fields.values())
-            version = draft.version + 1
-            rows.compartments.append(
-                (group, subject, purposes, generation, draft.wrapped.compartment_id, version, blob)
-            )
-            mark = Mark(purposes, generation, version, digest(blob))
-            marks.append(mark)
-            self._written.append((draft, mark))
-        changes: dict[str, Any] = {}
-        if self.wraps_dirty:
-            changes = self._finish_keys(rows)
-        rows.destroyed.extend((group, subject, purposes, generation) for purposes, generation in self.destroyed)
-        rows.take(self.rows, group)
+        for (purposes, generation), draft in self.compartments.items():
+            mark = draft.mark
+            if draft.dirty:
+                blob, version = draft.packed(), draft.version + 1
+                if version == 1:
+                    rows.filled.append((self, purposes, generation, draft.wrapped.compartment_id, version, blob))
+                else:
+                    rows.refilled.append((self, purposes, generation, version, blob))
+                mark = Mark(purposes, generation, version, digest(blob))
+                self._written.append((draft, mark, blob))
+            if mark is not None:
+                marks.append(mark)
+        changes = self._finish_keys(rows) if self.wraps_dirty else {}
+        for place in self.destroyed:
+            rows.destroyed.append((self, *place))
+        before = self.state
         state = self.state = msgspec.structs.replace(
-            self.state,
-            version=self.state.version + 1,
-            event_count=self.state.event_count + self.events_added,
+            before,
+            version=before.version + 1,
+            event_count=before.event_count + self.events_added,
             compartments=tuple(marks),
             **changes,
         )
-        return SubjectRow(subject, group, state.root, state.version, pack(state, self.tools.state_key), self.fresh)
+        row = (self, state.root, state.version, self.tools.states.pack(state))
+        (rows.created if self.fresh else rows.updated).append(row)
+        return True
 
     def _finish_keys(self, rows: Rows) -> dict[str, Any]:
         """Add the row of wraps; answers what the state must say of it."""
-        wrapped = tuple(draft.wrapped for _, draft in sorted(self.compartments.items()))
+        wrapped = tuple([draft.wrapped for draft in self.compartments.values()])
         version = max(self.state.keys_version + 1, *self._made.values(), 0)
         row = pack_wraps(wrapped)
-        rows.keys.append((self.group, self.subject, version, row))
+        rows.keys.append((self, version, row))
         if self._keys_row is not None:  # who re-wrapped it meanwhile must not be undone
-            rows.seen_keys.append((self.group, self.subject, sha256(self._keys_row).digest()))
+            rows.seen_keys.append((self, sha256(self._keys_row).digest()))
         self._keys_row = row
         return {"keys_version": version, "holdings": holdings(holdings_of(wrapped))}
 
     def settled(self) -> None:
         """The statement committed: what was drafted is what is stored, and the draft begins anew on it."""
-        for draft, mark in self._written:
-            draft.settle(mark)
+        for draft, mark, blob in self._written:
+            draft.settle(mark, blob)
         self.before = self.state
+        self._ready = None
+        if self.destroyed or self.new_choices or self.removed_wraps:
+            self.destroyed, self.new_choices, self.removed_wraps = [], [], []
         self._rest()
 
     def _rest(self) -> None:
         """Nothing is pending."""
         self.fresh = self.touched = self.changed = self.wraps_dirty = False
-        self.destroyed: list[tuple[int, int]] = []
-        self.rows = Rows.none()
-        self.new_choices: list[Choice] = []
-        self.removed_wraps: list[tuple[bytes, int]] = []
         self.events_added = 0
-        self._written = []
+        self._written: list[tuple[CompartmentDraft, Mark, bytes]] = []

@@ -11,7 +11,8 @@ Values arrive here sealed. The text is put together from the constants below, by
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 import asyncpg
@@ -23,79 +24,88 @@ class Raced(Exception):
     """Somebody else wrote one of these identifiers or messages first. Nothing was written; read again."""
 
 
-class Expected(NamedTuple):
-    """A state row that the decision rested on."""
+NO_GROUP: Final = -1  # of rows that belong to nobody, such as the dedup row of a message that named no known person
 
-    subject_id: UUID
+
+class Owner(Protocol):
+    """Whose row it is: a subject, and the group of people with whom it is written or not at all."""
+
+    @property
+    def group(self) -> int:
+        """Asked for when the row is written: until then groups may be joined."""
+        ...
+
+    @property
+    def hex(self) -> str:
+        """The subject id, as it is sent."""
+        ...
+
+
+class Fixed(NamedTuple):
+    """An owner who is no draft."""
+
     group: int
-    version: int
+    hex: str = ""
 
 
-class SubjectRow(NamedTuple):
-    """A state row to write. `fresh` inserts."""
-
-    subject_id: UUID
-    group: int
-    root: UUID
-    version: int
-    state: bytes
-    fresh: bool
+NOBODY: Final = Fixed(NO_GROUP)
 
 
 class Rows(NamedTuple):
-    """Rows of one table as tuples in the order of its columns below, each led by its group."""
+    """Rows of a statement by table, as tuples in the order of the columns below; their owner in place of group and subject."""
 
-    keys: list[tuple[int, UUID, int, bytes]]
-    seen_keys: list[tuple[int, UUID, bytes]]  # SHA-256 of a row of wraps that is replaced: it must still be that one
-    compartments: list[tuple[int, UUID, int, int, bytes, int, bytes]]
-    destroyed: list[tuple[int, UUID, int, int]]
-    events: list[tuple[int, UUID, bytes, int, int, int, int, int, bytes]]
-    ledger: list[tuple[int, UUID, int, bytes, bytes | None]]
-    identity: list[tuple[int, bytes, UUID]]
-    identifiers: list[tuple[int, UUID, bytes, int, int, int, bool]]
-    links: list[tuple[int, UUID, UUID, bytes, int, int, int, bool, int]]
-    dedup: list[tuple[int, bytes, bytes, int]]
-    changes: list[tuple[int, UUID]]
-    due: list[tuple[int, int, UUID, int]]
-    audit: list[tuple[int, UUID, bytes, UUID | None, bytes]]
-    no_grave: list[tuple[int, bytes]]  # tombstone tags that must still not exist
+    want: list[tuple[Owner, int]]  # state rows that the decision rested on, by version
+    updated: list[tuple[Owner, UUID, int, bytes]]  # root, version, state
+    created: list[tuple[Owner, UUID, int, bytes]]
+    keys: list[tuple[Owner, int, bytes]]
+    seen_keys: list[tuple[Owner, bytes]]  # SHA-256 of a row of wraps that is replaced: it must still be that one
+    filled: list[tuple[Owner, int, int, bytes, int, bytes]]
+    refilled: list[tuple[Owner, int, int, int, bytes]]
+    destroyed: list[tuple[Owner, int, int]]
+    events: list[tuple[Owner, bytes, int, int, int, int, int, bytes]]
+    ledger: list[tuple[Owner, int, bytes, bytes | None]]
+    identity: list[tuple[Owner, bytes]]
+    identifiers: list[tuple[Owner, bytes, int, int, int, bool]]
+    links: list[tuple[Owner, UUID, bytes, int, int, int, bool, int]]
+    dedup: list[tuple[Owner, bytes, bytes, int]]
+    changes: list[tuple[Owner, UUID]]  # the root that changed
+    due: list[tuple[Owner, int, int]]
+    audit: list[tuple[Owner, UUID, bytes]]
+    salts: list[tuple[Owner, UUID, bytes]]
+    no_grave: list[tuple[Owner, bytes]]  # tombstone tags that must still not exist
 
     @classmethod
     def none(cls) -> "Rows":
         """No rows at all."""
-        return cls([], [], [], [], [], [], [], [], [], [], [], [], [], [])
+        return cls(*[[] for _ in cls._fields])
 
-    def take(self, others: "Rows", group: int) -> None:
-        """Add the rows of one subject under the group that it ended in."""
-        tables: Iterable[tuple[list[Any], list[Any]]] = zip(self, others, strict=True)
-        for mine, theirs in tables:
-            if theirs:
-                mine.extend([(group, *row[1:]) for row in theirs])
-
-
-NO_GROUP: Final = -1  # rows that belong to nobody, such as the dedup row of a message that named no known person
 
 # --- the statement ----------------------------------------------------------------------------------------------------
 
 
+_GROUP: Final = (("grp", "int"),)
+_OWNER: Final = (*_GROUP, ("subject_id", "uuid"))
+
+
 class _Part(NamedTuple):
-    """One table of the statement: its columns as `unnest` gives them, the group first, and what is done with them."""
+    """One table of the statement: its columns as `unnest` gives them, the owner's first, and what is done with them."""
 
     columns: tuple[tuple[str, str], ...]  # (name, type)
     lost: str = ""  # a select of the groups that lose by these rows
     act: str = ""  # an insert, update or delete; a WHERE that leaves the losers out follows
     after: str = ""  # what follows that WHERE
+    owner: tuple[tuple[str, str], ...] = _OWNER  # what is asked of the owner
 
 
 _WANT: Final = _Part(
-    (("subject_id", "uuid"), ("grp", "int"), ("version", "bigint")),
+    (("version", "bigint"),),
     # Missing rows are looked for only when the count says that one is.
     lost="""SELECT grp FROM held WHERE version <> expected
     UNION ALL SELECT w.grp FROM {rows} AS w({names})
     WHERE (SELECT count(*) FROM held) < {count} AND NOT EXISTS (SELECT FROM held h WHERE h.subject_id = w.subject_id)""",
 )
 _UPDATED: Final = _Part(
-    (("subject_id", "uuid"), ("grp", "int"), ("root", "uuid"), ("version", "bigint"), ("state", "bytea")),
+    (("root", "uuid"), ("version", "bigint"), ("state", "bytea")),
     act="UPDATE subject s SET root = n.root, version = n.version, state = n.state FROM {rows} AS n({names}) "
     "WHERE s.subject_id = n.subject_id AND",
 )
@@ -106,10 +116,16 @@ _CREATED: Final = _Part(
 )
 
 
-def _insert(table: str, *columns: tuple[str, str], lost: str = "", after: str = "") -> _Part:
-    names = ", ".join(name for name, _ in columns)
+def _insert(
+    table: str,
+    *columns: tuple[str, str],
+    lost: str = "",
+    after: str = "",
+    owner: tuple[tuple[str, str], ...] = _OWNER,
+) -> _Part:
+    names = ", ".join(name for name, _ in (*owner[1:], *columns))
     act = f"INSERT INTO {table} ({names}) SELECT {names} FROM {{rows}} AS n({{names}}) WHERE"  # noqa: S608 (constants)
-    return _Part((("grp", "int"), *columns), lost, act, after)
+    return _Part(columns, lost, act, after, owner)
 
 
 _PARTS: Final[dict[str, _Part]] = {
@@ -118,19 +134,17 @@ _PARTS: Final[dict[str, _Part]] = {
     "created": _CREATED,
     "keys": _insert(
         "keys.subject_key",
-        ("subject_id", "uuid"),
         ("version", "int"),
         ("wraps", "bytea"),
         after="ON CONFLICT (subject_id) DO UPDATE SET version = EXCLUDED.version, wraps = EXCLUDED.wraps",
     ),
     "seen_keys": _Part(
-        (("grp", "int"), ("subject_id", "uuid"), ("digest", "bytea")),
+        (("digest", "bytea"),),
         lost="SELECT n.grp FROM {rows} AS n({names}) JOIN keys.subject_key k USING (subject_id) "
         "WHERE sha256(k.wraps) <> n.digest",
     ),
     "filled": _insert(
         "compartment",
-        ("subject_id", "uuid"),
         ("purposes", "bigint"),
         ("generation", "smallint"),
         ("compartment_id", "bytea"),
@@ -139,8 +153,6 @@ _PARTS: Final[dict[str, _Part]] = {
     ),
     "refilled": _Part(
         (
-            ("grp", "int"),
-            ("subject_id", "uuid"),
             ("purposes", "bigint"),
             ("generation", "smallint"),
             ("version", "int"),
@@ -150,13 +162,12 @@ _PARTS: Final[dict[str, _Part]] = {
         "WHERE c.subject_id = n.subject_id AND c.purposes = n.purposes AND c.generation = n.generation AND",
     ),
     "destroyed": _Part(
-        (("grp", "int"), ("subject_id", "uuid"), ("purposes", "bigint"), ("generation", "smallint")),
+        (("purposes", "bigint"), ("generation", "smallint")),
         act="DELETE FROM compartment c USING {rows} AS n({names}) "
         "WHERE c.subject_id = n.subject_id AND c.purposes = n.purposes AND c.generation = n.generation AND",
     ),
     "events": _insert(
         "event",
-        ("subject_id", "uuid"),
         ("event_key", "bytea"),
         ("purposes", "bigint"),
         ("generation", "smallint"),
@@ -165,16 +176,14 @@ _PARTS: Final[dict[str, _Part]] = {
         ("kind", "int"),
         ("ct", "bytea"),
     ),
-    "ledger": _insert("ledger", ("subject_id", "uuid"), ("sequence", "int"), ("entry", "bytea"), ("evidence", "bytea")),
+    "ledger": _insert("ledger", ("sequence", "int"), ("entry", "bytea"), ("evidence", "bytea")),
     "identity": _insert(
         "identity",
         ("tag", "bytea"),
-        ("subject_id", "uuid"),
         lost="SELECT n.grp FROM {rows} AS n({names}) JOIN identity USING (tag)",
     ),
     "identifiers": _insert(
         "identifier",
-        ("subject_id", "uuid"),
         ("tag", "bytea"),
         ("kind", "smallint"),
         ("source_id", "int"),
@@ -183,7 +192,6 @@ _PARTS: Final[dict[str, _Part]] = {
     ),
     "links": _insert(
         "link",
-        ("subject_id", "uuid"),
         ("root", "uuid"),
         ("event_key", "bytea"),
         ("source_id", "int"),
@@ -199,15 +207,14 @@ _PARTS: Final[dict[str, _Part]] = {
         ("digest", "bytea"),
         ("day", "int"),
         lost="SELECT n.grp FROM {rows} AS n({names}) JOIN dedup USING (event_key)",
+        owner=_GROUP,
     ),
-    "changes": _insert("change_in", ("subject_id", "uuid")),
-    "due": _insert(
-        "due", ("at", "bigint"), ("subject_id", "uuid"), ("what", "smallint"), after="ON CONFLICT DO NOTHING"
-    ),
-    "audit": _insert("audit_in", ("entry_id", "uuid"), ("leaf", "bytea")),
-    "salts": _insert("audit_salt", ("subject_id", "uuid"), ("entry_id", "uuid"), ("salt", "bytea")),
+    "changes": _insert("change_in", ("subject_id", "uuid"), owner=_GROUP),
+    "due": _insert("due", ("at", "bigint"), ("what", "smallint"), after="ON CONFLICT DO NOTHING"),
+    "audit": _insert("audit_in", ("entry_id", "uuid"), ("leaf", "bytea"), owner=_GROUP),
+    "salts": _insert("audit_salt", ("entry_id", "uuid"), ("salt", "bytea")),
     "no_grave": _Part(
-        (("grp", "int"), ("tag", "bytea")), lost="SELECT n.grp FROM {rows} AS n({names}) JOIN tombstone USING (tag)"
+        (("tag", "bytea"),), lost="SELECT n.grp FROM {rows} AS n({names}) JOIN tombstone USING (tag)", owner=_GROUP
     ),
 }
 
@@ -229,11 +236,11 @@ def _statement(tables: tuple[str, ...]) -> str:
     for table in tables:
         part = _PARTS[table]
         arrays = []
-        for _, type_ in part.columns:
+        for _, type_ in (*part.owner, *part.columns):
             # Bytes travel as they are; the rest as the text of an array, which is cheaper to send than its elements.
             arrays.append(f"${number}::bytea[]" if type_ == "bytea" else f"${number}::text::{type_}[]")
             number += 1
-        names = ", ".join(name for name, _ in part.columns)
+        names = ", ".join(name for name, _ in (*part.owner, *part.columns))
         filled = {"rows": f"unnest({', '.join(arrays)})", "names": names, "count": f"${number}::int"}
         if table == "want":
             heads.append(_HELD.format(**filled))
@@ -264,46 +271,35 @@ def _flags(column: Sequence[bool]) -> str:
 _SENT: Final[dict[str, Callable[[Any], Any]]] = {"uuid": _uuids, "bool": _flags, "bytea": list}
 
 
-def _subject(row: Sequence[Any]) -> int:
+_hex: Final = attrgetter("hex")
+
+
+def _subject(row: Sequence[Any]) -> str:
     """Rows are locked and written in the order in which PostgreSQL has UUIDs, too."""
-    return int(row[0].int)
+    return str(row[0].hex)
 
 
-def _arguments(table: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
-    columns = zip(*rows, strict=True)
-    return [_SENT.get(type_, _numbers)(next(columns)) for _, type_ in _PARTS[table].columns]
+def _arguments(part: _Part, rows: Sequence[Sequence[Any]]) -> list[Any]:
+    owners, *columns = zip(*rows, strict=True)
+    sent: list[Any] = [_numbers([one.group for one in owners])]
+    if part.owner is _OWNER:
+        sent.append("{" + ",".join(map(_hex, owners)) + "}")
+    sent += [_SENT.get(type_, _numbers)(column) for column, (_, type_) in zip(columns, part.columns, strict=True)]
+    return sent
 
 
-async def write(connection: Raw, expected: Sequence[Expected], subjects: Sequence[SubjectRow], rows: Rows) -> set[int]:
+async def write(connection: Raw, rows: Rows) -> set[int]:
     """Write all groups whose state rows are still as expected; return the groups that lost and must be decided again.
 
     Durable when it returns: one autocommitted statement. Raises `Raced` when a unique key was taken meanwhile.
     """
-    tables: list[tuple[str, Sequence[Sequence[Any]]]] = [
-        ("want", sorted(expected, key=_subject)),
-        ("updated", sorted([row[:5] for row in subjects if not row[5]], key=_subject)),
-        ("created", sorted([row[:5] for row in subjects if row[5]], key=_subject)),
-        ("keys", rows.keys),
-        ("seen_keys", rows.seen_keys),
-        ("filled", [row for row in rows.compartments if row[5] == 1]),
-        ("refilled", [(*row[:4], *row[5:]) for row in rows.compartments if row[5] != 1]),
-        ("destroyed", rows.destroyed),
-        ("events", rows.events),
-        ("ledger", rows.ledger),
-        ("identity", rows.identity),
-        ("identifiers", rows.identifiers),
-        ("links", rows.links),
-        ("dedup", rows.dedup),
-        ("changes", rows.changes),
-        ("due", rows.due),
-        ("audit", [row[:3] for row in rows.audit]),
-        ("salts", [(row[0], row[3], row[1], row[4]) for row in rows.audit if row[3] is not None]),
-        ("no_grave", rows.no_grave),
-    ]
+    for states in (rows.want, rows.updated, rows.created):
+        states.sort(key=_subject)
+    tables: Iterable[tuple[str, Sequence[Sequence[Any]]]] = zip(Rows._fields, rows, strict=True)
     used = [(table, some) for table, some in tables if some]
     arguments: list[Any] = []
     for table, some in used:
-        arguments += _arguments(table, some)
+        arguments += _arguments(_PARTS[table], some)
         if table == "want":
             arguments.append(len(some))
     try:
