@@ -15,7 +15,7 @@ from vault.clock import Micros
 from vault.errors import Invalid, TooLarge
 from vault.events.message import Message, MessageType
 from vault.events.times import read_time, said_at
-from vault.events.wire import Batch, Context, Keyed, Raws, Wire, external_ids, stamp_of
+from vault.events.wire import Batch, Context, Keyed, Raws, Stamps, Wire, external_ids, stamp_of
 from vault.ids import random_token
 
 MAX_BODY: Final = 512_000  # bytes of a batch: 500 KB, as Segment documents
@@ -49,6 +49,9 @@ _wire: Final = msgspec.json.Decoder(Wire)
 _context: Final = msgspec.json.Decoder(Context | None)
 _keyed: Final = msgspec.json.Decoder(Keyed)
 _object: Final = msgspec.json.Decoder(Raws)
+_TYPES: Final[dict[str, MessageType]] = {known: known for known in TYPES}
+_QUOTE: Final = ord('"')
+_AFTER_NINE: Final = ord(":")
 # What a client may change when it sends the same message again.
 _RETRIED: Final = frozenset({"sentAt", "writeKey", "_metadata", "receivedAt"})
 
@@ -113,9 +116,10 @@ def _messages(raws: list[msgspec.Raw], kind: str | None, envelope: Batch, receiv
     except _UNREADABLE:
         raise Invalid("`context` is a JSON object.", code="invalid_json") from None
     sent_at = _time(envelope.sent_at)
+    envelope_context, stamps = shared or Context(), Stamps()
     for index, raw in enumerate(raws[:MAX_EVENTS]):
         try:
-            messages.append(_message(index, bytes(raw), kind, shared or Context(), sent_at, received_at))
+            messages.append(_message(index, bytes(raw), kind, envelope_context, stamps, sent_at, received_at))
         except Invalid as error:
             rejected.append(Rejected(index, error.reason))
     rejected.extend(Rejected(index, "too_many_events") for index in range(MAX_EVENTS, len(raws)))
@@ -123,14 +127,20 @@ def _messages(raws: list[msgspec.Raw], kind: str | None, envelope: Batch, receiv
 
 
 def _message(
-    index: int, raw: bytes, kind: str | None, shared: Context, sent_at: int | None, received_at: Micros
+    index: int,
+    raw: bytes,
+    kind: str | None,
+    shared: Context,
+    stamps: Stamps,
+    sent_at: int | None,
+    received_at: Micros,
 ) -> Message:
     if len(raw) > MAX_EVENT:
         raise Invalid(code="event_too_large")
     try:
         wire = _wire.decode(raw)
         context = wire.context or shared
-        stamp = stamp_of(context, shared)
+        stamp = stamp_of(context, shared, stamps)
         digested = _digested(raw)
     except _UNREADABLE:
         raise Invalid(code="invalid_event") from None
@@ -158,30 +168,36 @@ def _message(
 
 
 def _type(wire: Wire, kind: str | None) -> MessageType:
-    named = wire.type if kind is None else kind
-    for known in TYPES:
-        if named == known:
-            return known
-    raise Invalid(code="unknown_type")
+    known = _TYPES.get((wire.type if kind is None else kind) or "")
+    if known is None:
+        raise Invalid(code="unknown_type")
+    return known
 
 
 def _check(wire: Wire, type_: MessageType) -> None:
     """What every message of the tracking API must have. Codes are Segment's where it names one."""
-    for condition, code in (
-        (any(len(one or "") > MAX_ID for one in _ids(wire)), "id_too_long"),
-        (len(wire.message_id or "") > MAX_MESSAGE_ID, "message_id_too_long"),
-        (not (wire.user_id or wire.anonymous_id or type_ == "alias"), "no_user_anon_id"),
-        (type_ == "track" and not wire.event, "no_event"),
-        (type_ == "group" and not wire.group_id, "no_group_id"),
-        (type_ == "alias" and not (wire.previous_id and wire.user_id), "no_previous_id"),
-        (max(len(wire.properties or ()), len(wire.traits or ())) > MAX_FIELDS, "too_many_fields"),
-    ):
-        if condition:
-            raise Invalid(code=code)
+    code = _wrong(wire, type_)
+    if code is not None:
+        raise Invalid(code=code)
 
 
-def _ids(wire: Wire) -> tuple[str | None, ...]:
-    return (wire.user_id, wire.anonymous_id, wire.previous_id, wire.group_id)
+def _wrong(wire: Wire, type_: MessageType) -> str | None:
+    user, anonymous, previous, group = wire.user_id or "", wire.anonymous_id or "", wire.previous_id, wire.group_id
+    if max(len(user), len(anonymous), len(previous or ""), len(group or "")) > MAX_ID:
+        return "id_too_long"
+    if len(wire.message_id or "") > MAX_MESSAGE_ID:
+        return "message_id_too_long"
+    if not user and not anonymous and type_ != "alias":
+        return "no_user_anon_id"
+    if type_ == "track" and not wire.event:
+        return "no_event"
+    if type_ == "group" and not group:
+        return "no_group_id"
+    if type_ == "alias" and not (previous and user):
+        return "no_previous_id"
+    if max(len(wire.properties or ()), len(wire.traits or ())) > MAX_FIELDS:
+        return "too_many_fields"
+    return None
 
 
 def _raws(fields: Raws | None) -> dict[str, bytes]:
@@ -189,7 +205,8 @@ def _raws(fields: Raws | None) -> dict[str, bytes]:
         return {}
     raws = {name: bytes(value) for name, value in fields.items()}
     for value in raws.values():
-        if value[0] in b"-0123456789" and not _bounded(value):
+        # By its first byte a number: `-` and digits stand before `:`, and no other JSON value does but a text, by its quote.
+        if value[0] < _AFTER_NINE and value[0] != _QUOTE and not _bounded(value):
             raise Invalid(code="number_out_of_range")
     return raws
 

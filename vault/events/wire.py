@@ -83,9 +83,17 @@ def external_ids(context: Context) -> tuple[tuple[str, str], ...]:
         return ()
 
 
-def stamp_of(context: Context, shared: Context) -> dict[str, bool] | None:
+Stamps = dict[bytes, dict[str, bool] | None]
+"""Stamps of a body that were read, by their bytes: most of its messages carry the same, and then they share it."""
+
+
+def stamp_of(context: Context, shared: Context, known: Stamps) -> dict[str, bool] | None:
     """What a message says about consent, by itself or else by its envelope; None if nothing. Two stamps: what both allow."""
-    said = preferences(context.consent or shared.consent)
+    consent = context.consent or shared.consent
+    raw = bytes(consent.category_preferences) if consent is not None else b"null"
+    if raw not in known:
+        known[raw] = preferences(raw)
+    said = known[raw]
     managed = context.consent_management if context.consent_management is not _ABSENT else shared.consent_management
     answers = _managed(bytes(managed))
     if said is None or answers is None:
@@ -114,9 +122,8 @@ def _managed(raw: bytes) -> dict[str, bool] | None:
     return dict.fromkeys(lists.allowed or (), True) | dict.fromkeys(lists.denied or (), False)
 
 
-def preferences(consent: Consent | None) -> dict[str, bool] | None:
+def preferences(raw: bytes) -> dict[str, bool] | None:
     """The stamp; None if there is none. Whatever is not plainly true denies: a wrong type, or a key that says both."""
-    raw = bytes(consent.category_preferences) if consent is not None else b"null"
     if raw == b"null":
         return None
     try:
