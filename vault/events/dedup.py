@@ -7,31 +7,42 @@ because a plain hash of a short message could be guessed. Bytes: docs/formats/ta
 import struct
 from typing import Final
 
-from vault.crypto.blind import tag
+from vault.crypto.blind import Tagger
 from vault.events.message import Message
 
 KEPT_DAYS: Final = 400  # from receipt: longer than any client retries, and than an app stays in a drawer for a year
 
 _SOURCE: Final = struct.Struct(">I")
+_DEVICE: Final = "event/device"
 
 
-def event_key(key: bytes, source_id: int, message_id: str) -> bytes:
-    """16 bytes: the name of a message in keys and associated data. `key` is the vault's event key."""
-    return tag(key, "event/key", _SOURCE.pack(source_id), message_id.encode())
+class Names:
+    """The tags of the messages of one source, for one body."""
 
+    __slots__ = ("_content", "_device", "_key", "_server", "_user")
 
-def content_digest(key: bytes, message: Message) -> bytes:
-    """16 bytes over the message as sent, without what clients change when they retry. `key` is the vault's dedup key."""
-    return tag(key, "event/content", message.digested)
+    def __init__(self, key: bytes, dedup_key: bytes, source_id: int, *, server: bool = False) -> None:
+        """`key` is the vault's event key, `dedup_key` its dedup key. `server`: whether it is a server source."""
+        self._key = Tagger(key, "event/key", _SOURCE.pack(source_id))
+        self._content = Tagger(dedup_key, "event/content")
+        self._user = Tagger(dedup_key, _DEVICE, b"user")
+        self._device = Tagger(dedup_key, _DEVICE, b"device")
+        self._server = server
 
+    def key(self, message_id: str) -> bytes:
+        """16 bytes: the name of a message in keys and associated data."""
+        return self._key.tag(message_id.encode())
 
-def device_tag(key: bytes, message: Message, *, server: bool = False) -> bytes:
-    """16 bytes for whom a stamp speaks: the device of a client source, the user of a server source (else its device).
+    def digest(self, message: Message) -> bytes:
+        """16 bytes over the message as sent, without what clients change when they retry."""
+        return self._content.tag(message.digested)
 
-    `key` is the vault's dedup key. Empty if the message names neither.
-    """
-    named = ("user", message.user_id), ("device", message.anonymous_id)
-    for what, said in named if server else named[::-1]:
-        if said is not None:
-            return tag(key, "event/device", what.encode(), said.encode())
-    return b""
+    def device(self, message: Message) -> bytes:
+        """16 bytes for whom a stamp speaks: the device of a client source, the user of a server source (else its device).
+
+        Empty if the message names neither.
+        """
+        user, device = message.user_id, message.anonymous_id
+        if user is not None and (self._server or device is None):
+            return self._user.tag(user.encode())
+        return b"" if device is None else self._device.tag(device.encode())

@@ -6,7 +6,7 @@ in the tombstones. Holds no identifier; `normal` is the normal form that `identi
 
 from typing import Final
 
-from vault.crypto.blind import tag
+from vault.crypto.blind import Tagger, tag
 from vault.keys import names
 from vault.keys.keyring import Keyring
 
@@ -16,12 +16,12 @@ _TOMBSTONE: Final = "tombstone/1"
 
 def identity_tag(keyring: Keyring, kind_name: str, normal: bytes) -> bytes:
     """16 bytes under the index key of the kind: the key of `identity` and `identifier` rows."""
-    return finding_tag(keyring.key(names.index(kind_name)), kind_name, normal)
+    return finder(keyring, kind_name).tag(normal)
 
 
-def finding_tag(index_key: bytes, kind_name: str, normal: bytes) -> bytes:
-    """As `identity_tag`, with the index key of the kind at hand."""
-    return tag(index_key, _FINDS, kind_name.encode(), normal)
+def finder(keyring: Keyring, kind_name: str) -> Tagger:
+    """Makes `identity_tag` of many identifiers of one kind."""
+    return Tagger(keyring.key(names.index(kind_name)), _FINDS, kind_name.encode())
 
 
 def tombstone_tag(keyring: Keyring, kind_name: str, normal: bytes) -> bytes:

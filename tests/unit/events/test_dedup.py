@@ -7,7 +7,7 @@ import pytest
 
 from vault.clock import Micros
 from vault.events.decode import decode
-from vault.events.dedup import content_digest, device_tag, event_key
+from vault.events.dedup import Names
 from vault.events.message import Message
 
 KEY, OTHER = bytes(range(32)), bytes(32)
@@ -25,6 +25,18 @@ BASE = {
 def message(received: int = 1_790_000_000_000_000, **fields: Any) -> Message:
     body = {"batch": [{**BASE, **fields}], "sentAt": "2026-11-23T12:00:01Z"}
     return decode(json.dumps(body).encode(), "batch", Micros(received)).messages[0]
+
+
+def event_key(key: bytes, source: int, text: str) -> bytes:
+    return Names(key, KEY, source).key(text)
+
+
+def content_digest(key: bytes, said: Message) -> bytes:
+    return Names(KEY, key, 1).digest(said)
+
+
+def device_tag(key: bytes, said: Message, *, server: bool = False) -> bytes:
+    return Names(KEY, key, 1, server=server).device(said)
 
 
 def test_g11_an_id_is_another_source_s_in_another_source() -> None:

@@ -9,9 +9,10 @@ from vault.catalogue.identifiers import IdentifierKind
 from vault.catalogue.load import Catalogue
 from vault.consent.act import Said
 from vault.consent.ledger import How
-from vault.events.dedup import content_digest, device_tag, event_key
+from vault.crypto.blind import Tagger
+from vault.events.dedup import Names
 from vault.events.message import Message
-from vault.flows.tags import finding_tag, tombstone_tag
+from vault.flows.tags import finder, tombstone_tag
 from vault.identity.identifiers import normalise
 from vault.keys import names
 from vault.keys.keyring import Keyring
@@ -92,18 +93,29 @@ class Places:
 
 def items_of(places: Places, keyring: Keyring, source: Source, messages: list[Message]) -> list[Item]:
     """The messages of a body, ready to be looked up."""
-    event, dedup = keyring.key(names.EVENT), keyring.key(names.DEDUP)
-    index = {kind.name: keyring.key(names.index(kind.name)) for kind, _ in places.kinds}
+    said = Names(keyring.key(names.EVENT), keyring.key(names.DEDUP), source.source_id, server=source.server)
+    finders = _Finders(keyring)
     return [
         Item(
             message,
-            event_key(event, source.source_id, message.message_id),
-            content_digest(dedup, message),
-            device_tag(dedup, message, server=source.server),
-            _named(places, index, message),
+            said.key(message.message_id),
+            said.digest(message),
+            said.device(message),
+            _named(places, finders, message),
         )
         for message in messages
     ]
+
+
+class _Finders(dict[str, Tagger]):
+    """What makes the tags of a kind, by its name; made when it is first asked for."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    def __missing__(self, kind_name: str) -> Tagger:
+        made = self[kind_name] = finder(self._keyring, kind_name)
+        return made
 
 
 def tombstone_of(keyring: Keyring, named: Named) -> bytes:
@@ -111,7 +123,7 @@ def tombstone_of(keyring: Keyring, named: Named) -> bytes:
     return tombstone_tag(keyring, named.kind.name, named.value.encode())
 
 
-def _named(places: Places, index: Mapping[str, bytes], message: Message) -> tuple[Named, ...]:
+def _named(places: Places, finders: Mapping[str, Tagger], message: Message) -> tuple[Named, ...]:
     """Every identifier once: an alias may say that a device was itself before."""
     found: list[Named] = []
     for kind, getters in places.kinds:
@@ -119,7 +131,7 @@ def _named(places: Places, index: Mapping[str, bytes], message: Message) -> tupl
             value = get(message)
             normal = normalise(kind, value) if value is not None else None
             if normal is not None:
-                found.append(Named(kind, normal.decode(), finding_tag(index[kind.name], kind.name, normal), own))
+                found.append(Named(kind, normal.decode(), finders[kind.name].tag(normal), own))
                 break
     if message.type == "alias" and message.previous_id is not None:
         tags = {named.tag for named in found}
@@ -127,7 +139,7 @@ def _named(places: Places, index: Mapping[str, bytes], message: Message) -> tupl
             kind
         ) in places.devices:  # what an alias says was the id before is that of a device, as the libraries send it
             normal = normalise(kind, message.previous_id)
-            tag = finding_tag(index[kind.name], kind.name, normal) if normal is not None else None
+            tag = finders[kind.name].tag(normal) if normal is not None else None
             if normal is not None and tag is not None and tag not in tags:
                 found.append(Named(kind, normal.decode(), tag, own=False))
     return tuple(found)
