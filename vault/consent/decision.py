@@ -6,12 +6,11 @@ Times are microseconds since 1970 UTC; masks hold a bit per purpose number.
 """
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
 from vault.catalogue.load import Catalogue
-from vault.catalogue.numbers import bit
 from vault.catalogue.purposes import Purpose
 from vault.clock import Micros
 from vault.consent.standing import mask_of
@@ -57,7 +56,7 @@ def collectable(catalogue: Catalogue, state: State, now: Micros) -> int:
     if state.fenced:
         return 0
     closed = closed_to_minors(catalogue) if state.minor else 0
-    return _open(catalogue, _voices(state, now)) & ~closed
+    return _open(catalogue, *_voices(state, now)) & ~closed
 
 
 def meet(catalogue: Catalogue, members: Iterable[State], now: Micros, claimed: Iterable[State] = ()) -> int:
@@ -72,17 +71,18 @@ def meet(catalogue: Catalogue, members: Iterable[State], now: Micros, claimed: I
         if state.fenced or state.restricted:
             return 0
         minor = minor or state.minor
-        voices = _voices(state, now)
-        granted |= voices.granted
-        closed |= voices.closed
+        said, refused = _voices(state, now)
+        granted |= said
+        closed |= refused
     if not somebody:
         return 0
     for state in claimed:
         if state.fenced or state.restricted:
             return 0
         minor = minor or state.minor
-        closed |= _voices(state, now).closed
-    return _open(catalogue, _Voices(granted, closed)) & ~(closed_to_minors(catalogue) if minor else 0)
+        closed |= _voices(state, now)[1]
+    live = _open(catalogue, granted, closed)
+    return live & ~closed_to_minors(catalogue) if minor else live
 
 
 def words_of(catalogue: Catalogue, state: State, now: Micros) -> dict[str, str]:
@@ -106,24 +106,18 @@ def closed_to_minors(catalogue: Catalogue) -> int:
     return catalogue.consent_mask | mask_of(p.number for p in catalogue.purposes.values() if _is_adult(p))
 
 
-class _Voices(NamedTuple):
-    granted: int  # and not expired
-    closed: int
-
-
-def _voices(state: State, now: Micros) -> _Voices:
+def _voices(state: State, now: Micros) -> tuple[int, int]:
+    """(what is granted and not expired, what is closed by somebody's word)."""
     granted = state.granted
     for purpose, ends in state.expiries:
         if ends <= now:
-            granted &= ~bit(purpose)
-    return _Voices(granted, state.refused | state.blocked | state.objected)
+            granted &= ~(1 << purpose)
+    return granted, state.refused | state.blocked | state.objected
 
 
-def _open(catalogue: Catalogue, voices: _Voices) -> int:
-    consent = catalogue.consent_mask & voices.granted & ~voices.closed
+def _open(catalogue: Catalogue, granted: int, closed: int) -> int:
     # a refusal binds under every basis that a choice can touch: a switch of basis opens nothing (threats C10)
-    interest = catalogue.interest_mask & ~voices.closed
-    return consent | interest | catalogue.always_mask
+    return (catalogue.consent_mask & granted | catalogue.interest_mask) & ~closed | catalogue.always_mask
 
 
 def _why_not(purpose: Purpose, state: State, now: Micros) -> Reason | None:
@@ -133,10 +127,10 @@ def _why_not(purpose: Purpose, state: State, now: Micros) -> Reason | None:
         return "minor"
     if not consent and purpose.legal_basis not in {"legitimate_interests", "public_task"}:
         return None
-    voices = _voices(state, now)
-    if voices.closed & one:
+    granted, closed = _voices(state, now)
+    if closed & one:
         return "objected" if state.objected & one else "refused" if state.refused & one else "blocked"
-    if not consent or voices.granted & one:
+    if not consent or granted & one:
         return None
     return "expired" if state.granted & one else "no_choice"
 

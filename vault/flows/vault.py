@@ -11,6 +11,7 @@ from vault.clock import Clock
 from vault.config import Settings
 from vault.errors import Unavailable
 from vault.flows.ingest.item import Places
+from vault.flows.ingest.seal import Audiences
 from vault.flows.people.warm import Warm
 from vault.flows.release.plan import Plan, compile_plan
 from vault.journal.file import Journal
@@ -75,6 +76,7 @@ class Vault:
         self.role = role
         self.log: FilteringBoundLogger = structlog.get_logger("vault")
         self.places = Places(catalogue)
+        self.audiences = Audiences(catalogue)
         self.warm = Warm()
         self._plans: dict[str, Plan] = {}
 

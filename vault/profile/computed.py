@@ -22,7 +22,6 @@ from vault.errors import Unreadable
 MAX_DIGITS: Final = 40
 MAX_EXPONENT: Final = 20
 _EXACT: Final = Context(prec=100, traps=[Inexact, InvalidOperation])
-_ZERO: Final = Decimal(0)
 _JSON_NUMBER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
@@ -88,6 +87,10 @@ def fold(
     event_key: bytes,
 ) -> Accumulator | None:
     """The state after one more event. The caller gives each event once."""
+    if before is not None and before.v == computed.version and isinstance(before.s, Moment):
+        known = before.s.said_at
+        if (computed.kind == "first" and known < said_at) or (computed.kind == "last" and known > said_at):
+            return before  # mostly: who ordered first did not order before that
     return join(computed, (before, contribution(computed, properties, said_at, event_key)))
 
 
@@ -124,8 +127,10 @@ def _state_of(computed: Computed, properties: Mapping[str, bytes], said_at: Micr
 
 def _is_currency(computed: Computed, properties: Mapping[str, bytes]) -> bool:
     raw = properties.get(computed.currency_property or "")
-    if raw is None:
+    if raw is None or computed.currency is None:
         return False
+    if raw[1:-1] == computed.currency.encode():  # three capitals: what stands around them are quotes
+        return raw[:1] == b'"'
     try:
         return msgspec.json.decode(raw, type=str).strip().upper() == computed.currency
     except (msgspec.MsgspecError, ValueError):
@@ -133,11 +138,13 @@ def _is_currency(computed: Computed, properties: Mapping[str, bytes]) -> bool:
 
 
 def _joined(kind: str, parts: list[State]) -> State:
+    if len(parts) == 1:
+        return parts[0]
     if kind == "count":
-        return sum(part for part in parts if isinstance(part, int))
+        return sum([part for part in parts if isinstance(part, int)])
     if kind == "sum":
-        total = _ZERO
-        for part in parts:
+        total = Decimal(str(parts[0]))
+        for part in parts[1:]:
             total = _EXACT.add(total, Decimal(str(part)))
         return _text(total)
     moments = [part for part in parts if isinstance(part, Moment)]
@@ -160,6 +167,8 @@ def _number(raw: bytes | None) -> Decimal | None:
         number = Decimal(text.decode())
     except InvalidOperation:  # an exponent beyond what a decimal can hold
         return None
+    if len(text) <= MAX_EXPONENT and b"e" not in text and b"E" not in text:  # too short to be over a limit
+        return number
     _, digits, exponent = number.as_tuple()
     if not isinstance(exponent, int) or len(digits) > MAX_DIGITS or exponent < -MAX_EXPONENT:
         return None

@@ -15,16 +15,17 @@ from vault.catalogue.numbers import bits
 from vault.clock import day_of
 from vault.consent.act import Said, act_entries, carried_entries, said_by_change
 from vault.consent.decision import meet
-from vault.consent.ledger import Authority, Decision, How
-from vault.consent.stamp import Speaker, Stamp, read_stamp, says_something_new, stamp_entries
+from vault.consent.ledger import Decision, How
+from vault.consent.stamp import Speaker, Stamp, stamp_entries
 from vault.errors import TooLarge, Unreadable
 from vault.events.message import SENSITIVE, Message, fit_name
 from vault.flows.ingest.item import Act, Dropped, Item, Named, tombstone_of
 from vault.flows.ingest.resolve import Place, resolve
-from vault.flows.ingest.seal import judge, store_event
+from vault.flows.ingest.seal import store_event
 from vault.flows.ingest.trace import Voice, check_failed, grant_ignored
 from vault.flows.ingest.typed import fits
 from vault.flows.ingest.values import CLIENT, SERVER, store_identifier, store_trait
+from vault.flows.ingest.voice import Voices
 from vault.flows.ingest.world import World
 from vault.flows.people.choices import take, write_entries
 from vault.flows.people.draft import SubjectDraft
@@ -67,19 +68,19 @@ class Oversized(Exception):
 class Decider:
     """Decides the messages of one batch, in order, on one world."""
 
-    def __init__(self, vault: Vault, source: Source, world: World, refused: Mapping[int, str]) -> None:
+    def __init__(self, vault: Vault, source: Source, world: World, voices: Voices, refused: Mapping[int, str]) -> None:
         """One attempt: a lost race makes a new one. `refused` are messages by index that went over a limit, and its code."""
         self.vault = vault
         self.catalogue = vault.catalogue
         self.source = source
         self.world = world
+        self.voices = voices
         self.refused = refused
         self.rows = world.tools.rows
         self._voice = Voice(f"source:{source.source_id}", vault.policy.number, world.tools.now)
         self._noted: list[Drop] = []
         self._touched: dict[int, ProfileDraft] = {}
         self._reported: set[UUID] = set()
-        self._stamps: dict[tuple[tuple[str, bool], ...] | None, Stamp | None] = {}  # most of a batch carry the same
         self._allowed: dict[int, tuple[ProfileDraft, int, int, int]] = {}  # by id: it, its members, alterations, mask
 
     def decide(self, items: list[Item]) -> list[Verdict]:
@@ -102,7 +103,7 @@ class Decider:
             if any(member.changed for member in profile.members):
                 allowed = meet(self.catalogue, (member.state for member in profile.members), self.world.tools.now)
                 try:
-                    judge(self.catalogue, profile.root, profile.members, allowed)
+                    self.vault.audiences.judge(profile, allowed)
                 except Unreadable:
                     raise Unfit(member.subject for member in profile.members) from None
 
@@ -150,7 +151,7 @@ class Decider:
         if objected and author.fresh and not author.new_choices:
             entries = carried_entries(self.catalogue, objected, message.said_at, self.world.tools.now)
             write_entries(self.catalogue, author, entries)
-        stamp = self._stamp(message)
+        stamp = self.voices.stamp(message)
         self._choices(item, place, stamp)
         if item.act is not None or message.is_consent_change:
             self._admit(item, place, 0)
@@ -182,38 +183,41 @@ class Decider:
         return event if event.authority == "any" or self.source.server else "server_only"
 
     def _count_properties(self, message: Message, event: Event) -> None:
-        kind = property_of(event.type, event.name if event.sensitivity == "normal" else SENSITIVE)
         for name in message.traits if event.type == "group" else message.properties:
             if name not in event.properties:
+                kind = property_of(event.type, event.name if event.sensitivity == "normal" else SENSITIVE)
                 self._noted.append(Drop(kind, _countable(name, event), "unlisted"))
 
     # --- choices ----------------------------------------------------------------------------------------------------
 
     def _choices(self, item: Item, place: Place, stamp: Stamp | None) -> None:
         """Write what the message says of purposes: an act decides, a stamp mostly only limits."""
-        author = place.author
-        authority = Authority.SERVER if self.source.server else Authority.CLIENT
-        speaker = Speaker(authority=authority, source=self.source.source_id, device=item.device)
+        author, message = place.author, item.message
         act = item.act
-        if act is None and item.message.is_consent_change and stamp is not None:
-            act = Act(How.CHANGE_EVENT, said_by_change(stamp))
+        if act is None and stamp is not None:
+            if message.is_consent_change:
+                act = Act(How.CHANGE_EVENT, said_by_change(stamp))
+            elif self.voices.stamps_new(message, author):
+                self._take_stamp(item, place, stamp)
         if act is not None:
+            speaker = self.voices.speaker(item)
             self._act(item, place.profile, author, act, speaker)
             if place.claim is not None:
                 self._act_on_claim(item, place, place.claim, act, speaker)
-        elif stamp is not None and says_something_new(self.catalogue, author.state, stamp, speaker):
-            entries = stamp_entries(
-                self.catalogue,
-                author.standing,
-                stamp,
-                speaker,
-                said_at=item.message.said_at,
-                received_at=item.message.received_at,
-                event_key=item.key,
-            )
-            take(self.catalogue, place.profile, author, entries)
-        if act is None and place.claim is not None:
-            self._echo(item, place, place.claim, speaker)
+        elif place.claim is not None:
+            self._echo(item, place, place.claim, self.voices.speaker(item))
+
+    def _take_stamp(self, item: Item, place: Place, stamp: Stamp) -> None:
+        entries = stamp_entries(
+            self.catalogue,
+            place.author.standing,
+            stamp,
+            self.voices.speaker(item),
+            said_at=item.message.said_at,
+            received_at=item.message.received_at,
+            event_key=item.key,
+        )
+        take(self.catalogue, place.profile, place.author, entries)
 
     def _echo(self, item: Item, place: Place, claim: ProfileDraft, speaker: Speaker) -> None:
         """What the device has refused counts for the profile that it names: it blocks there (design section 7)."""
@@ -251,12 +255,6 @@ class Decider:
         if outcome.ignored:
             grant_ignored(self.rows, self._voice, author.subject, outcome.ignored)
             author.touched = True  # its rows are written with it
-
-    def _stamp(self, message: Message) -> Stamp | None:
-        said = None if message.stamp is None else tuple(message.stamp.items())
-        if said not in self._stamps:
-            self._stamps[said] = read_stamp(message.stamp, self.catalogue)
-        return self._stamps[said]
 
     def _collectable(self, profile: ProfileDraft) -> int:
         """What may be taken in now for this profile: a restriction stops use, not sealing."""

@@ -12,8 +12,8 @@ from vault.errors import Conflict, Invalid, Unreadable
 from vault.events.decode import Decoded, decode
 from vault.flows.ingest.decide import Decider, Oversized, Unfit, Verdict
 from vault.flows.ingest.item import Dropped, Item, Outcome, items_of
-from vault.flows.ingest.voice import choices_of
-from vault.flows.ingest.world import SaysNew, World, read_world
+from vault.flows.ingest.voice import Voices
+from vault.flows.ingest.world import World, read_world
 from vault.flows.people.change import tools_of
 from vault.flows.people.commit import commit
 from vault.flows.people.draft import LedgerNeeded
@@ -101,15 +101,21 @@ async def _decide(
 
     The `first` try uses the people that are kept warm; where that does not do, everything is read.
     """
-    says_new = choices_of(vault, source)
-    warm = _take_warm(vault.warm, pending, says_new) if first else []
+    voices = Voices(vault.catalogue, source)
+    warm = _take_warm(vault.warm, pending, voices) if first else []
     while True:
         async with vault.database.hot() as connection:
             world = await read_world(
-                connection, tools_of(vault), pending, learnt.ledgers, says_new=says_new, without=learnt.unfit, warm=warm
+                connection,
+                tools_of(vault),
+                pending,
+                learnt.ledgers,
+                says_new=voices.says_new,
+                without=learnt.unfit,
+                warm=warm,
             )
         warm = []  # half changed if they did not do
-        decider = Decider(vault, source, world, learnt.refused)
+        decider = Decider(vault, source, world, voices, learnt.refused)
         try:
             return world, decider.decide(pending)
         except Unfit as found:
@@ -122,24 +128,23 @@ async def _decide(
             learnt.ledgers |= _with_members(world, needed.subject)
 
 
-def _take_warm(warm: Warm, items: list[Item], says_new: SaysNew) -> list[Kept]:
+def _take_warm(warm: Warm, items: list[Item], voices: Voices) -> list[Kept]:
     """The kept profiles of which all messages can be decided without a read: every identifier that joins is known.
 
     Choices are decided on what was just read, since the journal hears of them before the statement can refuse.
     """
-    taken: dict[UUID, Kept] = {}
-    cold: set[UUID] = set()
+    taken: dict[int, Kept] = {}
+    cold: set[int] = set()
     for item in items:
         found = [warm.find(named.tag) for named in item.named if named.kind.joins]
-        known = {one.profile.root.subject: one for one in found if one is not None}
-        if (
-            len(known) != 1
-            or None in found
-            or any(says_new(item, m) for one in known.values() for m in one.profile.members)
-        ):
-            cold |= known.keys()
-        taken.update(known)
-    chosen = [kept for root, kept in taken.items() if root not in cold]
+        first = found[0] if found else None
+        if first is not None and (len(found) == 1 or all(one is first for one in found)):
+            taken[id(first)] = first
+            if voices.anything_new(item, first.profile):
+                cold.add(id(first))
+        else:
+            cold.update([id(one) for one in found if one is not None])
+    chosen = [kept for name, kept in taken.items() if name not in cold]
     for kept in chosen:
         warm.take(kept)
     return chosen

@@ -1,15 +1,17 @@
 """What a decided event leaves: its parts, each sealed for its purposes, and computed traits. Traits are `values`' to store.
 
 Everything is given the mask of purposes that is left for it after catalogue, stamp and choices. A property of which no
-purpose is left is not stored. Audiences are judged once a profile at the end of the batch: `judge`.
+purpose is left is not stored. Audiences are judged once a profile at the end of the batch.
 """
 
 from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 import msgspec
 
 from vault.audiences.expression import judge as holds
 from vault.audiences.expression import read_value, traits_of
+from vault.catalogue.audiences import Audience
 from vault.catalogue.computed import Computed
 from vault.catalogue.fields import Event
 from vault.catalogue.load import Catalogue
@@ -18,9 +20,12 @@ from vault.clock import Micros
 from vault.events.message import Message
 from vault.flows.ingest.values import SERVER
 from vault.flows.people.draft import SubjectDraft
+from vault.flows.people.profile import ProfileDraft
 from vault.profile.computed import fold, read_states, write_states
-from vault.profile.values import Provenance
+from vault.profile.values import FieldHead, Provenance
 from vault.profile.view import computed_of, view, write_memberships
+
+_encode: Final = msgspec.json.Encoder().encode
 
 
 def store_event(
@@ -28,24 +33,25 @@ def store_event(
 ) -> None:
     """Seal an event for the purposes in `mask`: one part per set of purposes among its properties; fold computed traits."""
     raw = message.traits if event.type == "group" else message.properties
+    declared = event.properties
     parts: dict[int, dict[str, msgspec.Raw]] = {mask: {}}
     kept: dict[str, tuple[int, bytes]] = {}
     for name, value in raw.items():
-        declared = event.properties.get(name)
-        left = declared.purposes & mask if declared is not None else 0
-        if left:
-            parts.setdefault(left, {})[name] = msgspec.Raw(value)
+        if name in declared and (left := declared[name].purposes & mask):
+            if left not in parts:
+                parts[left] = {}
+            parts[left][name] = msgspec.Raw(value)
             kept[name] = (left, value)
-    sealed_name = event.sensitivity == "special"
+    kind = 0 if event.sensitivity == "special" else event.number
     for purposes, properties in parts.items():
-        body = {"messageId": message.message_id, "type": message.type, "properties": properties}
+        body: dict[str, object] = {"messageId": message.message_id, "type": message.type, "properties": properties}
         if message.name is not None:
             body["name"] = message.name
-        draft.add_event(
-            purposes, event_key, message.said_at, 0 if sealed_name else event.number, msgspec.json.encode(body)
-        )
+        draft.add_event(purposes, event_key, message.said_at, kind, _encode(body))
+    if event.number not in catalogue.computed_by_event:
+        return
     by_purposes: dict[int, list[Computed]] = {}
-    for computed in catalogue.computed_by_event.get(event.number, ()):
+    for computed in catalogue.computed_by_event[event.number]:
         if computed.purposes & mask == computed.purposes:
             by_purposes.setdefault(computed.purposes, []).append(computed)
     for purposes, together in by_purposes.items():
@@ -77,37 +83,64 @@ def _fold(
         draft.put_joint(purposes, ACCUMULATORS, provenance, write_states(states))
 
 
-def judge(catalogue: Catalogue, root: SubjectDraft, members: list[SubjectDraft], allowed: int) -> None:
-    """Judge every audience anew for a joined profile, each on what its purpose may see; membership is sealed on the root."""
-    by_purpose: dict[int, set[int]] = {}
-    for audience in catalogue.audiences.values():
-        by_purpose.setdefault(audience.purpose, set())
-        if not allowed & bit(audience.purpose) or not (audience.anonymous or any(m.state.identified for m in members)):
-            continue
-        known = _known(catalogue, members, audience.purpose, traits_of(audience.condition))
-        if holds(audience.condition, known):
-            by_purpose[audience.purpose].add(audience.number)
-    for purpose, numbers in by_purpose.items():
-        if not allowed & bit(purpose):
-            continue
-        mask = bit(purpose)
-        after = write_memberships(numbers)
-        before = root.get(mask, MEMBERSHIPS)
-        if after != (before or write_memberships(())):
-            root.put_joint(mask, MEMBERSHIPS, Provenance(0, bytes(16), SERVER, root.tools.now), after)
+class _Test(NamedTuple):
+    """An audience, and what must be known of a person to judge it."""
+
+    audience: Audience
+    names: dict[int, str]  # of the traits, by number
+    computed: tuple[Computed, ...]
+    fields: tuple[int, ...]
 
 
-def _known(
-    catalogue: Catalogue, members: list[SubjectDraft], purpose: int, wanted: frozenset[str]
-) -> dict[str, object]:
-    """The values of these traits that the purpose may see, over all members."""
-    numbers = {catalogue.traits[name].number: name for name in wanted if name in catalogue.traits}
-    computed = [catalogue.computed[name] for name in wanted if name in catalogue.computed]
-    opened = []
+class Audiences:
+    """The audiences of a catalogue, made ready once."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        """Those that it has now; a process takes up other policies when it starts."""
+        self._by_purpose: dict[int, list[_Test]] = {}
+        for audience in catalogue.audiences.values():
+            wanted = traits_of(audience.condition)
+            names = {catalogue.traits[name].number: name for name in wanted if name in catalogue.traits}
+            computed = tuple(catalogue.computed[name] for name in wanted if name in catalogue.computed)
+            test = _Test(audience, names, computed, (*names, *((ACCUMULATORS,) if computed else ())))
+            self._by_purpose.setdefault(audience.purpose, []).append(test)
+        tests = [test for together in self._by_purpose.values() for test in together]
+        self._inputs = frozenset(field for test in tests for field in test.fields)
+
+    def judge(self, profile: ProfileDraft, allowed: int) -> None:
+        """Judge anew for a profile, each on what its purpose may see; membership is sealed on the root.
+
+        Nothing is judged again that cannot come out otherwise: the same choices and members, and no input changed.
+        """
+        members, root = profile.members, profile.root
+        basis = (self, allowed, sum([member.altered for member in members]))
+        if profile.judged == basis and all(self._inputs.isdisjoint(member.fields_changed) for member in members):
+            return
+        for purpose, tests in self._by_purpose.items():
+            mask = bit(purpose)
+            if not allowed & mask:
+                continue
+            after = write_memberships([test.audience.number for test in tests if _holds(test, members)])
+            before = root.get(mask, MEMBERSHIPS)
+            if after != (before or write_memberships(())):
+                root.put_joint(mask, MEMBERSHIPS, Provenance(0, bytes(16), SERVER, root.tools.now), after)
+        profile.judged = basis
+
+
+def _holds(test: _Test, members: list[SubjectDraft]) -> bool:
+    audience = test.audience
+    if not (audience.anonymous or any(member.state.identified for member in members)):
+        return False
+    return holds(audience.condition, _known(test, members))
+
+
+def _known(test: _Test, members: list[SubjectDraft]) -> dict[str, object]:
+    """The values that the audience reads, of what its purpose may see, over all members."""
+    opened: list[tuple[FieldHead, bytes]] = []
     for member in members:
-        opened.extend(member.seen_by(purpose, (*numbers, *((ACCUMULATORS,) if computed else ()))))
+        opened += member.seen_by(test.audience.purpose, test.fields)
     seen = view(opened)
-    known: dict[str, object] = {numbers[n]: read_value(raw) for n, raw in seen.traits.items() if n in numbers}
-    values = computed_of(seen, computed)
-    known.update({one.name: read_value(values[one.number]) for one in computed if one.number in values})
+    known: dict[str, object] = {test.names[n]: read_value(raw) for n, raw in seen.traits.items() if n in test.names}
+    values = computed_of(seen, test.computed)
+    known.update({one.name: read_value(values[one.number]) for one in test.computed if one.number in values})
     return known

@@ -86,6 +86,7 @@ class SubjectDraft:
         "compartments",
         "destroyed",
         "events_added",
+        "fields_changed",
         "fresh",
         "group",
         "hex",
@@ -114,6 +115,7 @@ class SubjectDraft:
         self.destroyed: list[tuple[int, int]] = []
         self.new_choices: list[Choice] = []
         self.removed_wraps: list[tuple[bytes, int]] = []
+        self.fields_changed: set[int] = set()
         self._rest()
         if stored is None:
             self.fresh = self.touched = self.wraps_dirty = True
@@ -153,6 +155,9 @@ class SubjectDraft:
 
     def writable(self, purposes: int) -> CompartmentDraft:
         """The compartment of exactly these purposes that takes new values, opened; a new generation if none does."""
+        draft = self._newest.get(purposes)
+        if draft is not None and draft.whole and draft.opened is not None:
+            return draft
         draft = self._taking(purposes)
         if draft is None:
             # The version of the keys row is above every generation that ever was, those destroyed too: their events may
@@ -208,6 +213,7 @@ class SubjectDraft:
 
     def _put(self, draft: CompartmentDraft, field: int, provenance: Provenance, plaintext: bytes) -> None:
         draft.put(field, seal_field(self._open(draft), field, draft.version + 1, provenance, plaintext))
+        self.fields_changed.add(field)
         self.touched = self.changed = True
 
     def holding(self, purposes: int, field: int) -> CompartmentDraft | None:
@@ -235,6 +241,7 @@ class SubjectDraft:
     def take_out(self, draft: CompartmentDraft, field: int) -> None:
         """Take a field out of one compartment."""
         if draft.drop(field):
+            self.fields_changed.add(field)
             self.touched = self.changed = True
 
     def add_event(self, purposes: int, event_key: bytes, at: Micros, kind: int, plaintext: bytes) -> None:
@@ -368,6 +375,7 @@ class SubjectDraft:
             draft.settle(mark, blob)
         self.before = self.state
         self._ready = None
+        self.fields_changed.clear()
         if self.destroyed or self.new_choices or self.removed_wraps:
             self.destroyed, self.new_choices, self.removed_wraps = [], [], []
         self._rest()

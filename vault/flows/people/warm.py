@@ -25,11 +25,22 @@ class Grave(NamedTuple):
     objected: int
 
 
-class Kept(NamedTuple):
+class Kept:
     """A profile, and those of its tags of which it is known whether they have a tombstone."""
 
-    profile: ProfileDraft
-    graves: dict[bytes, Grave | None]  # tag of an identifier -> its tombstone
+    __slots__ = ("graves", "profile", "root", "tags", "taken")
+
+    def __init__(self, profile: ProfileDraft, graves: dict[bytes, Grave | None]) -> None:
+        self.profile = profile
+        self.root = profile.root.hex
+        self.graves = graves  # tag of an identifier -> its tombstone
+        self.tags = count_tags(profile)
+        self.taken = False  # somebody works on it: nobody else may
+
+
+def count_tags(profile: ProfileDraft) -> int:
+    """How many identifiers a profile has."""
+    return sum([len(member.tags) for member in profile.members])
 
 
 class Warm:
@@ -38,7 +49,7 @@ class Warm:
     def __init__(self, limit: int = LIMIT) -> None:
         """Empty; holds at most `limit` profiles."""
         self._limit = limit
-        self._by_root: OrderedDict[UUID, Kept] = OrderedDict()
+        self._by_root: OrderedDict[str, Kept] = OrderedDict()
         self._by_tag: dict[bytes, Kept] = {}
 
     def __len__(self) -> int:
@@ -49,27 +60,32 @@ class Warm:
         return f"Warm({len(self._by_root)})"
 
     def find(self, tag: bytes) -> Kept | None:
-        """The kept profile that an identifier finds."""
-        return self._by_tag.get(tag)
+        """The kept profile that an identifier finds; None while somebody works on it."""
+        kept = self._by_tag.get(tag)
+        return None if kept is None or kept.taken else kept
 
     def take(self, kept: Kept) -> None:
-        """From now on it is the caller's alone."""
-        if self._by_root.get(kept.profile.root.subject) is kept:
-            self._drop(kept)
+        """From now on it is the caller's alone. If it does not come back, the next to read that person replaces it."""
+        kept.taken = True
 
     def keep(self, profile: ProfileDraft, graves: Mapping[bytes, Grave | None]) -> None:
         """A profile whose drafts are as they are stored. `graves` tells of any tags; those that are its own count."""
+        mine = self._by_root.get(profile.root.hex)
+        if mine is not None and mine.profile is profile and mine.tags == count_tags(profile):
+            mine.taken = False
+            self._by_root.move_to_end(mine.root)
+            return
         members = profile.members
         if len(members) > MAX_MEMBERS or profile.fenced:
             return
         known = {tag: graves[tag] for member in members for tag in member.tags if tag in graves}
         for member in members:
-            before = self._by_root.get(member.subject)
+            before = self._by_root.get(member.hex)
             if before is not None:
                 known = {**before.graves, **known}
                 self._drop(before)
         kept = Kept(profile, known)
-        self._by_root[profile.root.subject] = kept
+        self._by_root[kept.root] = kept
         for tag in known:
             other = self._by_tag.get(tag)
             if other is not None:
@@ -81,12 +97,12 @@ class Warm:
     def forget(self, subjects: Iterable[UUID]) -> None:
         """These roots are known to have moved on."""
         for subject in subjects:
-            kept = self._by_root.get(subject)
+            kept = self._by_root.get(subject.hex)
             if kept is not None:
                 self._drop(kept)
 
     def _drop(self, kept: Kept) -> None:
-        self._by_root.pop(kept.profile.root.subject, None)
+        self._by_root.pop(kept.root, None)
         for tag in kept.graves:
             if self._by_tag.get(tag) is kept:
                 del self._by_tag[tag]
