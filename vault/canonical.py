@@ -11,7 +11,12 @@ _SHORT = [_LENGTH.pack(length) for length in range(256)]  # most parts are ids a
 
 def framed(*parts: bytes) -> bytes:
     """Each part behind its length (unsigned 32 bits, big-endian): no two lists of parts give the same bytes."""
-    return b"".join([(_SHORT[len(part)] if len(part) < 256 else _LENGTH.pack(len(part))) + part for part in parts])
+    return b"".join([framed_one(part) for part in parts])
+
+
+def framed_one(part: bytes) -> bytes:
+    """`framed` of one part. What is framed part by part reads as if it had been framed at once."""
+    return (_SHORT[len(part)] if len(part) < 256 else _LENGTH.pack(len(part))) + part
 
 
 def canonical_json(value: Any) -> bytes:

@@ -7,7 +7,7 @@ one use of a key from another; the key is one per kind (threats A17). Docs: docs
 import hashlib
 from typing import Final, NoReturn
 
-from vault.canonical import framed
+from vault.canonical import framed, framed_one
 from vault.crypto.mac import check_key, person
 
 TAG_BYTES: Final = 16  # 2**64 tags before two are likely to meet; a table of people has far fewer
@@ -25,7 +25,7 @@ class Tagger:
     def tag(self, part: bytes) -> bytes:
         """As `tag`, of the front and one more part."""
         made = self._ready.copy()
-        made.update(framed(part))
+        made.update(framed_one(part))
         return made.digest()
 
     def __repr__(self) -> str:

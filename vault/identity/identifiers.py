@@ -42,7 +42,7 @@ def normalise(kind: IdentifierKind, value: str) -> bytes | None:
     if len(text) > MAX_LENGTH or not _plain(text) or kind.blocks(text):
         return None
     form = _FORMS[kind.normal_form](text)
-    if form is None or kind.blocks(form):
+    if form is None or (form != text and kind.blocks(form)):
         return None
     encoded = form.encode()
     return encoded if len(encoded) <= MAX_LENGTH else None

@@ -116,7 +116,7 @@ class Decider:
             raise Unfit(member.subject for profile in named for member in profile.members) from None
         except TooLarge as error:
             raise Oversized(item.index, error.reason) from None
-        return verdict._replace(noted=tuple(self._noted))
+        return verdict._replace(noted=tuple(self._noted)) if self._noted else verdict
 
     def _one(self, item: Item) -> Verdict:
         known = self.world.seen.get(item.key)
@@ -279,14 +279,15 @@ class Decider:
     def _admit(self, item: Item, place: Place, allowed: int) -> None:
         """Keep the profile in the world; give it the identifiers that are new, and the claim."""
         profile, author = place.profile, place.author
-        self.world.admit(profile)
-        self._touched[id(profile)] = profile
+        if id(profile) not in self._touched:  # else it is known: nobody is touched before
+            self.world.admit(profile)
+            self._touched[id(profile)] = profile
         allowed = allowed or self._collectable(profile)
         finding = [n for n in item.named if not n.kind.joins and n.tag not in self.world.owners]
         for named in (*place.attach, *finding):
             self._attach(item, place, named, allowed)
         for named in item.named:
-            if named.tag in author.tags and named.kind.joins:
+            if named.kind.joins and named.tag in author.tags:
                 mask = named.kind.purposes & allowed
                 if mask:
                     self._store_identifier(item, place, named, mask)

@@ -72,13 +72,13 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
         except Raced:
             continue
         _keep(vault, world, lost)
-        done = [verdict for verdict in verdicts if not _is_lost(verdict, lost)]
-        pending = [verdict.item for verdict in verdicts if _is_lost(verdict, lost)]
+        done = [verdict for verdict in verdicts if not _is_lost(verdict, lost)] if lost else verdicts
+        pending = [verdict.item for verdict in verdicts if _is_lost(verdict, lost)] if lost else []
         decided += done
         stored += sum(verdict.dropped is None for verdict in done)
         profiles.update((v.item.index, v.profile) for v in done if v.profile is not None)
         dropped += [verdict.dropped for verdict in done if verdict.dropped is not None]
-        counts.update(drop for verdict in done for drop in verdict.noted)
+        counts.update(drop for verdict in done if verdict.noted for drop in verdict.noted)
     if counts:
         async with vault.database.begin() as connection:
             await count_dropped(connection, source.source_id, day_of(vault.clock.now()), counts)

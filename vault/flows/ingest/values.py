@@ -31,7 +31,7 @@ def store_trait(
 
     An explicit null removes every copy that it may replace: none said later, none of a higher authority.
     """
-    field, rank = trait.number, (provenance.authority, provenance.said_at)
+    field, rank = trait.number, provenance[2:]
     copies = [(member, place, head) for member in members for place, head in member.copies(field)]
     older = [copy for copy in copies if _rank(copy[2]) <= rank]
     if value.strip() == _NULL:
@@ -49,14 +49,14 @@ def store_trait(
             if member.read(place, field) != value:
                 member.take_out(place, field)
     for member, place, head in older:
-        if _rank(head) == rank and head.event_key > provenance.event_key and field in place:
+        if head[5] == rank[1] and _rank(head) == rank and head[3] > provenance[1] and field in place:
             _give_way(member, place, head, mask)
     draft.put(mask, field, provenance, value)
     return True
 
 
 def _rank(head: FieldHead) -> tuple[int, int]:
-    return head.authority, head.said_at
+    return head[4:6]  # authority, said at
 
 
 def _give_way(member: SubjectDraft, place: CompartmentDraft, head: FieldHead, mask: int) -> None:

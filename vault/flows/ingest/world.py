@@ -104,11 +104,12 @@ async def read_world(
     world = World(tools)
     for kept in warm:
         world.graves.update(kept.graves)
+        world.owners.update(kept.owners)
         for member in kept.profile.members:
             member.tools = tools
-            world.owners.update(dict.fromkeys(member.tags.keys() & kept.graves.keys(), member.subject))
             world.people[member.subject] = kept.profile
-    cold = [item for item in items if not any(one.tag in world.owners and one.kind.joins for one in item.named)]
+    known = world.owners
+    cold = [item for item in items if not [1 for one in item.named if one.tag in known and one.kind.joins]]
     stored: dict[UUID, Stored] = {}
     if cold:
         stored = await _read_cold(connection, world, cold, again=again)

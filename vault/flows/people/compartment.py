@@ -56,17 +56,15 @@ class CompartmentDraft:
         return self._changes is not None
 
     def _look(self) -> Directory:
-        """What is stored. Raises `Unreadable` unless the state vouches for these bytes."""
-        stored = self._stored
-        if stored is None:
-            blob = self._blob
-            if not self._vouched:
-                mark = self.mark
-                if mark is None or mark.version != self.version or mark.digest != digest(blob):
-                    raise Unreadable
-                self._vouched = True
-            stored = self._stored = scan_fields(blob)
-            self._places = places_of(stored.numbers)
+        """What is stored, looked into for the first time. Raises `Unreadable` unless the state vouches for these bytes."""
+        blob = self._blob
+        if not self._vouched:
+            mark = self.mark
+            if mark is None or mark.version != self.version or mark.digest != digest(blob):
+                raise Unreadable
+            self._vouched = True
+        stored = self._stored = scan_fields(blob)
+        self._places = places_of(stored.numbers)
         return stored
 
     def __contains__(self, field: int) -> bool:
@@ -78,7 +76,8 @@ class CompartmentDraft:
 
     def __iter__(self) -> Iterator[int]:
         """The numbers of its fields."""
-        self._look()
+        if self._stored is None:
+            self._look()
         changes = self._changes or {}
         yield from (field for field in self._places if field not in changes)
         yield from (field for field, entry in changes.items() if entry is not None)
@@ -88,7 +87,7 @@ class CompartmentDraft:
         if self._changes is not None and field in self._changes:
             entry = self._changes[field]
             return None if entry is None else entry[0]
-        stored = self._look()
+        stored = self._stored or self._look()
         place = self._places.get(field)
         return None if place is None else stored.head(place)
 
@@ -96,13 +95,14 @@ class CompartmentDraft:
         """The head and the sealed value of a field; None where it has none of it."""
         if self._changes is not None and field in self._changes:
             return self._changes[field]
-        stored = self._look()
+        stored = self._stored or self._look()
         place = self._places.get(field)
         return None if place is None else stored.entry(place)
 
     def put(self, field: int, entry: Entry) -> None:
         """Set a field."""
-        self._look()
+        if self._stored is None:
+            self._look()
         if self._changes is None:
             self._changes = {}
         self._changes[field] = entry
@@ -124,7 +124,7 @@ class CompartmentDraft:
 
     def packed(self) -> bytes:
         """Its fields as drafted, as they are to be stored."""
-        stored = self._look()
+        stored = self._stored or self._look()
         return splice(stored, self._changes) if self._changes else stored.blob
 
     def settle(self, mark: Mark, blob: bytes) -> None:

@@ -28,12 +28,13 @@ class Grave(NamedTuple):
 class Kept:
     """A profile, and those of its tags of which it is known whether they have a tombstone."""
 
-    __slots__ = ("graves", "profile", "root", "tags", "taken")
+    __slots__ = ("graves", "owners", "profile", "root", "tags", "taken")
 
     def __init__(self, profile: ProfileDraft, graves: dict[bytes, Grave | None]) -> None:
         self.profile = profile
         self.root = profile.root.hex
         self.graves = graves  # tag of an identifier -> its tombstone
+        self.owners = {tag: member.subject for member in profile.members for tag in member.tags if tag in graves}
         self.tags = count_tags(profile)
         self.taken = False  # somebody works on it: nobody else may
 
