@@ -6,7 +6,7 @@ in the tombstones. Holds no identifier; `normal` is the normal form that `identi
 
 from typing import Final
 
-from vault.crypto.blind import Tagger, tag
+from vault.crypto.blind import Tagger
 from vault.keys import names
 from vault.keys.keyring import Keyring
 
@@ -26,4 +26,9 @@ def finder(keyring: Keyring, kind_name: str) -> Tagger:
 
 def tombstone_tag(keyring: Keyring, kind_name: str, normal: bytes) -> bytes:
     """16 bytes under the tombstone key: the key of a `tombstone` row."""
-    return tag(keyring.key(names.TOMBSTONE), _TOMBSTONE, kind_name.encode(), normal)
+    return burier(keyring, kind_name).tag(normal)
+
+
+def burier(keyring: Keyring, kind_name: str) -> Tagger:
+    """Makes `tombstone_tag` of many identifiers of one kind."""
+    return Tagger(keyring.key(names.TOMBSTONE), _TOMBSTONE, kind_name.encode())

@@ -5,6 +5,7 @@ form. All integers are big-endian. A parser that finds anything else says `Unrea
 """
 
 import struct
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from functools import lru_cache, partial
 from itertools import accumulate, pairwise
@@ -141,29 +142,48 @@ def pack_fields(fields: Iterable[tuple[FieldHead, bytes]]) -> bytes:
     return b"".join(parts)
 
 
-def splice(stored: Directory, changes: Mapping[int, Entry | None]) -> bytes:
-    """The bytes once these fields are set, or taken out where None stands: what `pack_fields` makes of the whole.
+def splice(stored: Directory, changes: Mapping[int, Entry | None]) -> Directory:
+    """What is stored once these fields are set, or taken out where None stands: the bytes that `pack_fields` makes of all.
 
-    Mostly fields change that were there, and the rest is copied as it is. Raises as `pack_fields`.
+    What did not change is copied in stretches. Raises as `pack_fields`.
     """
     blob, numbers, starts = stored
-    places = places_of(numbers)
-    if None in changes.values() or not changes.keys() <= places.keys():
-        left = dict(zip(numbers, map(stored.entry, range(len(numbers))), strict=True))
-        return pack_fields([entry for entry in {**left, **changes}.values() if entry is not None])
-    heads = bytearray(blob[: starts[0]])
-    parts: list[bytes | bytearray] = [heads]
-    done = starts[0]
+    heads: list[bytes] = [b""]
+    values: list[bytes] = []
+    count, at = len(numbers), 0
+    lengths: list[tuple[int, int]] | None = []  # (place, how much longer) of values replaced; None if the fields differ
     for field in sorted(changes):
-        head, value = changes[field]  # type: ignore[misc] # none is None
-        if head[0] != field or head[6] != len(value):
-            raise ValueError("a head that tells another field or length than its value")
-        place = places[field]
-        _HEAD.pack_into(heads, HEADS_FROM + place * HEAD_BYTES, *head)
-        parts += (blob[done : starts[place]], value)
-        done = starts[place + 1]
-    parts.append(blob[done:])
-    return b"".join(parts)
+        place = bisect_left(numbers, field, at)
+        heads.append(blob[HEADS_FROM + at * HEAD_BYTES : HEADS_FROM + place * HEAD_BYTES])
+        values.append(blob[starts[at] : starts[place]])
+        at = place
+        there = place < len(numbers) and numbers[place] == field
+        entry = changes[field]
+        if entry is not None:
+            head, value = entry
+            if head[0] != field or head[6] != len(value):
+                raise ValueError("a head that tells another field or length than its value")
+            heads.append(_HEAD.pack(*head))
+            values.append(value)
+        if there:
+            at += 1
+        if there and entry is not None:
+            if lengths is not None and len(entry[1]) != starts[at] - starts[place]:
+                lengths.append((at, len(entry[1]) - starts[at] + starts[place]))
+        else:
+            lengths = None
+            count += (entry is not None) - there
+    if count > MAX_FIELDS:
+        raise TooLarge("A set of purposes holds at most 255 fields of one person.", code="too_many_fields")
+    heads[0] = bytes((FORMAT, count))
+    heads.append(blob[HEADS_FROM + at * HEAD_BYTES : starts[0]])
+    values.append(blob[starts[at] :])
+    made = b"".join(heads + values)
+    if lengths is None:
+        return scan_fields(made)
+    for place, longer in lengths:
+        starts = [*starts[:place], *[start + longer for start in starts[place:]]]
+    return _new(Directory, (made, numbers, starts))
 
 
 def _by_field(entry: tuple[FieldHead, bytes]) -> int:

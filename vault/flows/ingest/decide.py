@@ -19,12 +19,12 @@ from vault.consent.ledger import Decision, How
 from vault.consent.stamp import Speaker, Stamp, stamp_entries
 from vault.errors import TooLarge, Unreadable
 from vault.events.message import SENSITIVE, Message, fit_name
-from vault.flows.ingest.item import Act, Dropped, Item, Named, tombstone_of
+from vault.flows.ingest.item import Act, Dropped, Item, Named
 from vault.flows.ingest.resolve import Place, resolve
 from vault.flows.ingest.seal import store_event
 from vault.flows.ingest.trace import Voice, check_failed, grant_ignored
 from vault.flows.ingest.typed import fits
-from vault.flows.ingest.values import CLIENT, SERVER, store_identifier, store_trait
+from vault.flows.ingest.values import CLIENT, SERVER, known_alone, store_identifier, store_trait
 from vault.flows.ingest.voice import Voices
 from vault.flows.ingest.world import World
 from vault.flows.people.choices import take, write_entries
@@ -289,7 +289,7 @@ class Decider:
         for named in item.named:
             if named.kind.joins and named.tag in author.tags:
                 mask = named.kind.purposes & allowed
-                if mask:
+                if mask and not known_alone(profile.members, author, named.kind, mask):
                     self._store_identifier(item, place, named, mask)
         if place.claim is not None and author.state.claimed != place.claim.root.subject and author.state.is_root:
             root = place.claim.root.subject
@@ -307,7 +307,7 @@ class Decider:
         author.tags[named.tag] = named.kind.number
         author.rows.identity.append((author, named.tag))
         if self.world.graves.setdefault(named.tag, None) is None:
-            author.rows.no_grave.append((author, tombstone_of(self.world.tools.keyring, named)))
+            author.rows.no_grave.append((author, self.world.stone_of(named)))
         facts = (named.kind.number, self.source.source_id, item.message.said_at, True)
         author.rows.identifiers.append((author, named.tag, *facts))
         if named.kind.joins and not named.kind.device_access and not author.state.identified:

@@ -1,6 +1,7 @@
 """One message on its way: its keys, the identifiers it names, and in the end what became of it."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
@@ -12,7 +13,7 @@ from vault.consent.ledger import How
 from vault.crypto.blind import Tagger
 from vault.events.dedup import Names
 from vault.events.message import Message
-from vault.flows.tags import finder, tombstone_tag
+from vault.flows.tags import finder
 from vault.identity.identifiers import normalise
 from vault.keys import names
 from vault.keys.keyring import Keyring
@@ -94,7 +95,7 @@ class Places:
 def items_of(places: Places, keyring: Keyring, source: Source, messages: list[Message]) -> list[Item]:
     """The messages of a body, ready to be looked up."""
     said = Names(keyring.key(names.EVENT), keyring.key(names.DEDUP), source.source_id, server=source.server)
-    finders = _Finders(keyring)
+    finders = Taggers(partial(finder, keyring))
     return [
         Item(
             message,
@@ -107,20 +108,16 @@ def items_of(places: Places, keyring: Keyring, source: Source, messages: list[Me
     ]
 
 
-class _Finders(dict[str, Tagger]):
+class Taggers(dict[str, Tagger]):
     """What makes the tags of a kind, by its name; made when it is first asked for."""
 
-    def __init__(self, keyring: Keyring) -> None:
-        self._keyring = keyring
+    def __init__(self, make: Callable[[str], Tagger]) -> None:
+        """`make` is given the name of a kind."""
+        self._make = make
 
     def __missing__(self, kind_name: str) -> Tagger:
-        made = self[kind_name] = finder(self._keyring, kind_name)
+        made = self[kind_name] = self._make(kind_name)
         return made
-
-
-def tombstone_of(keyring: Keyring, named: Named) -> bytes:
-    """The tag that an erasure of this identifier's owner leaves."""
-    return tombstone_tag(keyring, named.kind.name, named.value.encode())
 
 
 def _named(places: Places, finders: Mapping[str, Tagger], message: Message) -> tuple[Named, ...]:

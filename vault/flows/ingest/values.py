@@ -68,6 +68,19 @@ def _give_way(member: SubjectDraft, place: CompartmentDraft, head: FieldHead, ma
         member.put(rest, head.field, head.provenance, value)
 
 
+def known_alone(members: Sequence[SubjectDraft], draft: SubjectDraft, kind: IdentifierKind, mask: int) -> bool:
+    """True if nothing need be stored of an identifier that the draft has: it is the only one of its kind, and was sealed.
+
+    When it was said last could not matter then, except of an address.
+    """
+    number = kind.number
+    return (
+        not kind.category.startswith(_CONTACT)
+        and draft.holding(mask, identifier_object(number)) is not None
+        and sum([[*member.tags.values()].count(number) for member in members]) == 1
+    )
+
+
 def store_identifier(
     members: Sequence[SubjectDraft],
     draft: SubjectDraft,
@@ -79,8 +92,6 @@ def store_identifier(
     """Seal an identifier's value beside its kind's others, and when it was said last, where that could matter."""
     field = identifier_object(kind.number)
     contact = kind.category.startswith(_CONTACT)
-    if not contact and draft.holding(mask, field) is not None and _count(members, kind.number) == 1:
-        return  # the only value of its kind, and this compartment has one
     said_at = provenance.said_at
     held = _held(members, field)
     latest = max((one.last_said_at for *_, known in held for one in known if one.value != value), default=-1)
@@ -97,10 +108,6 @@ def store_identifier(
         # Devices speak with every event, and only which was last could matter; addresses come seldom, and must be exact.
         if mine is None or mine.last_said_at < (said_at if contact else min(said_at, latest)):
             _add(draft, mask, field, [Sighting(value, said_at, said_at, provenance.source)], provenance)
-
-
-def _count(members: Sequence[SubjectDraft], kind: int) -> int:
-    return sum([[*member.tags.values()].count(kind) for member in members])
 
 
 def _held(members: Sequence[SubjectDraft], field: int) -> list[Held]:

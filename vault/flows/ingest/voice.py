@@ -16,7 +16,7 @@ from vault.sources.store import Source
 class Voices:
     """Those who speak in one body, all through one source."""
 
-    __slots__ = ("_anybody", "_authority", "_catalogue", "_source", "_stamps")
+    __slots__ = ("_anybody", "_authority", "_catalogue", "_quiet", "_source", "_stamps")
 
     def __init__(self, catalogue: Catalogue, source: Source) -> None:
         """For a body of this source."""
@@ -24,6 +24,7 @@ class Voices:
         self._source = source.source_id
         self._authority = Authority.SERVER if source.server else Authority.CLIENT
         self._anybody = Speaker(authority=self._authority, source=self._source)
+        self._quiet: set[tuple[int, int, int]] = set()  # stamps, by identity, that say nothing new to such choices
         self._stamps: dict[int, tuple[object, Stamp | None]] = {}  # by identity, which `decode` keeps for equal ones
 
     def stamp(self, message: Message) -> Stamp | None:
@@ -53,5 +54,14 @@ class Voices:
 
     def stamps_new(self, message: Message, draft: SubjectDraft) -> bool:
         """Does the stamp say something new (never too few): who speaks makes no difference to that."""
+        state = draft.state
+        case = (id(message.stamp), state.granted, state.refused)  # all that it depends on
+        if case in self._quiet:
+            return False
         stamp = self.stamp(message)
-        return stamp is not None and says_something_new(self._catalogue, draft.state, stamp, self._anybody)
+        if stamp is None:
+            return False
+        new = says_something_new(self._catalogue, state, stamp, self._anybody)
+        if not new:
+            self._quiet.add(case)
+        return new

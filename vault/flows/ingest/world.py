@@ -1,18 +1,20 @@
 """What a batch must know before it can decide: who is found, what was seen before, who was erased. Read once an attempt."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 from vault.consent.standing import fold
 from vault.errors import Unreadable
-from vault.flows.ingest.item import Item, tombstone_of
+from vault.flows.ingest.item import Item, Named, Taggers
 from vault.flows.people.change import assemble
 from vault.flows.people.draft import SubjectDraft, Tools
 from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.read import Stored, ledgers, moved_on, profiles
 from vault.flows.people.warm import Grave, Kept
 from vault.flows.people.write import Raced
+from vault.flows.tags import burier
 from vault.ids import new_subject
 from vault.storage.session import Raw
 
@@ -36,12 +38,17 @@ class World:
         self.owners: dict[bytes, UUID] = {}  # tag -> subject
         self.people: dict[UUID, ProfileDraft] = {}  # subject -> profile
         self.broken: set[UUID] = set()
+        self._buriers = Taggers(partial(burier, tools.keyring))
         self.groups = 0
 
     def profile_of(self, tag: bytes) -> ProfileDraft | None:
         """The profile that an identifier finds. None for nobody, and for one whose rows do not agree."""
         subject = self.owners.get(tag)
         return self.people.get(subject) if subject is not None else None
+
+    def stone_of(self, named: Named) -> bytes:
+        """The tag of the tombstone that an erasure of this identifier's owner leaves."""
+        return self._buriers[named.kind.name].tag(named.value.encode())
 
     def is_broken(self, tag: bytes) -> bool:
         """True if the identifier finds a person whose rows do not agree."""
@@ -141,7 +148,7 @@ async def _read_cold(connection: Raw, world: World, items: Sequence[Item], *, ag
     """
     keys = [item.key for item in items]
     named = {one.tag: one for item in items for one in item.named}
-    stones = {tombstone_of(world.tools.keyring, one): tag for tag, one in named.items()}
+    stones = {world.stone_of(one): tag for tag, one in named.items()}
     unknown = list(named.keys() - world.owners.keys())
     stored: dict[UUID, Stored] = {}
     for _ in range(2):

@@ -20,7 +20,6 @@ class CompartmentDraft:
         "_changes",
         "_places",
         "_stored",
-        "_vouched",
         "held",
         "mark",
         "opened",
@@ -37,7 +36,6 @@ class CompartmentDraft:
         self.mark = mark  # in the state as read; None while it has no row of fields
         self.opened: Compartment | None = None
         self._blob = stored.blob if stored else EMPTY
-        self._vouched = stored is None  # the state's word on these bytes was asked for
         self._stored: Directory | None = None  # of `_blob`, once it was looked into
         self._places: Mapping[int, int] = {}  # field -> its place there
         self._changes: dict[int, Entry | None] | None = None  # None for a field that was taken out
@@ -58,12 +56,12 @@ class CompartmentDraft:
     def _look(self) -> Directory:
         """What is stored, looked into for the first time. Raises `Unreadable` unless the state vouches for these bytes."""
         blob = self._blob
-        if not self._vouched:
+        if self.version:
             mark = self.mark
             if mark is None or mark.version != self.version or mark.digest != digest(blob):
                 raise Unreadable
-            self._vouched = True
         stored = self._stored = scan_fields(blob)
+        self._blob = EMPTY  # it is in there
         self._places = places_of(stored.numbers)
         return stored
 
@@ -122,12 +120,12 @@ class CompartmentDraft:
         self.held = wrapped.held
         self.whole = self.held == wrapped.purposes
 
-    def packed(self) -> bytes:
+    def packed(self) -> Directory:
         """Its fields as drafted, as they are to be stored."""
         stored = self._stored or self._look()
-        return splice(stored, self._changes) if self._changes else stored.blob
+        return splice(stored, self._changes) if self._changes else stored
 
-    def settle(self, mark: Mark, blob: bytes) -> None:
+    def settle(self, mark: Mark, stored: Directory) -> None:
         """Its fields as drafted are stored now."""
-        self.mark, self.version, self._blob = mark, mark.version, blob
-        self._vouched, self._stored, self._changes = True, None, None
+        self.mark, self.version = mark, mark.version
+        self._stored, self._places, self._changes = stored, places_of(stored.numbers), None

@@ -32,7 +32,7 @@ from vault.keys.keyring import Keyring
 from vault.policy.gate import Gate
 from vault.policy.permit import Permit
 from vault.profile.sealing import open_field, open_fields, seal_event, seal_field
-from vault.profile.values import FieldHead, Provenance
+from vault.profile.values import Directory, FieldHead, Provenance
 from vault.state.record import Mark, State, Writer, digest, fresh, holdings
 
 JOINT_FIELDS: Final = (ACCUMULATORS, MEMBERSHIPS)  # hold only while every purpose of their compartment does
@@ -334,13 +334,14 @@ class SubjectDraft:
         for (purposes, generation), draft in self.compartments.items():
             mark = draft.mark
             if draft.dirty:
-                blob, version = draft.packed(), draft.version + 1
+                packed, version = draft.packed(), draft.version + 1
+                blob = packed.blob
                 if version == 1:
                     rows.filled.append((self, purposes, generation, draft.wrapped.compartment_id, version, blob))
                 else:
                     rows.refilled.append((self, purposes, generation, version, blob))
                 mark = Mark(purposes, generation, version, digest(blob))
-                self._written.append((draft, mark, blob))
+                self._written.append((draft, mark, packed))
             if mark is not None:
                 marks.append(mark)
         changes = self._finish_keys(rows) if self.wraps_dirty else {}
@@ -371,8 +372,8 @@ class SubjectDraft:
 
     def settled(self) -> None:
         """The statement committed: what was drafted is what is stored, and the draft begins anew on it."""
-        for draft, mark, blob in self._written:
-            draft.settle(mark, blob)
+        for draft, mark, packed in self._written:
+            draft.settle(mark, packed)
         self.before = self.state
         self._ready = None
         self.fields_changed.clear()
@@ -384,4 +385,4 @@ class SubjectDraft:
         """Nothing is pending."""
         self.fresh = self.touched = self.changed = self.wraps_dirty = False
         self.events_added = 0
-        self._written: list[tuple[CompartmentDraft, Mark, bytes]] = []
+        self._written: list[tuple[CompartmentDraft, Mark, Directory]] = []

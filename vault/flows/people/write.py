@@ -80,6 +80,8 @@ class Rows(NamedTuple):
         return cls(*[[] for _ in cls._fields])
 
 
+_CAST: Final = {"key": "bytea"}  # a column of keys: short bytes, sent as the text of an array
+
 # --- the statement ----------------------------------------------------------------------------------------------------
 
 
@@ -147,7 +149,7 @@ _PARTS: Final[dict[str, _Part]] = {
         "compartment",
         ("purposes", "bigint"),
         ("generation", "smallint"),
-        ("compartment_id", "bytea"),
+        ("compartment_id", "key"),
         ("version", "int"),
         ("fields", "bytea"),
     ),
@@ -168,7 +170,7 @@ _PARTS: Final[dict[str, _Part]] = {
     ),
     "events": _insert(
         "event",
-        ("event_key", "bytea"),
+        ("event_key", "key"),
         ("purposes", "bigint"),
         ("generation", "smallint"),
         ("at", "bigint"),
@@ -179,12 +181,12 @@ _PARTS: Final[dict[str, _Part]] = {
     "ledger": _insert("ledger", ("sequence", "int"), ("entry", "bytea"), ("evidence", "bytea")),
     "identity": _insert(
         "identity",
-        ("tag", "bytea"),
+        ("tag", "key"),
         lost="SELECT n.grp FROM {rows} AS n({names}) JOIN identity USING (tag)",
     ),
     "identifiers": _insert(
         "identifier",
-        ("tag", "bytea"),
+        ("tag", "key"),
         ("kind", "smallint"),
         ("source_id", "int"),
         ("first_at", "bigint"),
@@ -193,7 +195,7 @@ _PARTS: Final[dict[str, _Part]] = {
     "links": _insert(
         "link",
         ("root", "uuid"),
-        ("event_key", "bytea"),
+        ("event_key", "key"),
         ("source_id", "int"),
         ("rule", "smallint"),
         ("kind", "smallint"),
@@ -203,8 +205,8 @@ _PARTS: Final[dict[str, _Part]] = {
     ),
     "dedup": _insert(
         "dedup",
-        ("event_key", "bytea"),
-        ("digest", "bytea"),
+        ("event_key", "key"),
+        ("digest", "key"),
         ("day", "int"),
         lost="SELECT n.grp FROM {rows} AS n({names}) JOIN dedup USING (event_key)",
         owner=_GROUP,
@@ -214,7 +216,7 @@ _PARTS: Final[dict[str, _Part]] = {
     "audit": _insert("audit_in", ("entry_id", "uuid"), ("leaf", "bytea"), owner=_GROUP),
     "salts": _insert("audit_salt", ("entry_id", "uuid"), ("salt", "bytea")),
     "no_grave": _Part(
-        (("tag", "bytea"),), lost="SELECT n.grp FROM {rows} AS n({names}) JOIN tombstone USING (tag)", owner=_GROUP
+        (("tag", "key"),), lost="SELECT n.grp FROM {rows} AS n({names}) JOIN tombstone USING (tag)", owner=_GROUP
     ),
 }
 
@@ -237,8 +239,10 @@ def _statement(tables: tuple[str, ...]) -> str:
         part = _PARTS[table]
         arrays = []
         for _, type_ in (*part.owner, *part.columns):
-            # Bytes travel as they are; the rest as the text of an array, which is cheaper to send than its elements.
-            arrays.append(f"${number}::bytea[]" if type_ == "bytea" else f"${number}::text::{type_}[]")
+            # Long bytes travel as they are; the rest as the text of an array, which is cheaper to send than its elements.
+            arrays.append(
+                f"${number}::bytea[]" if type_ == "bytea" else f"${number}::text::{_CAST.get(type_, type_)}[]"
+            )
             number += 1
         names = ", ".join(name for name, _ in (*part.owner, *part.columns))
         filled = {"rows": f"unnest({', '.join(arrays)})", "names": names, "count": f"${number}::int"}
@@ -268,7 +272,11 @@ def _flags(column: Sequence[bool]) -> str:
     return "{" + ",".join(["t" if one else "f" for one in column]) + "}"
 
 
-_SENT: Final[dict[str, Callable[[Any], Any]]] = {"uuid": _uuids, "bool": _flags, "bytea": list}
+def _keys(column: Sequence[bytes]) -> str:
+    return '{"\\\\x' + '","\\\\x'.join([one.hex() for one in column]) + '"}'
+
+
+_SENT: Final[dict[str, Callable[[Any], Any]]] = {"uuid": _uuids, "bool": _flags, "key": _keys, "bytea": list}
 
 
 _hex: Final = attrgetter("hex")
