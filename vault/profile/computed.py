@@ -91,7 +91,10 @@ def fold(
         known = before.s.said_at
         if (computed.kind == "first" and known < said_at) or (computed.kind == "last" and known > said_at):
             return before  # mostly: who ordered first did not order before that
-    return join(computed, (before, contribution(computed, properties, said_at, event_key)))
+    state = _state_of(computed, properties, said_at, event_key)
+    if before is None or before.v != computed.version:
+        return None if state is None else Accumulator(computed.version, state)
+    return before if state is None else Accumulator(computed.version, _joined(computed.kind, [before.s, state]))
 
 
 def join(computed: Computed, states: Iterable[Accumulator | None]) -> Accumulator | None:

@@ -350,7 +350,7 @@ class Decider:
 
     def _explicit(self, place: Place) -> int:
         """Purposes for which special data may be used: those whose condition is explicit consent, given by an act (Art. 9)."""
-        granted = place.author.standing.explicit
+        granted = place.author.explicit
         conditions = (p.mask for p in self.catalogue.purposes.values() if p.art9 == "a")
         return granted & sum(conditions)
 

@@ -41,7 +41,9 @@ async def commit(vault: Vault, tools: Tools, drafts: Iterable[SubjectDraft], act
     if narrowings:
         await vault.journal.append(narrowings)
     async with vault.database.hot() as connection:
-        return await write(connection, rows)
+        lost = await write(connection, rows)
+    rows.clear()  # drafts that are kept warm lead here, and would hold all of it
+    return lost
 
 
 def _narrowed(draft: SubjectDraft) -> list[Narrowing]:

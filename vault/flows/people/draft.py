@@ -74,6 +74,7 @@ class SubjectDraft:
     """One subject in work, and the owner of its rows."""
 
     __slots__ = (
+        "_explicit",
         "_keys_row",
         "_made",
         "_newest",
@@ -111,6 +112,7 @@ class SubjectDraft:
         self.altered = 0  # how often `alter` was called: what was derived from the state before may be out of date
         self.tags: dict[bytes, int] = {tag: kind for kind, tag in stored.tags} if stored else {}
         self._ready: Opener | None = None
+        self._explicit: int | None = None  # of a ledger that was read and let go
         self._made: dict[int, int] = {}  # by purposes: the highest generation that this draft opened
         self.destroyed: list[tuple[int, int]] = []
         self.new_choices: list[Choice] = []
@@ -278,9 +280,11 @@ class SubjectDraft:
         self._standing = standing
 
     @property
-    def knows_ledger(self) -> bool:
-        """True if `standing` can be asked for."""
-        return self._standing is not None
+    def explicit(self) -> int:
+        """Mask of the purposes granted by an act. Raises `LedgerNeeded` while the ledger was never read."""
+        if self._standing is not None or self._explicit is None:
+            return self.standing.explicit
+        return self._explicit
 
     def add_choice(self, choice: Choice, proof: bytes | None = None) -> int:
         """Append to the ledger; answers its sequence. The masks are the caller's to change. `proof` is sealed for `rights`."""
@@ -377,6 +381,9 @@ class SubjectDraft:
         self.before = self.state
         self._ready = None
         self.fields_changed.clear()
+        if self._standing is not None and self.state.ledger_count:
+            # Choices are decided on a ledger that was just read, so all that is kept of this one is what values need.
+            self._explicit, self._standing = self._standing.explicit, None
         if self.destroyed or self.new_choices or self.removed_wraps:
             self.destroyed, self.new_choices, self.removed_wraps = [], [], []
         self._rest()

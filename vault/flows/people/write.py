@@ -79,6 +79,12 @@ class Rows(NamedTuple):
         """No rows at all."""
         return cls(*[[] for _ in cls._fields])
 
+    def clear(self) -> None:
+        """Forget them: they are written."""
+        tables: Iterable[list[Any]] = self
+        for rows in tables:
+            rows.clear()
+
 
 _CAST: Final = {"key": "bytea"}  # a column of keys: short bytes, sent as the text of an array
 
