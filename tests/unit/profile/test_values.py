@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vault.errors import TooLarge, Unreadable
-from vault.profile.values import EMPTY, FieldHead, Provenance, pack_fields, parse_fields
+from vault.profile.values import EMPTY, FieldHead, Provenance, pack_fields, parse_fields, scan_fields, splice
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "fields.json").read_text())
 HEADS = st.builds(
@@ -37,6 +37,31 @@ def test_what_was_packed_is_read_back_in_order_of_field(made: list[tuple[FieldHe
     assert list(zip(heads, values, strict=True)) == sorted(made)
     assert all(isinstance(head, FieldHead) for head in heads)
     assert pack_fields(reversed(made)) == pack_fields(made)
+
+
+@given(fields(), st.data())
+def test_what_is_spliced_is_what_would_be_packed(made: list[tuple[FieldHead, bytes]], data: st.DataObject) -> None:
+    """Set anew, added or taken out, in any mixture: the same bytes, found at the same places."""
+    known = {entry[0].field: entry for entry in made}
+    others = {entry[0].field: entry for entry in data.draw(fields())}
+    again = data.draw(st.sets(st.sampled_from(sorted(known)))) if known else set()
+    changes: dict[int, tuple[FieldHead, bytes] | None] = dict(others)
+    for field in sorted(again):
+        value = data.draw(st.none() | st.binary(min_size=28, max_size=60))
+        changes[field] = None if value is None else (known[field][0]._replace(length=len(value)), value)
+    whole = pack_fields([entry for entry in {**known, **changes}.values() if entry is not None])
+    spliced = splice(scan_fields(pack_fields(made)), changes)
+    assert spliced.blob == whole
+    assert tuple(spliced) == tuple(scan_fields(whole))
+
+
+def test_a_splice_refuses_what_packing_refuses() -> None:
+    with pytest.raises(ValueError, match="length"):
+        splice(scan_fields(EMPTY), {1: (head(1), bytes(29))})
+    full = scan_fields(pack_fields([(head(n), bytes(28)) for n in range(255)]))
+    with pytest.raises(TooLarge):
+        splice(full, {300: (head(300), bytes(28))})
+    assert splice(full, {300: (head(300), bytes(28)), 7: None}).numbers[-1] == 300
 
 
 @given(fields(), st.data())
