@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.worlds import NONE, World, identify, order, say, stamp, track
 from vault.flows.ingest import receive as ingest
 from vault.flows.people import warm as warming
+from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.warm import Warm
 from vault.identity.graph import Attach, Found, Nobody, Profile, decide
 from vault.ids import uuid7
@@ -132,3 +133,36 @@ def test_where_one_profile_has_every_identifier_the_graph_changes_nothing(
         assert decided == Nobody("no_usable_identifier")
     else:
         assert decided == (Nobody("erasing") if fenced else Attach(root, (), ()))
+
+
+async def test_who_is_warm_is_judged_again_whenever_it_could_come_out_otherwise(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only an input of an audience, or a choice, has people looked into; what comes out is always what a cold reader says."""
+    looked = 0
+    original = SubjectDraft.seen_by
+
+    def counted(draft: SubjectDraft, purpose: int, fields: Any) -> Any:
+        nonlocal looked
+        looked += 1
+        return original(draft, purpose, fields)
+
+    monkeypatch.setattr(SubjectDraft, "seen_by", counted)
+    await world.send(identify("u-1", email="ada@example.com"), order("u-1", 150))
+    after_first = looked
+    assert after_first > 0
+    await world.send(identify("u-1", language="fr"))
+    assert looked == after_first, "the language is no input"
+    await world.send(order("u-1", 100))
+    assert looked > after_first
+    assert [line["audiences"] for line in await world.feed("ad-platform")] == [["best_customers"]]
+    await world.send(order("u-1", -100))
+    assert [line["audiences"] for line in await world.feed("ad-platform")] == [[]]
+
+
+async def test_a_written_batch_holds_nobody_s_rows(world: World) -> None:
+    """Threat A16: a warm person leads to nothing of the batch that it was written with."""
+    await world.send(identify("u-1", email="ada@example.com"), order("u-2", 20))
+    for kept in world.vault.warm._by_root.values():
+        for member in kept.profile.members:
+            assert not any(member.tools.rows)

@@ -1,14 +1,15 @@
 """Keyed tags and codes: RFC 7693 underneath, parts that cannot be shifted, uses that cannot be mixed."""
 
 import hashlib
+import pickle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vault.canonical import framed
-from vault.crypto.blind import TAG_BYTES, tag
-from vault.crypto.mac import MAC_BYTES, mac, verify_mac
+from vault.crypto.blind import TAG_BYTES, Tagger, tag
+from vault.crypto.mac import MAC_BYTES, Code, mac, verify_mac
 from vault.errors import Unreadable
 
 KEY = bytes(range(32))
@@ -28,6 +29,21 @@ def test_they_are_keyed_blake2b_with_a_personal_label() -> None:
 def test_no_two_lists_of_parts_give_the_same_tag(some: list[bytes], other: list[bytes]) -> None:
     assert (tag(KEY, "a", *some) == tag(KEY, "a", *other)) == (some == other)
     assert (mac(KEY, "a", *some) == mac(KEY, "a", *other)) == (some == other)
+
+
+@given(PARTS, st.binary(max_size=400))
+def test_keys_made_ready_give_the_same_tags_and_codes(front: list[bytes], part: bytes) -> None:
+    tagger, code = Tagger(KEY, "a", *front), Code(KEY, "a")
+    assert tagger.tag(part) == tag(KEY, "a", *front, part)
+    assert tagger.tag(part) == tag(KEY, "a", *front, part), "a second one does not go on from the first"
+    assert code.make(*front, part) == mac(KEY, "a", *front, part)
+
+
+@pytest.mark.parametrize("ready", [Tagger(KEY, "a"), Code(KEY, "a")], ids=["tags", "codes"])
+def test_a16_a_key_made_ready_neither_shows_itself_nor_travels(ready: object) -> None:
+    assert repr(ready) == f"{type(ready).__name__}(...)"
+    with pytest.raises(TypeError):
+        pickle.dumps(ready)
 
 
 def test_a17_the_same_value_under_two_keys_or_labels_gives_unrelated_tags() -> None:
