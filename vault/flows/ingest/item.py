@@ -18,6 +18,7 @@ from vault.keys.keyring import Keyring
 from vault.sources.store import Source
 
 _ANONYMOUS: Final = "anonymousId"
+_USER: Final = "userId"
 _texts: Final = msgspec.json.Decoder(str)
 
 
@@ -28,6 +29,7 @@ class Named(NamedTuple):
     value: str
     tag: bytes
     own: bool  # the device that speaks
+    previous: bool = False  # what an alias says that the person was called before
 
     def __repr__(self) -> str:
         return f"Named({self.kind.name})"
@@ -87,7 +89,8 @@ class Places:
         self.kinds: list[tuple[IdentifierKind, list[tuple[Getter, bool]]]] = [
             (kind, [(_getter(place), place == _ANONYMOUS) for place in kind.take_from]) for kind in kinds
         ]
-        self.devices = [kind for kind in kinds if _ANONYMOUS in kind.take_from]
+        # What an alias names as the id before may be that of a user or, as the libraries send it, that of a device.
+        self.before = [kind for kind in kinds if kind.joins and {_USER, _ANONYMOUS} & {*kind.take_from}]
 
 
 def items_of(places: Places, keyring: Keyring, source: Source, messages: list[Message]) -> list[Item]:
@@ -123,20 +126,18 @@ def _named(places: Places, index: Mapping[str, bytes], message: Message) -> tupl
                 break
     if message.type == "alias" and message.previous_id is not None:
         tags = {named.tag for named in found}
-        for (
-            kind
-        ) in places.devices:  # what an alias says was the id before is that of a device, as the libraries send it
+        for kind in places.before:
             normal = normalise(kind, message.previous_id)
             tag = finding_tag(index[kind.name], kind.name, normal) if normal is not None else None
             if normal is not None and tag is not None and tag not in tags:
-                found.append(Named(kind, normal.decode(), tag, own=False))
+                found.append(Named(kind, normal.decode(), tag, own=False, previous=True))
     return tuple(found)
 
 
 def _getter(place: str) -> Getter:
     """What reads the text at a place as `take_from` writes it; it answers None if there is none."""
     plain: dict[str, Getter] = {
-        "userId": lambda message: message.user_id,
+        _USER: lambda message: message.user_id,
         _ANONYMOUS: lambda message: message.anonymous_id,
         "groupId": lambda message: message.group_id,
     }
