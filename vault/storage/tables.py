@@ -116,6 +116,17 @@ link = Table(
     Index("link_root", "root"),
 )
 
+membership = Table(
+    "membership",
+    metadata,
+    _key("subject_id", Uuid),  # the member
+    _key("tag", LargeBinary),  # keyed tag of the account; what the member's calls said of it is sealed in `compartment`
+    Column("event_key", LargeBinary, nullable=False),  # the message that gave the evidence
+    Column("source_id", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("membership_tag", "tag", "subject_id"),
+)
+
 disclosure = Table(
     "disclosure",
     metadata,
