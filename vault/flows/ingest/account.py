@@ -13,6 +13,7 @@ import msgspec
 from vault.catalogue.fields import Event, Property
 from vault.catalogue.numbers import ACCOUNTS, identifier_object
 from vault.errors import TooLarge
+from vault.events.message import SENSITIVE
 from vault.flows.ingest.item import Item, Named
 from vault.flows.ingest.typed import fits
 from vault.flows.ingest.values import CLIENT, SERVER
@@ -21,6 +22,7 @@ from vault.flows.people.draft import SubjectDraft
 from vault.profile.accounts import NULL, Entries, Entry, Told, both, read_accounts, write_accounts
 from vault.profile.sightings import Sighting, join, read_sightings, write_sightings
 from vault.profile.values import Provenance
+from vault.sources.dropped import Drop, property_of
 from vault.sources.store import Source
 
 _CONTACT: Final = "user.contact"
@@ -36,8 +38,8 @@ def store_account(
     event: Event,
     mask: int,
     allowed: int,
-) -> list[str]:
-    """Seal the traits of a group call for the purposes in `mask`; answers the names of those that are of another type.
+) -> list[Drop]:
+    """Seal the traits of a group call for the purposes in `mask`; answers what is of another type, to be counted.
 
     Raises `TooLarge` for an account beyond the limit of its kind, or over the size of a sealed value.
     """
@@ -51,14 +53,16 @@ def store_account(
         raise TooLarge(code="too_many_accounts")
     authority = SERVER if source.server else CLIENT
     told: dict[str, tuple[Property, Told]] = {}
-    misfits: list[str] = []
+    misfits: list[Drop] = []
+    shown = event.sensitivity == "normal"
+    counted = property_of(event.type, event.name if shown else SENSITIVE)
     for name, raw in message.traits.items():
         declared = event.properties.get(name)
         if declared is not None and fits(declared.type, raw):
             value = Told(authority, message.said_at, item.key.hex(), source.source_id, msgspec.Raw(raw.strip()))
             told[name] = declared, value
         elif declared is not None:
-            misfits.append(name)
+            misfits.append(Drop(counted, name if shown else SENSITIVE, "wrong_type"))
     for declared, value in told.values():
         _outdate(held, tag, declared, value)
     parts: dict[int, dict[int, Told]] = {mask: {}} if mask else {}

@@ -364,12 +364,8 @@ class Decider:
 
     def _account(self, item: Item, place: Place, event: Event, allowed: int) -> None:
         """Store what a group call says of its account, and that the person belongs to it."""
-        stored_for = event.purposes & allowed
-        if event.sensitivity == "special":
-            stored_for &= self._explicit(place)
-        misfits = store_account(self.source, place.profile.members, place.author, item, event, stored_for, allowed)
-        kind = property_of(event.type, event.name if event.sensitivity == "normal" else SENSITIVE)
-        self._noted.extend(Drop(kind, _countable(name, event), "wrong_type") for name in misfits)
+        mask = event.purposes & allowed & (self._explicit(place) if event.sensitivity == "special" else -1)
+        self._noted += store_account(self.source, place.profile.members, place.author, item, event, mask, allowed)
 
     # --- what is not stored -----------------------------------------------------------------------------------------
 
