@@ -191,7 +191,14 @@ async def test_an_archive_that_nobody_fetched_is_gone_after_seven_days(vault: Va
 async def test_portability_holds_what_was_provided_on_consent_or_contract_as_json_and_csv(vault: Vault) -> None:
     await person(vault, KNOWN, {**TRAITS, "lastName": "=HYPERLINK(1)"}, orders=1, consents=CONSENTS)
     archive, _, _ = await _archive(vault, "portability")
-    assert archive.namelist() == ["data.json", "index.html", "traits.csv", "identifiers.csv", "events.csv"]
+    assert archive.namelist() == [
+        "data.json",
+        "index.html",
+        "traits.csv",
+        "identifiers.csv",
+        "accounts.csv",
+        "events.csv",
+    ]
     answer = json.loads(archive.read("data.json"))
     assert set(answer) == {"about_this_answer", "traits", "identifiers", "events"}
     assert b'"\'=HYPERLINK(1)"' in archive.read("traits.csv")
