@@ -200,7 +200,7 @@ async def test_portability_holds_what_was_provided_on_consent_or_contract_as_jso
         "events.csv",
     ]
     answer = json.loads(archive.read("data.json"))
-    assert set(answer) == {"about_this_answer", "traits", "identifiers", "events"}
+    assert set(answer) == {"about_this_answer", "traits", "identifiers", "accounts", "events"}
     assert b'"\'=HYPERLINK(1)"' in archive.read("traits.csv")
 
 

@@ -3,17 +3,23 @@
 import asyncio
 import io
 import json
+import shutil
 import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakes import FakeClock
+from tests.flows.conftest import ROOT
 from tests.flows.rights_world import officer
 from tests.worlds import Message, World, identify, message, order, say
 from vault.audit.entry import Tag
+from vault.bootstrap import open_vault
 from vault.catalogue.numbers import ACCOUNTS, account_object, identifier_object
 from vault.clock import DAY, Micros, isoformat
+from vault.config import Settings
 from vault.disclosures.record import parse_detail
 from vault.errors import Conflict, Invalid, NotFound
 from vault.events.decode import MAX_GROUP_ID
@@ -451,8 +457,74 @@ async def test_with_its_last_member_an_account_is_gone(world: World) -> None:
     assert await world.rows("SELECT 1 FROM compartment WHERE subject_id NOT IN (SELECT subject_id FROM subject)") == []
 
 
-async def test_a_withdrawal_takes_account_traits_from_the_feed_like_any_other(world: World, clock: FakeClock) -> None:
-    await world.send(identify("u-1", email="ada@example.com"), group("acme", "u-1", plan="gold"))
+# --- consent ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def agreed(database_url: str, tmp_path: Path, clock: FakeClock) -> AsyncIterator[World]:
+    """A shop that collects the plan of an account for marketing too, on consent, and gives it to the e-mail tool."""
+    policies = tmp_path / "policies"
+    shutil.copytree(ROOT / "policies", policies)
+    name = 'name = { number = 1, type = "text", category = "user.contact.organization"'
+    ours = 'purposes = ["service", "support"'
+    for file, before, after in (
+        ("events.toml", f"number = 28\n{ours}]", f'number = 28\n{ours}, "marketing"]'),
+        ("events.toml", f"{name} }}\nindustry", f"{name}, {ours}] }}\nindustry"),
+        ("destinations.toml", "[email-tool.traits]", '[email-tool.accounts]\nplan = ["reveal"]\n\n[email-tool.traits]'),
+        ("gate/rules.csv", "r:outside, account:*, *, *, deny", "d:email-tool, account:plan, marketing, reveal, allow"),
+    ):
+        text = (policies / file).read_text()
+        assert before in text
+        (policies / file).write_text(text.replace(before, after))
+    chosen = Settings(
+        data_dir=tmp_path / "data",
+        keyring=tmp_path / "keyring",
+        key_file=tmp_path / "root.key",
+        journal=tmp_path / "journal",
+        policies=policies,
+        database_url=database_url,
+    )
+    async with open_vault(chosen, clock=clock) as opened:
+        made = await World.of(opened)
+        yield made
+        await made.check()
+
+
+async def test_a_withdrawal_closes_account_traits_for_that_purpose_and_no_other(
+    agreed: World, clock: FakeClock
+) -> None:
+    """Promises 2, 4, 5: each trait leaves for the purposes that its member allows at that moment."""
+    await agreed.send(group("acme", "u-1", name="Acme", plan="gold"), identify("u-1", email="ada@example.com"))
+    assert await seen(agreed, "acme", "email-tool") == {"plan": "gold"}
+    assert await seen(agreed, "acme") == {"name": "Acme", "plan": "gold"}
+    (line,) = await agreed.feed("email-tool")
+    assert [one["traits"] for one in line["accounts"]] == [{"plan": "gold"}]
+    _, cursor = await agreed.lines("email-tool")
     clock.advance(60)
-    await world.choose(say("marketing", "withdrawn"), user="u-1")  # not the purpose of the desk
-    assert (await seen(world, "acme"))["plan"] == "gold"
+    await agreed.choose(say("marketing", "withdrawn"), user="u-1")
+    assert await nothing(agreed, "acme", "email-tool")
+    assert await seen(agreed, "acme") == {"name": "Acme", "plan": "gold"}  # what is left of the wraps still opens
+    await agreed.settle()
+    lines, _ = await agreed.lines("email-tool", cursor)
+    assert [line["op"] for line in lines] == ["remove"]
+    clock.advance(60)
+    await agreed.send(group("acme", "u-1", plan="silver", agree=None))
+    assert await nothing(agreed, "acme", "email-tool")
+    assert (await seen(agreed, "acme"))["plan"] == "silver"
+    clock.advance(60)
+    await agreed.choose(say("marketing", "granted"), user="u-1")
+    assert await nothing(agreed, "acme", "email-tool")  # a new consent reopens nothing that was collected before it
+    clock.advance(60)
+    await agreed.send(group("acme", "u-1", plan="free", agree=None))
+    assert await seen(agreed, "acme", "email-tool") == {"plan": "free"}
+
+
+async def test_who_never_agreed_gives_nothing_to_an_account_that_others_show(agreed: World, clock: FakeClock) -> None:
+    """Promise 9, over members: what one permits does not open what another refused."""
+    await agreed.send(group("acme", "u-1", plan="gold"))
+    clock.advance(60)
+    await agreed.send(
+        group("acme", "u-2", plan="silver", agree={"functional": True, "analytics": True, "advertising": False})
+    )
+    assert await seen(agreed, "acme", "email-tool") == {"plan": "gold"}
+    assert await seen(agreed, "acme") == {"plan": "silver"}

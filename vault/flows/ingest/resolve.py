@@ -63,9 +63,9 @@ def _joining(world: World, item: Item) -> list[Named]:
     profile have several: so an alias that comes before what it tells of ends in the same person as one that comes after.
     """
     joining = [named for named in item.named if named.kind.joins]
-    before = [named for named in joining if named.previous]
-    if not before:
+    if item.message.type != "alias":
         return joining
+    before = [named for named in joining if named.previous]
     known = [named for named in before if named.tag in world.owners]
     kept = known or [named for named in before if named.kind.device_access or named.kind.limit > 1] or before
     return [named for named in joining if not named.previous or named in kept]
