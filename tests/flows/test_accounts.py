@@ -129,7 +129,7 @@ async def test_a_person_has_several_accounts_and_an_account_several_people(world
     )
     assert await accounts(world, "u-1") == ["acme", "home"]
     assert await accounts(world, "u-2") == ["acme"]
-    assert [one["user_id"] for one in await members(world, "acme")] == [["u-1"], ["u-2"]]
+    assert sorted(one["user_id"] for one in await members(world, "acme")) == [["u-1"], ["u-2"]]
     assert await seen(world, "acme") == {"name": "Acme", "plan": "gold"}
     assert await seen(world, "home") == {"name": "The Adas"}
 
@@ -151,17 +151,6 @@ async def test_an_explicit_null_deletes_for_the_whole_account(world: World, cloc
     assert await seen(world, "acme") == {"name": "Acme"}
     ((_, entries),) = await stored(world, "u-2")
     assert [bytes(told.value) for entry in entries.values() for told in entry.traits.values()] == [b"null"]
-
-
-async def test_an_outdated_address_of_a_company_is_taken_out_everywhere_it_lies(world: World, clock: FakeClock) -> None:
-    """Contact data that was replaced shows to no purpose that may not know the new one (design section 5)."""
-    await world.send(group("acme", "u-1", name="Old", agree=None))
-    clock.advance(60)
-    await world.send(group("acme", "u-1", name="New"))
-    values = [
-        bytes(t.value) for _, some in await stored(world, "u-1") for e in some.values() for t in e.traits.values()
-    ]
-    assert values == [b'"New"']
 
 
 async def test_what_is_repeated_out_of_order_or_at_once_comes_to_the_same(world: World, clock: FakeClock) -> None:
@@ -208,10 +197,11 @@ async def test_traits_that_are_not_listed_or_of_another_type_are_counted_by_name
     }
 
 
-async def test_a_person_belongs_to_only_so_many_accounts(world: World) -> None:
+async def test_a_person_belongs_to_only_so_many_accounts(world: World, clock: FakeClock) -> None:
     kind = world.vault.catalogue.account_kind
     assert kind is not None
     await world.send(*(group(f"a-{n}", "u-1", plan="free") for n in range(kind.limit)))
+    clock.advance(60)
     outcome = await world.send(group("one-more", "u-1", plan="gold"), group("a-0", "u-1", plan="gold"), order("u-1"))
     assert [one.code for one in outcome.dropped] == ["too_many_accounts"]
     assert outcome.stored == 2
@@ -442,8 +432,11 @@ async def test_an_erasure_takes_the_membership_and_what_came_from_that_member_al
     assert await world.count("membership") == 1
     ((document,),) = await world.rows("SELECT document FROM certificate")
     assert b'"memberships"' in document
+    # a user id and an address: the id of an account is nobody's tombstone, and no digest on the certificate
+    assert await world.count("tombstone") == 2
+    assert len(json.loads(document)["document"]["person"]["digests"]) == 2
     clock.advance(micros=2 * DAY)
-    outcome = await world.send(group("acme", "u-3", plan="gold"))  # the id of an account is nobody's tombstone
+    outcome = await world.send(group("acme", "u-3", plan="gold"))
     assert outcome.stored == 1
     await erase(world, "bob@example.com")
     assert await seen(world, "acme") == {"plan": "gold"}
@@ -465,11 +458,9 @@ async def agreed(database_url: str, tmp_path: Path, clock: FakeClock) -> AsyncIt
     """A shop that collects the plan of an account for marketing too, on consent, and gives it to the e-mail tool."""
     policies = tmp_path / "policies"
     shutil.copytree(ROOT / "policies", policies)
-    name = 'name = { number = 1, type = "text", category = "user.contact.organization"'
     ours = 'purposes = ["service", "support"'
     for file, before, after in (
         ("events.toml", f"number = 28\n{ours}]", f'number = 28\n{ours}, "marketing"]'),
-        ("events.toml", f"{name} }}\nindustry", f"{name}, {ours}] }}\nindustry"),
         ("destinations.toml", "[email-tool.traits]", '[email-tool.accounts]\nplan = ["reveal"]\n\n[email-tool.traits]'),
         ("gate/rules.csv", "r:outside, account:*, *, *, deny", "d:email-tool, account:plan, marketing, reveal, allow"),
     ):
@@ -519,6 +510,18 @@ async def test_a_withdrawal_closes_account_traits_for_that_purpose_and_no_other(
     assert await seen(agreed, "acme", "email-tool") == {"plan": "free"}
 
 
+async def test_an_outdated_name_of_a_company_is_taken_out_where_only_fewer_may_know_the_new_one(
+    agreed: World, clock: FakeClock
+) -> None:
+    """Contact data that was replaced shows to no purpose that may not know the new one (design section 5)."""
+    await agreed.send(group("acme", "u-1", name="Old", plan="gold"))
+    await agreed.choose(say("marketing", "withdrawn"), user="u-1")
+    clock.advance(60)
+    await agreed.send(group("acme", "u-1", name="New", plan="free", agree=None))
+    told = [bytes(t.value) for _, some in await stored(agreed, "u-1") for e in some.values() for t in e.traits.values()]
+    assert sorted(told) == [b'"New"', b'"free"', b'"gold"']  # of what is no contact data older copies may lie beside
+
+
 async def test_who_never_agreed_gives_nothing_to_an_account_that_others_show(agreed: World, clock: FakeClock) -> None:
     """Promise 9, over members: what one permits does not open what another refused."""
     await agreed.send(group("acme", "u-1", plan="gold"))
@@ -528,3 +531,5 @@ async def test_who_never_agreed_gives_nothing_to_an_account_that_others_show(agr
     )
     assert await seen(agreed, "acme", "email-tool") == {"plan": "gold"}
     assert await seen(agreed, "acme") == {"plan": "silver"}
+    marketing = agreed.vault.catalogue.mask(["marketing"])
+    assert [bool(mask & marketing) for mask, _ in await stored(agreed, "u-2")] == [False]
