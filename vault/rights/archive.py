@@ -33,13 +33,14 @@ _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the zip format's first moment: file tim
 # What spreadsheets take for a formula, with the full-width letters that some of them fold (ASVS 1.2.10).
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", "|", "%", "'")
 _ONE_LINE: Final = 3  # members of what is shown within a line
-_HEADINGS: Final = {"dpv": "Purpose in the Data Privacy Vocabulary", "form": "In which form"}
+_HEADINGS: Final = {"dpv": "Purpose in the Data Privacy Vocabulary"}
 _STYLE: Final = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b}"
     "h1{font-size:1.6rem}h2{font-size:1.2rem;border-bottom:1px solid #bbb;margin-top:2rem}"
     "div{overflow-x:auto}table{border-collapse:collapse;width:100%;margin:.5rem 0}"
-    "th,td{border:1px solid #ccc;padding:.3rem .5rem;text-align:left;vertical-align:top;overflow-wrap:anywhere;min-width:5rem}"
-    "th{background:#f2f2f2}td.more{padding-left:2rem}ul{margin:0;padding-left:1.2rem}dt{font-weight:600}dd{margin:0 0 .5rem 1rem}"
+    "th,td{border:1px solid #ccc;padding:.3rem .5rem;text-align:left;vertical-align:top;overflow-wrap:break-word;max-width:24rem}"
+    "th{background:#f2f2f2}td.more{padding-left:2rem;max-width:none}"
+    "ul{margin:0;padding-left:1.2rem}dt{font-weight:600}dd{margin:0 0 .5rem 1rem}"
     "@media print{body{max-width:none;margin:0;font-size:10pt}div{overflow:visible}h2{break-after:avoid}tr{break-inside:avoid}}"
 )
 _POLICY: Final = (
@@ -141,7 +142,7 @@ def _is_small(value: Mapping[str, Any]) -> bool:
 
 def _cell(value: Any) -> str:
     if isinstance(value, Mapping) and value and _is_small(value):
-        return escape(", ".join(_text(one) for one in value.values() if one is not None))
+        return ", ".join(f"{escape(str(key))}: {escape(_text(one))}" for key, one in value.items() if one is not None)
     if isinstance(value, Sequence) and not isinstance(value, str):
         if all(isinstance(one, str) for one in value):
             return escape(", ".join(value)) or "-"

@@ -102,7 +102,7 @@ def test_a_table_within_a_table_stands_below_its_row_and_a_few_words_within_it()
     deep = {"at": "t", "purpose": "marketing", "basis": "consent", "fields": [{"kind": "trait", "name": "email"}]}
     html = page("x", {"recipients": [{"recipient": "Ads Inc.", "disclosures": [deep], "country": None}]})
     assert '<tr><td><span>Ads Inc.</span></td><td><span>-</span></td></tr><tr><td class="more" colspan="2">' in html
-    assert "<td><ul><li>trait, email</li></ul></td>" in html
+    assert "<td><ul><li>kind: trait, name: email</li></ul></td>" in html
 
 
 @given(text=st.text())
