@@ -132,7 +132,7 @@ def test_c1_after_a_refusal_no_old_grant_of_anybody_helps(order: list[Act], old:
     latest = max(choice.said_at for choice in book.written)
     for known in (*order, old):
         if at(known.when) > latest:
-            continue  # the ledger knew of no time so late when the refusal came: what was ignored left none, and it lied about its own
+            continue  # what was ignored left no time in the ledger, and the refusal lied about its own
         book.act([Said(purpose=ANALYTICS, decision=Decision.GRANTED)], known.speaker, known.when, received=4000)
         assert not allows(book)
 
