@@ -17,7 +17,7 @@ from vault.clock import Micros
 from vault.disclosures.held import Held
 from vault.disclosures.record import Released, pack_objects, parse_detail, parse_objects
 from vault.errors import Unreadable
-from vault.storage.session import Raw
+from vault.storage.session import Connection, Raw, raw
 from vault.storage.tables import disclosure, disclosure_state
 
 _WRITE_PAGE: Final = """
@@ -44,6 +44,10 @@ FROM u WHERE s.subject_id = u.subject_id AND s.destination = $1
 _HELD: Final = """
 SELECT subject_id, destination, fields, gone, gone_number, removed_number, reason, into_root, acknowledged_at
 FROM disclosure_state WHERE subject_id = ANY($1::uuid[]) AND destination = $2
+"""
+_EVERYWHERE: Final = """
+SELECT subject_id, destination, fields, gone, gone_number, removed_number, reason, into_root, acknowledged_at
+FROM disclosure_state WHERE subject_id = ANY($1::uuid[]) ORDER BY subject_id, destination
 """
 _LOCKED: Final = _HELD + "ORDER BY subject_id FOR UPDATE"
 _REMOVED: Final = """
@@ -150,14 +154,10 @@ async def read_on(raw: Raw, destination: int, number: int, at: Micros) -> int:
     return int(status.rpartition(" ")[2])
 
 
-async def held_everywhere(conn: AsyncConnection, subjects: Sequence[UUID]) -> list[Held]:
+async def held_everywhere(connection: Connection, subjects: Sequence[UUID]) -> list[Held]:
     """What any recipient holds or held of these roots, in order of subject and destination."""
-    query = (
-        select(disclosure_state)
-        .where(disclosure_state.c.subject_id.in_(subjects))
-        .order_by(disclosure_state.c.subject_id, disclosure_state.c.destination)
-    )
-    return [_held(row) for row in (await conn.execute(query)).mappings()]
+    driver = await raw(connection)
+    return [_held(row) for row in await driver.fetch(_EVERYWHERE, list(subjects))]
 
 
 async def history(conn: AsyncConnection, subjects: Sequence[UUID]) -> list[Disclosure]:
