@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import structlog
 from litestar import Litestar
-from litestar.datastructures import MutableScopeHeaders
 from litestar.types import Message, Receive, Scope, Send
 
 from api import front
@@ -69,12 +68,12 @@ class Observed(Litestar):
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableScopeHeaders.from_message(message)
-                headers["request-id"] = request_id
-                headers["x-content-type-options"] = "nosniff"
+                own = {b"request-id": request_id.encode(), b"x-content-type-options": b"nosniff"}
                 verdict: Any = getattr(scope.get(REFUSAL), "verdict", None) or scope.get(VERDICT)
                 if verdict is not None:
-                    headers.update(verdict.headers())
+                    own |= {name.lower().encode(): text.encode() for name, text in verdict.headers().items()}
+                others = [header for header in message["headers"] if header[0] not in own]
+                message["headers"] = [*others, *own.items()]
             await send(message)
 
         door = door_of(str(scope.get("method")), scope["path"])

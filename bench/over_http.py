@@ -23,6 +23,7 @@ from vault.sources import store as sources
 
 BATCH: Final = 100
 OK: Final = 200
+UNLIMITED: Final = "1000000"
 
 
 @dataclass
@@ -47,7 +48,9 @@ class Door:
 def vault_environment(vault: Vault) -> dict[str, str]:
     """What another process needs to open the same vault."""
     places = ("data_dir", "keyring", "key_file", "journal", "policies", "database_url")
-    return {f"PROFILE_VAULT_{name.upper()}": str(getattr(vault.settings, name)) for name in places}
+    found = {f"PROFILE_VAULT_{name.upper()}": str(getattr(vault.settings, name)) for name in places}
+    # The twins keep no rates: what is measured is the work, not the limit of 100 lookups a second for a destination.
+    return found | dict.fromkeys(("PROFILE_VAULT_LOOKUP_RATE", "PROFILE_VAULT_SOURCE_RATE"), UNLIMITED)
 
 
 @asynccontextmanager

@@ -137,7 +137,7 @@ async def held_by(raw: Raw, destination: int, subjects: Sequence[UUID], *, lock:
     With `lock`, nobody else changes it until the end of the transaction. A damaged row says `Held.damaged`.
     """
     found = await raw.fetch(_LOCKED if lock else _HELD, list(subjects), destination)
-    return {row["subject_id"]: _held_or_damaged(row) for row in found}
+    return {row["subject_id"]: held_of(row) for row in found}
 
 
 async def removed_after(raw: Raw, destination: int, number: int, limit: int, *, confirmed: bool) -> list[Held]:
@@ -145,7 +145,7 @@ async def removed_after(raw: Raw, destination: int, number: int, limit: int, *, 
 
     With `confirmed`, those too of which it said that it did.
     """
-    return [_held_or_damaged(row) for row in await raw.fetch(_REMOVED, destination, number, confirmed, limit)]
+    return [held_of(row) for row in await raw.fetch(_REMOVED, destination, number, confirmed, limit)]
 
 
 async def read_on(raw: Raw, destination: int, number: int, at: Micros) -> int:
@@ -204,24 +204,24 @@ async def erase(conn: AsyncConnection, subjects: Sequence[UUID]) -> int:
     return gone
 
 
-def _held_or_damaged(row: Any) -> Held:
-    """One row that nobody wrote must not stop the page of all others."""
+def held_of(row: Any) -> Held:
+    """One row, its columns in their order. A row that nobody wrote must not stop the page of all others: it is damaged."""
     try:
         return _held(row)
     except Unreadable:
-        return Held(row["subject_id"], row["destination"], damaged=True)
+        return Held(row[0], row[1], damaged=True)
 
 
 def _held(row: Any) -> Held:
-    at = row["acknowledged_at"]
+    subject, destination, fields, gone, gone_number, removed_number, reason, into_root, at = row
     return Held(
-        subject_id=row["subject_id"],
-        destination=row["destination"],
-        fields=parse_objects(row["fields"]),
-        gone=parse_objects(row["gone"]),
-        gone_number=row["gone_number"],
-        removed_number=row["removed_number"],
-        reason=row["reason"],
-        into_root=row["into_root"],
+        subject_id=subject,
+        destination=destination,
+        fields=parse_objects(fields),
+        gone=parse_objects(gone),
+        gone_number=gone_number,
+        removed_number=removed_number,
+        reason=reason,
+        into_root=into_root,
         acknowledged_at=None if at is None else Micros(at),
     )
