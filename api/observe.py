@@ -7,7 +7,8 @@ the overload. It leaves no line of its own, but one a second with their number.
 
 import asyncio
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
 import structlog
@@ -112,10 +113,16 @@ class Observed(Litestar):
         through = admission.gate_for(door)
         release = await admission.gates[through].enter()
         try:
-            with reserved() if through is Door.DESK else nullcontext():
+            with self._before_batches() if through is Door.DESK else nullcontext():
                 await self._in_time(door, scope, receive, send, release)
         finally:
             release()
+
+    @contextmanager
+    def _before_batches(self) -> Iterator[None]:
+        """Connections of their own, and the first turn in this process."""
+        with reserved(), self.state.vault.turns.first():
+            yield
 
     async def _in_time(self, door: Door, scope: Scope, receive: Receive, send: Send, release: Any) -> None:
         """Slot and deadline last until the answer begins: how fast a client takes it in must hold up nobody."""

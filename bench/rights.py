@@ -17,10 +17,10 @@ from itertools import islice
 from typing import Final
 
 from bench.ground import ground, vault_on
-from bench.http import door
+from bench.http import Client, door
 from bench.ingest import VaultSide, preload, staged
 from bench.load import loading
-from bench.over_http import Door, vault_environment
+from bench.over_http import OK, Door, vault_environment
 from bench.report import Options, Report, percentile
 from bench.workload import BATCH, Workload
 from vault.flows.choose import ChoiceAct, ConsentAct, choose
@@ -75,7 +75,18 @@ async def withdrawal(options: Options) -> Report:
     async def one(desk: Desk, user: str) -> float:
         return await desk.withdraw(user, "advertising")
 
-    return await _measured(Report("withdrawal", options), grown, one)
+    return await _measured(Report("withdrawal", options), grown, one, _said)
+
+
+async def _said(client: Client, user: str) -> float:
+    """A withdrawal through the door that ingest comes in by, as an app says it."""
+    choices = [{"purpose": "marketing", "decision": "withdrawn"}]
+    body = json.dumps({"userId": user, "messageId": random_token()[:40], "choices": choices}).encode()
+    begun = time.perf_counter()
+    status, answer = await client.ask("POST", "/v1/consents", body)
+    if status != OK:
+        raise AssertionError(f"a choice was answered {status}: {answer[:200]!r}")
+    return time.perf_counter() - begun
 
 
 async def erasure(options: Options) -> Report:
@@ -91,6 +102,7 @@ async def _measured(
     report: Report,
     grown: Callable[[Desk, str], Awaitable[list[float]]],
     one: Callable[[Desk, str], Awaitable[float]],
+    through: Callable[[Client, str], Awaitable[float]] | None = None,
 ) -> Report:
     options = report.options
     async with (
@@ -119,20 +131,29 @@ async def _measured(
         floor = Floor(vault)
         await floor.begin()
         lowest = [await floor.once() for _ in range(acts)]
-        async with _ingesting(vault, stage.work, options) as more:
+        async with _ingesting(vault, stage.work, options) as (where, more):
             before, begun = await _taken(vault), time.perf_counter()
             times, floors = [], []
             for number in range(1, acts + 1):
                 times.append(await one(desk, f"user-{number}"))
                 floors.append(await floor.once())
                 await asyncio.sleep(options.pause)
-            seconds = time.perf_counter() - begun
+            seconds, after = time.perf_counter() - begun, await _taken(vault)
+            at_door = []
+            client = Client(where.port, where.basic)
+            for number in range(1, acts + 1 if through else 1):
+                assert through is not None  # noqa: S101 - the range says so
+                at_door.append(await through(client, f"user-{number}"))
+                await asyncio.sleep(options.pause)
+            await client.close()
             if not more():
                 raise AssertionError("the load ran out before the acts; raise --batches")
-            report.figures["ingest_events_per_second"] = round((await _taken(vault) - before) / seconds)
+            report.figures["ingest_events_per_second"] = round((after - before) / seconds)
         report.figures["acts"] = acts
         for which in (50, 99):
             report.figures[f"p{which}_ms_under_ingest"] = round(percentile(times, which) * 1e3, 2)
+            if at_door:
+                report.figures[f"p{which}_ms_at_the_door_of_ingest"] = round(percentile(at_door, which) * 1e3, 2)
             report.figures[f"floor_p{which}_ms_under_ingest"] = round(percentile(floors, which) * 1e3, 2)
             report.figures[f"floor_p{which}_ms_alone"] = round(percentile(lowest, which) * 1e3, 2)
     return report
@@ -151,13 +172,13 @@ async def _histories(side: VaultSide, work: Workload, sizes: list[int]) -> None:
 
 
 @asynccontextmanager
-async def _ingesting(vault: Vault, work: Workload, options: Options) -> AsyncIterator[Callable[[], bool]]:
-    """Ingest through a door until the end; what it answers says whether there still is something to send."""
+async def _ingesting(vault: Vault, work: Workload, options: Options) -> AsyncIterator[tuple[Door, Callable[[], bool]]]:
+    """Ingest through a door until the end: that door, and whether there still is something to send."""
     async with vault.database.begin() as connection:
         _, key = await sources.add(connection, "bench-load", server=True, now=vault.clock.now())
     work.restrict(options.acts + 1)  # nobody whom the desk is busy with: their late events would be dropped
     file = vault.settings.journal.parent / "load.ndjson"
-    await asyncio.to_thread(file.write_bytes, b"\n".join(work.batches(max(options.batches, 3 * options.acts))))
+    await asyncio.to_thread(file.write_bytes, b"\n".join(work.batches(max(options.batches, 6 * options.acts))))
     async with (
         door("bench.vault_door:app", 1, vault_environment(vault)) as (port, pid),
         loading(port, Door(port, pid, key).basic, file, CONNECTIONS) as process,
@@ -166,7 +187,7 @@ async def _ingesting(vault: Vault, work: Workload, options: Options) -> AsyncIte
         while await _taken(vault) == before:
             if process.poll() is not None:
                 raise AssertionError("the load did not begin")
-        yield lambda: process.poll() is None
+        yield Door(port, pid, key), lambda: process.poll() is None
 
 
 async def _taken(vault: Vault) -> int:

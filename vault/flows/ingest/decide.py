@@ -31,6 +31,7 @@ from vault.flows.people.choices import take, write_entries
 from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.write import NO_GROUP, Rows
+from vault.flows.turns import SLICE, Turns
 from vault.flows.vault import Vault
 from vault.identity.graph import Rule
 from vault.profile.values import Provenance
@@ -88,7 +89,18 @@ class Decider:
 
         May raise `LedgerNeeded`, `Unfit` or `Oversized`: then it is decided again, knowing that.
         """
-        verdicts = [self._noting(item) for item in items]
+        return self._ended([self._noting(item) for item in items])
+
+    async def decide_in_turns(self, items: list[Item], turns: Turns) -> list[Verdict]:
+        """As `decide`, in slices between which others have their turn."""
+        verdicts = []
+        for at, item in enumerate(items, start=1):
+            verdicts.append(self._noting(item))
+            if at % SLICE == 0:
+                await turns.pause()
+        return self._ended(verdicts)
+
+    def _ended(self, verdicts: list[Verdict]) -> list[Verdict]:
         self._judge()
         for verdict in verdicts:
             if verdict.fresh:
