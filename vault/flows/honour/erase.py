@@ -13,7 +13,7 @@ from vault.audit.entry import Tag
 from vault.changes.store import mark
 from vault.clock import DAY, Micros, day_of
 from vault.errors import Conflict
-from vault.flows.honour.case import desk_of, identifiers_of, normal_forms
+from vault.flows.honour.case import Known, desk_of, identifiers_of, normal_forms
 from vault.flows.honour.opened import Desk
 from vault.flows.honour.steps import officer_of, take
 from vault.flows.tags import tombstone_tag
@@ -64,7 +64,7 @@ async def destroy(vault: Vault, request: Request) -> None:
     """Destroys the keys of every member. From here nothing of the person opens."""
     desk = await desk_of(vault, request)
     now = vault.clock.now()
-    tombstones = tombstones_of(vault, desk, now)
+    tombstones = tombstones_of(vault, desk, identifiers_of(vault.catalogue, desk), now)
     await vault.journal.append([Erasure(now, request.request_id, tuple(desk.subjects), tombstones)])
     async with take(vault, request) as taking:
         driver = await raw(taking.connection)
@@ -99,7 +99,7 @@ def end_of_day(at: Micros) -> Micros:
     return Micros((day_of(at) + 1) * DAY)
 
 
-def tombstones_of(vault: Vault, desk: Desk, now: Micros) -> tuple[Tombstone, ...]:
+def tombstones_of(vault: Vault, desk: Desk, known: Known, now: Micros) -> tuple[Tombstone, ...]:
     """One a known identifier, in order of its tag. Objections to direct marketing outlive the erasure (threats D15)."""
     marketing = sum(p.mask for p in vault.catalogue.purposes.values() if "direct_marketing" in p.kinds)
     objected = 0
@@ -107,7 +107,7 @@ def tombstones_of(vault: Vault, desk: Desk, now: Micros) -> tuple[Tombstone, ...
         objected |= member.state.objected & marketing
     version = vault.keyring.newest_version(names.TOMBSTONE)
     until = end_of_day(now)
-    forms = normal_forms(vault.catalogue, identifiers_of(vault.catalogue, desk))
+    forms = normal_forms(vault.catalogue, known)
     tags = sorted(tombstone_tag(vault.keyring, kind, normal) for kind, normal in forms)
     return tuple(Tombstone(tag, version, until, suppress=False, objected=objected) for tag in tags)
 
