@@ -34,6 +34,7 @@ from vault.sources.store import Source
 
 SIZES: Final = (10, 100, 1_000, 10_000)  # events of a person
 CONNECTIONS: Final = 2  # of the load
+LEAST: Final = 60  # batches of it, so that it outlasts a few acts
 EACH: Final = 5  # people of each size
 PURPOSES: Final = ("analytics", "personalisation", "marketing", "advertising")
 
@@ -178,7 +179,7 @@ async def _ingesting(vault: Vault, work: Workload, options: Options) -> AsyncIte
         _, key = await sources.add(connection, "bench-load", server=True, now=vault.clock.now())
     work.restrict(options.acts + 1)  # nobody whom the desk is busy with: their late events would be dropped
     file = vault.settings.journal.parent / "load.ndjson"
-    await asyncio.to_thread(file.write_bytes, b"\n".join(work.batches(max(options.batches, 6 * options.acts))))
+    await asyncio.to_thread(file.write_bytes, b"\n".join(work.batches(max(options.batches, 6 * options.acts, LEAST))))
     async with (
         door("bench.vault_door:app", 1, vault_environment(vault)) as (port, pid),
         loading(port, Door(port, pid, key).basic, file, CONNECTIONS) as process,
