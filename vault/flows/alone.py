@@ -57,7 +57,7 @@ async def take_alone(vault: Vault, source: Source, item: Item) -> ProfileDraft |
         return None
     decider = Decider(vault, source, world, {})
     try:
-        (verdict,) = decider.decide([item])
+        (verdict,) = await decider.decide([item])
     except (Unfit, Oversized, LedgerNeeded):
         return None
     if verdict.dropped is not None or verdict.noted or verdict.profile is None:

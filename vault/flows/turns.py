@@ -6,9 +6,11 @@ work waits for its end, though never for long: who says many choices slows batch
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 SLICE: Final = 8  # messages, or people, between two pauses: some 2 ms
 PATIENCE: Final = 0.02  # seconds that a batch waits for acts at one pause, at most
@@ -44,6 +46,13 @@ class Turns:
             with suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE):
                     await self._calm.wait()
+
+    async def between(self, work: Iterable[T]) -> AsyncIterator[T]:
+        """Each piece of the work, with a pause after every slice."""
+        for at, one in enumerate(work, start=1):
+            yield one
+            if at % SLICE == 0:
+                await self.pause()
 
     def __repr__(self) -> str:
         return f"Turns({self._acts})"

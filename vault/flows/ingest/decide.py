@@ -31,7 +31,6 @@ from vault.flows.people.choices import take, write_entries
 from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.write import NO_GROUP, Rows
-from vault.flows.turns import SLICE, Turns
 from vault.flows.vault import Vault
 from vault.identity.graph import Rule
 from vault.profile.values import Provenance
@@ -78,29 +77,19 @@ class Decider:
         self.refused = refused
         self.rows = Rows.none()
         self._voice = Voice(f"source:{source.source_id}", vault.policy.number, world.tools.now)
+        self._turns = vault.turns
         self._noted: list[Drop] = []
         self._touched: dict[int, ProfileDraft] = {}
         self._reported: set[UUID] = set()
         self._stamps: dict[tuple[tuple[str, bool], ...] | None, Stamp | None] = {}  # most of a batch carry the same
         self._allowed: dict[int, tuple[ProfileDraft, int, int, int]] = {}  # by id: it, its members, alterations, mask
 
-    def decide(self, items: list[Item]) -> list[Verdict]:
+    async def decide(self, items: list[Item]) -> list[Verdict]:
         """A verdict for each item; the drafts of the world then hold what is to be written.
 
         May raise `LedgerNeeded`, `Unfit` or `Oversized`: then it is decided again, knowing that.
         """
-        return self._ended([self._noting(item) for item in items])
-
-    async def decide_in_turns(self, items: list[Item], turns: Turns) -> list[Verdict]:
-        """As `decide`, in slices between which others have their turn."""
-        verdicts = []
-        for at, item in enumerate(items, start=1):
-            verdicts.append(self._noting(item))
-            if at % SLICE == 0:
-                await turns.pause()
-        return self._ended(verdicts)
-
-    def _ended(self, verdicts: list[Verdict]) -> list[Verdict]:
+        verdicts = [one async for one in self._turns.between(map(self._noting, items))]
         self._judge()
         for verdict in verdicts:
             if verdict.fresh:
