@@ -23,7 +23,8 @@ MAX_EVENT: Final = 32_768  # bytes of one message
 MAX_EVENTS: Final = 2_500  # messages of a batch; those beyond are rejected one by one, as Segment does
 MAX_LISTED: Final = 10_000  # beyond this a batch is refused whole: an answer must not outgrow the question 30 times
 MAX_MESSAGE_ID: Final = 100  # characters
-MAX_ID: Final = 512  # characters of an identifier; Segment refuses a groupId over 500
+MAX_ID: Final = 512  # characters of an identifier
+MAX_GROUP_ID: Final = 500  # characters, as Segment has it
 MAX_FIELDS: Final = 300  # properties or traits of one message
 MAX_NUMBER: Final = 64  # characters of a number: exact decimals, but no number that costs more than it says
 TYPES: Final[tuple[MessageType, ...]] = ("identify", "track", "page", "screen", "group", "alias")
@@ -176,24 +177,30 @@ def _type(wire: Wire, kind: str | None) -> MessageType:
 
 def _check(wire: Wire, type_: MessageType) -> None:
     """What every message of the tracking API must have. Codes are Segment's where it names one."""
-    code = _wrong(wire, type_)
+    code = _too_long(wire) or _missing(wire, type_)
     if code is not None:
         raise Invalid(code=code)
 
 
-def _wrong(wire: Wire, type_: MessageType) -> str | None:
-    user, anonymous, previous, group = wire.user_id or "", wire.anonymous_id or "", wire.previous_id, wire.group_id
-    if max(len(user), len(anonymous), len(previous or ""), len(group or "")) > MAX_ID:
+def _too_long(wire: Wire) -> str | None:
+    group = wire.group_id or ""
+    if max(len(wire.user_id or ""), len(wire.anonymous_id or ""), len(wire.previous_id or ""), len(group)) > MAX_ID:
         return "id_too_long"
+    if len(group) > MAX_GROUP_ID:
+        return "group_id_too_long"
     if len(wire.message_id or "") > MAX_MESSAGE_ID:
         return "message_id_too_long"
-    if not user and not anonymous and type_ != "alias":
+    return None
+
+
+def _missing(wire: Wire, type_: MessageType) -> str | None:
+    if not (wire.user_id or wire.anonymous_id or type_ == "alias"):
         return "no_user_anon_id"
     if type_ == "track" and not wire.event:
         return "no_event"
-    if type_ == "group" and not group:
+    if type_ == "group" and not wire.group_id:
         return "no_group_id"
-    if type_ == "alias" and not (previous and user):
+    if type_ == "alias" and not (wire.previous_id and wire.user_id):
         return "no_previous_id"
     if max(len(wire.properties or ()), len(wire.traits or ())) > MAX_FIELDS:
         return "too_many_fields"

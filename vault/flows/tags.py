@@ -12,6 +12,7 @@ from vault.keys.keyring import Keyring
 
 _FINDS: Final = "identity/1"
 _TOMBSTONE: Final = "tombstone/1"
+_ACCOUNT: Final = "account/1"
 
 
 def identity_tag(keyring: Keyring, kind_name: str, normal: bytes) -> bytes:
@@ -22,6 +23,11 @@ def identity_tag(keyring: Keyring, kind_name: str, normal: bytes) -> bytes:
 def finder(keyring: Keyring, kind_name: str) -> Tagger:
     """Makes `identity_tag` of many identifiers of one kind."""
     return Tagger(keyring.key(names.index(kind_name)), _FINDS, kind_name.encode())
+
+
+def account_tag(index_key: bytes, kind_name: str, normal: bytes) -> bytes:
+    """16 bytes under the index key of the kind that names accounts: the key of `membership` rows. Finds no person."""
+    return Tagger(index_key, _ACCOUNT, kind_name.encode()).tag(normal)
 
 
 def tombstone_tag(keyring: Keyring, kind_name: str, normal: bytes) -> bytes:

@@ -14,6 +14,7 @@ from vault.flows.ingest.item import Places
 from vault.flows.ingest.seal import Audiences
 from vault.flows.people.warm import Warm
 from vault.flows.release.plan import Plan, compile_plan
+from vault.flows.turns import Turns
 from vault.journal.file import Journal
 from vault.keys import names
 from vault.keys.keyring import Keyring
@@ -78,6 +79,7 @@ class Vault:
         self.places = Places(catalogue)
         self.audiences = Audiences(catalogue)
         self.warm = Warm()
+        self.turns = Turns()
         self._plans: dict[str, Plan] = {}
 
     def serves(self, contract: Contract) -> bool:

@@ -25,7 +25,7 @@ from uuid import uuid4
 import asyncpg
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, EmulatedDBAPIException, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
@@ -61,6 +61,7 @@ SESSION: Final = {
 }
 _DATABASE_ERRORS: Final = (
     SQLAlchemyError,
+    EmulatedDBAPIException,  # what its pool lets through when a connection cannot be made
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,

@@ -33,11 +33,12 @@ def shown(plan: PurposePlan, values: dict[int, bytes], addresses: list[bytes] | 
         [(kind, addresses)] if addresses else [],
         [],
         plan.shape(tuple(values)),
+        {},
     )
 
 
 def plan_of(*purposes: PurposePlan) -> Plan:
-    return cast("Plan", type("Stand", (), {"purposes": purposes}))
+    return cast("Plan", type("Stand", (), {"purposes": purposes, "accounts": False}))
 
 
 NAME, ADDRESS = item(2, "firstName"), item(6, "address")

@@ -117,7 +117,7 @@ async def _decide(
         warm = []  # half changed if they did not do
         decider = Decider(vault, source, world, voices, learnt.refused)
         try:
-            return world, decider.decide(pending)
+            return world, await decider.decide(pending)
         except Unfit as found:
             if found.subjects <= learnt.unfit:
                 raise Unreadable from None

@@ -32,11 +32,10 @@ def store_event(
     draft: SubjectDraft, message: Message, event: Event, event_key: bytes, mask: int, catalogue: Catalogue
 ) -> None:
     """Seal an event for the purposes in `mask`: one part per set of purposes among its properties; fold computed traits."""
-    raw = message.traits if event.type == "group" else message.properties
     declared = event.properties
     parts: dict[int, dict[str, msgspec.Raw]] = {mask: {}}
     kept: dict[str, tuple[int, bytes]] = {}
-    for name, value in raw.items():
+    for name, value in message.properties.items():
         if name in declared and (left := declared[name].purposes & mask):
             if left not in parts:
                 parts[left] = {}

@@ -10,6 +10,7 @@ from typing import Final
 from vault.audit.entry import Entry, Tag, salted
 from vault.flows.people.draft import SubjectDraft, Tools
 from vault.flows.people.write import Rows, write
+from vault.flows.turns import SLICE
 from vault.flows.vault import Vault
 from vault.ids import random_bytes, uuid7
 from vault.journal.narrowing import Narrowing, Objection, Refusal, RefusalKind, RemovedWraps, Restriction
@@ -25,8 +26,11 @@ async def commit(vault: Vault, tools: Tools, drafts: Iterable[SubjectDraft], act
     rows = tools.rows
     narrowings: list[Narrowing] = []
     changed: list[SubjectDraft] = []
-    for draft in drafts:
-        if not draft.finish():
+    for at, draft in enumerate(drafts, start=1):
+        written = draft.finish()
+        if at % SLICE == 0:
+            await vault.turns.pause()
+        if not written:
             continue
         narrowings.extend(_narrowed(draft))
         if draft.new_choices:

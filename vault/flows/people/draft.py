@@ -218,6 +218,12 @@ class SubjectDraft:
         self.fields_changed.add(field)
         self.touched = self.changed = True
 
+    def put_again(self, draft: CompartmentDraft, field: int, plaintext: bytes) -> None:
+        """Seal what is left of a value in the compartment where it lies. For taking something out, never for adding."""
+        head = draft.head(field)
+        if head is not None:
+            self._put(draft, field, head.provenance, plaintext)
+
     def holding(self, purposes: int, field: int) -> CompartmentDraft | None:
         """The writable compartment of exactly these purposes, if it has the field already."""
         draft = self._taking(purposes)

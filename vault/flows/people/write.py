@@ -73,6 +73,7 @@ class Rows(NamedTuple):
     audit: list[tuple[Owner, UUID, bytes]]
     salts: list[tuple[Owner, UUID, bytes]]
     no_grave: list[tuple[Owner, bytes]]  # tombstone tags that must still not exist
+    accounts: list[tuple[Owner, bytes, bytes, int, int]]
 
     @classmethod
     def none(cls) -> "Rows":
@@ -206,6 +207,14 @@ _PARTS: Final[dict[str, _Part]] = {
         ("rule", "smallint"),
         ("kind", "smallint"),
         ("confirmed", "bool"),
+        ("at", "bigint"),
+        after="ON CONFLICT DO NOTHING",
+    ),
+    "accounts": _insert(
+        "membership",
+        ("tag", "key"),
+        ("event_key", "key"),
+        ("source_id", "int"),
         ("at", "bigint"),
         after="ON CONFLICT DO NOTHING",
     ),

@@ -18,9 +18,10 @@ from vault.flows.release.people import Known, Member, Shelf
 from vault.flows.release.plan import Item, Layout, Plan, PurposePlan, Shape
 from vault.keys.compartments import Compartment, Kept, Opener
 from vault.keys.keyring import Keyring
+from vault.profile.accounts import Entries
 from vault.profile.sealing import open_at
 from vault.profile.values import FieldHead
-from vault.profile.view import computed_of, identifiers_of, newest, view
+from vault.profile.view import accounts_of, computed_of, identifiers_of, newest, view
 
 _NULL: Final = b"null"  # a deletion: nothing older shows
 _text = msgspec.json.Encoder().encode
@@ -34,6 +35,7 @@ class Shown(NamedTuple):
     identifiers: list[tuple[Item, list[bytes]]]
     audiences: list[Item]
     shape: Shape
+    accounts: dict[str, list[tuple[Item, bytes]]]  # by the account's tag in hex
 
     def __repr__(self) -> str:
         return f"Shown({self.purpose.name})"
@@ -97,6 +99,19 @@ def _open(
     return traits, joint
 
 
+def opened_at(purpose: PurposePlan, keyring: Keyring, known: Known, field: int) -> list[bytes]:
+    """One field wherever the purpose still opens it, over all members. Raises as `shown_to`."""
+    found: list[bytes] = []
+    for member in known.members:
+        opener = Opener(keyring, member.state.subject)
+        for shelf in member.shelves:
+            places = [place for place, number in enumerate(shelf.fields.numbers) if number == field]
+            if places and shelf.kept.held >> purpose.number & 1:
+                compartment = _opened(keyring, opener, shelf.kept, purpose.number)
+                found += open_at(compartment, shelf.fields, places, purpose.permit)
+    return found
+
+
 def _newest(layout: Layout, shelves: list[Shelf]) -> Layout:
     """The same places, but of each trait the newest one alone: what is shown need be opened, and nothing else."""
     best = newest(
@@ -135,13 +150,15 @@ def _show(purpose: PurposePlan, values: dict[int, bytes], joint: Joint) -> Shown
                 traits.append((item, shaped))
     identifiers: list[tuple[Item, list[bytes]]] = []
     audiences: list[Item] = []
+    accounts: dict[str, list[tuple[Item, bytes]]] = {}
     if joint:
-        _show_joint(purpose, joint, traits, identifiers, audiences)
+        accounts = _show_joint(purpose, joint, traits, identifiers, audiences)
     objects = [item.number for item, _ in traits]
     if joint:
         objects += [item.number for item, _ in identifiers]
         objects += [item.number for item in audiences]
-    return Shown(purpose, traits, identifiers, audiences, purpose.shape(tuple(objects))) if objects else None
+        objects += {item.number: None for shown in accounts.values() for item, _ in shown}
+    return Shown(purpose, traits, identifiers, audiences, purpose.shape(tuple(objects)), accounts) if objects else None
 
 
 def _show_joint(
@@ -150,7 +167,8 @@ def _show_joint(
     traits: list[tuple[Item, bytes]],
     identifiers: list[tuple[Item, list[bytes]]],
     audiences: list[Item],
-) -> None:
+) -> dict[str, list[tuple[Item, bytes]]]:
+    """Adds to the three lists; answers the account traits by account."""
     seen = view(joint)
     computed = computed_of(seen, [one for one, _ in purpose.computed])
     for one, item in purpose.computed:
@@ -164,6 +182,21 @@ def _show_joint(
         if forms:
             identifiers.append((item, forms))
     audiences += [item for number, item in purpose.audiences.items() if number in seen.audiences]
+    return show_accounts(purpose, accounts_of(seen.accounts)) if seen.accounts else {}
+
+
+def show_accounts(purpose: PurposePlan, entries: Entries) -> dict[str, list[tuple[Item, bytes]]]:
+    """The traits of each account in the destination's form, by the account's tag; accounts that show nothing are left out."""
+    found: dict[str, list[tuple[Item, bytes]]] = {}
+    for tag, entry in entries.items():
+        shown = [
+            (item, shaped)
+            for number, item in purpose.accounts.items()
+            if number in entry.traits and (shaped := item.apply(bytes(entry.traits[number].value))) is not None
+        ]
+        if shown:
+            found[tag] = shown
+    return found
 
 
 # --- the line -------------------------------------------------------------------------------------------------------
@@ -181,12 +214,13 @@ def upsert(plan: Plan, name: str, shown: list[Shown], number: int) -> bytes:
         b',"allowed":' + _text({one.purpose.name: _named(one) for one in shown}) if len(plan.purposes) > 1 else b""
     )
     line = (
-        b'{"op":"upsert","id":"%b","traits":{%b},"identifiers":{%b},"audiences":%b,"purposes":[%b]%b,"version":%d}'
+        b'{"op":"upsert","id":"%b","traits":{%b},"identifiers":{%b},"audiences":%b%b,"purposes":[%b]%b,"version":%d}'
         % (
             name.encode(),
             b",".join(traits),
             b",".join(identifiers),
             _text(sorted(audiences)) if audiences else b"[]",
+            _accounts(plan, shown) if plan.accounts else b"",
             b",".join([one.purpose.text for one in shown]),
             allowed,
             number,
@@ -195,6 +229,23 @@ def upsert(plan: Plan, name: str, shown: list[Shown], number: int) -> bytes:
     if b"\n" in line or b"\r" in line:  # between the parts of an object as it came: within a text they are escaped
         line = line.replace(b"\n", b" ").replace(b"\r", b" ")
     return line + b"\n"
+
+
+def _accounts(plan: Plan, shown: list[Shown]) -> bytes:
+    """The member `accounts`: what the person's calls said of each, under the destination's own name for it."""
+    found: dict[str, dict[bytes, bytes]] = {}
+    for one in shown:
+        for tag, traits in one.accounts.items():
+            found.setdefault(tag, {}).update((item.key, value) for item, value in traits)
+    entries = {
+        plan.account_id(tag).encode(): b",".join([key + value for key, value in traits.items()])
+        for tag, traits in found.items()
+    }
+    if not entries:
+        return b""
+    return b',"accounts":[%b]' % b",".join(
+        [b'{"id":"%b","traits":{%b}}' % (name, entries[name]) for name in sorted(entries)]
+    )
 
 
 def _joined(shown: list[Shown]) -> tuple[list[bytes], list[bytes], set[str]]:
@@ -209,11 +260,14 @@ def _joined(shown: list[Shown]) -> tuple[list[bytes], list[bytes], set[str]]:
 
 
 def _named(one: Shown) -> dict[str, list[str]]:
-    return {
+    named = {
         "traits": sorted(item.name for item, _ in one.traits),
         "identifiers": sorted(item.name for item, _ in one.identifiers),
         "audiences": sorted(item.name for item in one.audiences),
     }
+    if one.accounts:
+        named["accounts"] = sorted({item.name for shown in one.accounts.values() for item, _ in shown})
+    return named
 
 
 def detail_of(shown: list[Shown], ledger: int) -> bytes:

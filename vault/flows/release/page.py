@@ -22,7 +22,7 @@ import msgspec
 
 from vault.audit.entry import Tag
 from vault.catalogue.load import Catalogue
-from vault.catalogue.numbers import audience_object, computed_object, identifier_object
+from vault.catalogue.numbers import audience_object, computed_object, identifier_object, is_account_object
 from vault.changes.cursor import Cursor, pack, unpack
 from vault.changes.store import page as changes_after
 from vault.clock import SECOND, Micros
@@ -316,8 +316,8 @@ def _retraction(catalogue: Catalogue, name: str, lost: frozenset[int]) -> Line:
     """
     line: Line = {"op": "retract", "id": name, "traits": [], "identifiers": [], "audiences": []}
     for number in lost & catalogue.objects.keys():
-        line[_member_of(number)].append(catalogue.object_name(number))
-    for member in ("traits", "identifiers", "audiences"):
+        line.setdefault(_member_of(number), []).append(catalogue.object_name(number))
+    for member in line.keys() & {"traits", "identifiers", "audiences", "accounts"}:
         line[member].sort()
     return line
 
@@ -327,7 +327,7 @@ def _member_of(number: int) -> str:
         return "audiences"
     if number >= computed_object(0) or number < identifier_object(0):
         return "traits"
-    return "identifiers"
+    return "accounts" if is_account_object(number) else "identifiers"
 
 
 def _reason(plan: Plan, known: Known, now: Micros, allowed: int, before: Held | None) -> Reason:
