@@ -43,6 +43,11 @@ def keyed(size: int, label: str, *parts: bytes, key: bytes = KEY) -> bytes:
     return hashlib.blake2b(framed(*parts), digest_size=size, key=key, person=label.encode()).digest()
 
 
+def wrapping_key(epoch_key: bytes, subject: bytes, purpose: int, epoch: int) -> bytes:
+    place = struct.pack(">16sBH", subject, purpose, epoch)
+    return hashlib.blake2b(place, digest_size=32, key=epoch_key, person=b"K2").digest()
+
+
 # --- wraps ----------------------------------------------------------------------------------------------------------
 
 
@@ -55,12 +60,12 @@ def compartment(
     subject: bytes = SUBJECT,
 ) -> dict[str, Any]:
     place = struct.pack(">16s16sQH", compartment_id, subject, purposes, generation)
-    both = expand(data_key, b"C1" + place, 64)
+    both = hashlib.blake2b(place, digest_size=64, key=data_key, person=b"C2").digest()
     field_key, commitment = both[:32], both[32:]
     wraps = []
     for purpose, epoch in sorted(epochs.items()):
-        key = expand(EPOCHS[purpose][epoch], struct.pack(">2s16sBH", b"K1", subject, purpose, epoch), 32)
-        context = b"W1" + place + commitment + struct.pack(">BH", purpose, epoch)
+        key = wrapping_key(EPOCHS[purpose][epoch], subject, purpose, epoch)
+        context = b"W2" + place + commitment + struct.pack(">BH", purpose, epoch)
         wraps.append((purpose, epoch, AESGCM(key).encrypt(commitment[:12], data_key, context)))
     return {
         "id": compartment_id,
@@ -72,7 +77,7 @@ def compartment(
     }
 
 
-def row(*compartments: dict[str, Any], form: int = 1) -> bytes:
+def row(*compartments: dict[str, Any], form: int = 2) -> bytes:
     out = bytes((form,))
     for one in compartments:
         out += struct.pack(
@@ -108,10 +113,10 @@ def wraps() -> dict[str, Any]:
     zero_key_wrap = (
         0,
         1,
-        AESGCM(expand(EPOCHS[0][1], struct.pack(">2s16sBH", b"K1", SUBJECT, 0, 1), 32)).encrypt(
+        AESGCM(wrapping_key(EPOCHS[0][1], SUBJECT, 0, 1)).encrypt(
             full["commitment"][:12],
             b"\xdd" * 32,
-            b"W1"
+            b"W2"
             + struct.pack(">16s16sQH", full["id"], SUBJECT, 0b100001, 1)
             + full["commitment"]
             + struct.pack(">BH", 0, 1),
@@ -128,7 +133,7 @@ def wraps() -> dict[str, Any]:
             "bytes": row(fewer).hex(),
             "compartments": [shown(fewer)],
         },
-        {"name": "no compartments", "bytes": "01", "compartments": []},
+        {"name": "no compartments", "bytes": "02", "compartments": []},
     ]
 
     def changed(**parts: Any) -> dict[str, Any]:
@@ -138,7 +143,8 @@ def wraps() -> dict[str, Any]:
     malformed = {
         "empty": b"",
         "format 0": row(full, form=0),
-        "format 2": row(full, form=2),
+        "format 1": row(full, form=1),
+        "format 3": row(full, form=3),
         "only half a head": whole[:30],
         "one byte short": whole[:-1],
         "one byte more": whole + b"\x00",

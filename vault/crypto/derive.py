@@ -2,7 +2,7 @@
 
 Every key that goes in is 32 bytes, random or derived, so there is nothing to extract (RFC 5869 section 3.3; ADR 0021).
 The fixed length matters: HMAC pads shorter keys with zeros, so a key and the same key with a zero behind it would agree.
-Docs: docs/formats/wraps.md.
+For keys of key services and of destinations; data keys and wraps have `wrap` (ADR 0086). Docs: docs/formats/tags.md.
 """
 
 from typing import Final

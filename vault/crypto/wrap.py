@@ -1,13 +1,15 @@
 """A data key wrapped for a purpose, and the commitment that every wrap of it vouches for. Bytes: docs/formats/wraps.md.
 
 Knows masks and numbers, not what they mean. Three steps, each one function:
-  derive   data key -> field key 32 | commitment 32, bound to compartment, subject, purposes and generation
+  derive   data key -> field key 32 | commitment 32, bound to compartment, subject, purposes and generation: BLAKE2b keyed
+           by it (ADR 0086)
   wrap     AES-256-GCM of the data key under a key derived from the epoch key and the subject; the nonce is the front of
            the commitment, itself the output of a PRF under the fresh data key (ADR 0022)
   unwrap   the data key, and then the commitment compared in constant time before anything is opened (threats A11)
 How many wraps there are is in none of the contexts: taking one away leaves the others as they are.
 """
 
+import hashlib
 import hmac
 import struct
 from typing import Final
@@ -16,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vault.crypto.aead import NONCE_BYTES, TAG_BYTES
-from vault.crypto.derive import KEY_BYTES, expand
+from vault.crypto.mac import KEY_BYTES, check_key, person
 from vault.errors import Unreadable
 
 WrappingKey = AESGCM
@@ -26,7 +28,9 @@ COMMITMENT_BYTES: Final = 32
 WRAP_BYTES: Final = KEY_BYTES + TAG_BYTES
 
 _PLACE: Final = struct.Struct(">16s16sQH")  # compartment id | subject | purposes | generation
-_WRAP_KEY: Final = struct.Struct(">2s16sBH")  # 'K1' | subject | purpose | epoch
+_WRAP_KEY: Final = struct.Struct(">16sBH")  # subject | purpose | epoch
+_AS_DATA_KEY: Final = person("C2")
+_AS_EPOCH_KEY: Final = person("K2")
 _FOR: Final = struct.Struct(">BH")  # purpose | epoch
 
 
@@ -40,13 +44,16 @@ def place_of(compartment_id: bytes, subject: bytes, purposes: int, generation: i
 
 def keys_of(data_key: bytes, place: bytes) -> tuple[bytes, bytes]:
     """(field key, commitment) of a data key in its place."""
-    both = expand(data_key, b"C1" + place, KEY_BYTES + COMMITMENT_BYTES)
+    both = hashlib.blake2b(place, key=check_key(data_key), person=_AS_DATA_KEY).digest()  # 64 bytes
     return both[:KEY_BYTES], both[KEY_BYTES:]
 
 
 def wrapping_key(epoch_key: bytes, subject: bytes, purpose: int, epoch: int) -> WrappingKey:
     """The cipher that wraps this subject's data keys for one purpose in one epoch. Not to be kept beyond the call."""
-    return WrappingKey(expand(epoch_key, _WRAP_KEY.pack(b"K1", subject, purpose, epoch)))
+    place = _WRAP_KEY.pack(subject, purpose, epoch)
+    return WrappingKey(
+        hashlib.blake2b(place, digest_size=KEY_BYTES, key=check_key(epoch_key), person=_AS_EPOCH_KEY).digest()
+    )
 
 
 def wrap(cipher: WrappingKey, data_key: bytes, place: bytes, commitment: bytes, purpose: int, epoch: int) -> bytes:
@@ -71,5 +78,5 @@ def unwrap(cipher: WrappingKey, blob: bytes, place: bytes, commitment: bytes, pu
 
 
 def _wrap_context(place: bytes, commitment: bytes, purpose: int, epoch: int) -> bytes:
-    """'W1' | place 42 | commitment 32 | purpose | epoch: fixed lengths, so nothing can shift."""
-    return b"W1" + place + commitment + _FOR.pack(purpose, epoch)
+    """'W2' | place 42 | commitment 32 | purpose | epoch: fixed lengths, so nothing can shift."""
+    return b"W2" + place + commitment + _FOR.pack(purpose, epoch)

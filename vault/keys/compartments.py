@@ -21,7 +21,7 @@ from vault.errors import Unreadable
 from vault.ids import random_bytes
 from vault.keys.keyring import Keyring
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 ID_BYTES: Final = 16
 DATA_KEY_BYTES: Final = 32
 MAX_GENERATION: Final = 2**15 - 1  # the column is a PostgreSQL smallint

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.crypto.gcm_two_keys import two_key_ciphertext
-from vault.crypto.derive import expand
 from vault.crypto.wrap import WRAP_BYTES, keys_of, place_of, unwrap, wrap, wrapping_key
 from vault.errors import Unreadable
 
@@ -91,8 +90,8 @@ def test_a12_odd_lengths_are_unreadable(cut: tuple[bytes, bytes]) -> None:
 
 def test_a11_a_wrap_that_opens_under_two_keys_is_refused_by_the_commitment() -> None:
     # The attacker knows both epoch keys, and chooses commitment, nonce and ciphertext freely.
-    keys = [expand(os.urandom(32), struct.pack(">2s16sBH", b"K1", SUBJECT, 1, 7)) for _ in range(2)]
-    context = struct.pack(">2s16s16sQH32sBH", b"W1", *PARTS, COMMITMENT, 1, 7)
+    keys = [os.urandom(32) for _ in range(2)]
+    context = struct.pack(">2s16s16sQH32sBH", b"W2", *PARTS, COMMITMENT, 1, 7)
     blob = two_key_ciphertext(keys[0], keys[1], COMMITMENT[:12], context, os.urandom(16))
     opened = [AESGCM(key).decrypt(COMMITMENT[:12], blob, context) for key in keys]
     assert opened[0] != opened[1]  # GCM alone is content with both
