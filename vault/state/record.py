@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from vault.clock import Micros
-from vault.crypto.mac import MAC_BYTES, mac, verify_mac
+from vault.crypto.mac import MAC_BYTES, Code, mac
 from vault.errors import Unreadable
 
 FORMAT: Final = 1
@@ -75,10 +75,11 @@ class Mark(msgspec.Struct, frozen=True, array_like=True):
             raise Unreadable
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one subject. Made by `fresh` or `unpack`, changed by `msgspec.structs.replace`."""
+class State(msgspec.Struct, frozen=True):
+    """What is known of one subject. Made by `fresh` or `Reader`, changed by `msgspec.structs.replace`."""
 
     subject: UUID
+    root: UUID  # of the profile; the subject itself when it is one
     version: int = 0  # of the subject row: 0 before it is first written
     granted: int = 0
     refused: int = 0
@@ -89,7 +90,6 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     fenced: bool = False  # an erasure has begun: closed to every reader and writer
     minor: bool = False
     identified: bool = False
-    root: UUID  # of the profile; the subject itself when it is one
     claimed: UUID | None = None  # the root that a client source said this one belongs to
     members: int = 0  # links under this root
     ledger_count: int = 0
@@ -169,13 +169,33 @@ def pack(state: State, key: bytes, key_version: int = 1) -> bytes:
     return body + mac(key, LABEL, state.subject.bytes, body)
 
 
+class Reader:
+    """Reads state rows under one key, which is made ready once: for a page of people."""
+
+    __slots__ = ("_code", "_key_version")
+
+    def __init__(self, key: bytes, key_version: int = 1) -> None:
+        """The MAC key, and its version: a row that asks for another is refused."""
+        self._code = Code(key, LABEL)
+        self._key_version = key_version
+
+    def read(self, subject: UUID, row: bytes) -> State:
+        """The state of `subject`. Raises `Unreadable` unless `pack` made these bytes for it with this key."""
+        end = len(row) - MAC_BYTES
+        if end < _HEAD.size:
+            raise Unreadable
+        body = row[:end]
+        name = subject.bytes
+        self._code.verify(row[end:], name, body)
+        return _parsed(subject, name, body, end, self._key_version)
+
+
 def unpack(subject: UUID, row: bytes, key: bytes, key_version: int = 1) -> State:
-    """The state of `subject`. Raises `Unreadable` unless `pack` made these bytes for it with this key."""
-    end = len(row) - MAC_BYTES
-    if end < _HEAD.size:
-        raise Unreadable
-    body = row[:end]
-    verify_mac(row[end:], key, LABEL, subject.bytes, body)
+    """`Reader.read`, for one row."""
+    return Reader(key, key_version).read(subject, row)
+
+
+def _parsed(subject: UUID, name: bytes, body: bytes, end: int, key_version: int) -> State:
     (
         form, made_under, version, granted, refused, blocked, objected, flags, root, claimed,
         members, ledger_count, ledger_head, keys_version, held, event_count, ends, count,
@@ -189,27 +209,28 @@ def unpack(subject: UUID, row: bytes, key: bytes, key_version: int = 1) -> State
     marks = [*_MARK.iter_unpack(body[marks_from:])]
     if not _masks_sound(granted, refused, blocked, objected) or not _rising(granted, expiries, marks):
         raise Unreadable
+    # By place, not by name: a twelfth of the time, and every page reads a thousand. A test holds the order.
     return State(
-        subject=subject,
-        version=version,
-        granted=granted,
-        refused=refused,
-        blocked=blocked,
-        objected=objected,
-        expiries=expiries,
-        restricted=flags & _RESTRICTED != 0,
-        fenced=flags & _FENCED != 0,
-        minor=flags & _MINOR != 0,
-        identified=flags & _IDENTIFIED != 0,
-        root=subject if root == subject.bytes else UUID(bytes=root),
-        claimed=UUID(bytes=claimed) if flags & _CLAIMED else None,
-        members=members,
-        ledger_count=ledger_count,
-        ledger_head=ledger_head,
-        keys_version=keys_version,
-        holdings=held,
-        event_count=event_count,
-        compartments=tuple([Mark(*parts) for parts in marks]),
+        subject,
+        subject if root == name else UUID(bytes=root),
+        version,
+        granted,
+        refused,
+        blocked,
+        objected,
+        expiries,
+        flags & _RESTRICTED != 0,
+        flags & _FENCED != 0,
+        flags & _MINOR != 0,
+        flags & _IDENTIFIED != 0,
+        UUID(bytes=claimed) if flags & _CLAIMED else None,
+        members,
+        ledger_count,
+        ledger_head,
+        keys_version,
+        held,
+        event_count,
+        tuple([Mark(*parts) for parts in marks]),
     )
 
 

@@ -13,7 +13,7 @@ from vault.consent.ledger import head_of
 from vault.errors import Unreadable
 from vault.keys.compartments import Kept, scan_wraps
 from vault.profile.values import Directory, scan_fields
-from vault.state.record import State, holdings_of, unpack
+from vault.state.record import Reader, State, holdings_of
 from vault.storage.session import Raw
 
 
@@ -103,12 +103,13 @@ async def read(
     if elsewhere:
         found += [row for row in await connection.fetch(_ELSEWHERE, list(elsewhere)) if row[1] not in wanted]
     rows = await _beside(connection, [row[0] for row in found], purposes)
+    states = Reader(state_key)
     members: dict[UUID, list[Member | None]] = {}
     answers: dict[UUID, Known | Moved | None] = {}
     for row in found:
         subject, root = row[0], row[1]
         try:
-            member = _member(row, rows, purposes, state_key)
+            member = _member(row, rows, purposes, states)
         except Unreadable:
             member = None
         if root != subject and subject in wanted:
@@ -126,11 +127,12 @@ async def find(connection: Raw, tag: bytes, purposes: int, state_key: bytes) -> 
     if not found:
         return None
     everyone: list[Member | None] = []
+    states = Reader(state_key)
     for row in found:
         name = row[0].bytes
         keys = {} if row[4] is None else {name: (row[0], row[4], row[5])}
         try:
-            everyone.append(_member(row, _Rows(keys, {name: row[6]}, {name: row[7]}), purposes, state_key))
+            everyone.append(_member(row, _Rows(keys, {name: row[6]}, {name: row[7]}), purposes, states))
         except Unreadable:
             everyone.append(None)
     return Found(found[0][8], _profile(found[0][1], everyone), found[0][9] or 0)
@@ -157,10 +159,10 @@ def _profile(root: UUID, everyone: list[Member | None]) -> Known | None:
     return Known(root, tuple(believed))
 
 
-def _member(row: Any, rows: _Rows, purposes: int, state_key: bytes) -> Member:
+def _member(row: Any, rows: _Rows, purposes: int, states: Reader) -> Member:
     subject = row[0]
     name = subject.bytes
-    state = unpack(subject, row[3], state_key)
+    state = states.read(subject, row[3])
     if state.version != row[2] or state.root != row[1]:
         raise Unreadable
     if state.fenced:
