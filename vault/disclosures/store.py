@@ -57,6 +57,11 @@ WHERE destination = $1 AND removed_number <= $2 AND acknowledged_at IS NULL
 """
 
 
+_STATE: Final = [disclosure_state.c[name] for name in (  # as `_held` reads them
+    "subject_id", "destination", "fields", "gone", "gone_number", "removed_number", "reason", "into_root", "acknowledged_at",
+)]  # fmt: skip
+
+
 class Page(NamedTuple):
     """What all rows of a page share."""
 
@@ -133,7 +138,7 @@ async def held_by(raw: Raw, destination: int, subjects: Sequence[UUID], *, lock:
     With `lock`, nobody else changes it until the end of the transaction. A damaged row says `Held.damaged`.
     """
     found = await raw.fetch(_LOCKED if lock else _HELD, list(subjects), destination)
-    return {row["subject_id"]: _held_or_damaged(row) for row in found}
+    return {row[0]: _held_or_damaged(row) for row in found}
 
 
 async def removed_after(raw: Raw, destination: int, number: int, limit: int, *, confirmed: bool) -> list[Held]:
@@ -153,11 +158,11 @@ async def read_on(raw: Raw, destination: int, number: int, at: Micros) -> int:
 async def held_everywhere(conn: AsyncConnection, subjects: Sequence[UUID]) -> list[Held]:
     """What any recipient holds or held of these roots, in order of subject and destination."""
     query = (
-        select(disclosure_state)
+        select(*_STATE)
         .where(disclosure_state.c.subject_id.in_(subjects))
         .order_by(disclosure_state.c.subject_id, disclosure_state.c.destination)
     )
-    return [_held(row) for row in (await conn.execute(query)).mappings()]
+    return [_held(row) for row in await conn.execute(query)]
 
 
 async def history(conn: AsyncConnection, subjects: Sequence[UUID]) -> list[Disclosure]:
@@ -209,19 +214,11 @@ def _held_or_damaged(row: Any) -> Held:
     try:
         return _held(row)
     except Unreadable:
-        return Held(row["subject_id"], row["destination"], damaged=True)
+        return Held(row[0], row[1], damaged=True)
 
 
 def _held(row: Any) -> Held:
-    at = row["acknowledged_at"]
+    subject, destination, fields, gone, gone_number, removed_number, reason, into_root, at = row
     return Held(
-        subject_id=row["subject_id"],
-        destination=row["destination"],
-        fields=parse_objects(row["fields"]),
-        gone=parse_objects(row["gone"]),
-        gone_number=row["gone_number"],
-        removed_number=row["removed_number"],
-        reason=row["reason"],
-        into_root=row["into_root"],
-        acknowledged_at=None if at is None else Micros(at),
-    )
+        subject, destination, parse_objects(fields), parse_objects(gone), gone_number, removed_number, reason, into_root, at
+    )  # fmt: skip

@@ -4,7 +4,7 @@ What a person's choices do not allow is never opened. The answer says what left,
 Values stay the JSON bytes that they were sealed as: nothing here parses what it need not change.
 """
 
-from itertools import compress
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -15,14 +15,15 @@ from vault.consent.decision import meet
 from vault.disclosures.record import join_detail
 from vault.errors import Unavailable, Unreadable
 from vault.flows.release.people import Known, Member, Shelf
-from vault.flows.release.plan import Item, Layout, Plan, PurposePlan, Shape
+from vault.flows.release.plan import FIRST_IDENTIFIER, Item, Plan, PurposePlan, Shape, Spot
 from vault.keys.compartments import Compartment, Kept, Opener
 from vault.keys.keyring import Keyring
-from vault.profile.sealing import open_at
 from vault.profile.values import FieldHead
 from vault.profile.view import computed_of, identifiers_of, newest, view
 
 _NULL: Final = b"null"  # a deletion: nothing older shows
+_NO_IDENTIFIERS: Final[list[tuple[Item, list[bytes]]]] = []  # never written to
+_NO_AUDIENCES: Final[list[Item]] = []
 _text = msgspec.json.Encoder().encode
 
 
@@ -30,10 +31,16 @@ class Shown(NamedTuple):
     """What one purpose shows of a person, in the destination's form."""
 
     purpose: PurposePlan
-    traits: list[tuple[Item, bytes]]  # computed ones too
+    items: tuple[Item, ...]  # traits, computed ones too
+    values: Sequence[bytes]  # of each
     identifiers: list[tuple[Item, list[bytes]]]
     audiences: list[Item]
     shape: Shape
+
+    @property
+    def traits(self) -> list[tuple[Item, bytes]]:
+        """Each with its value."""
+        return list(zip(self.items, self.values, strict=True))
 
     def __repr__(self) -> str:
         return f"Shown({self.purpose.name})"
@@ -49,11 +56,12 @@ def shown_to(plan: Plan, keyring: Keyring, known: Known, allowed: int) -> list[S
 
     Raises `Unreadable` if anything that should open does not: then nothing of the person is released.
     """
-    openers = [Opener(keyring, member.state.subject) for member in known.members]
+    members = known.members
+    openers = [Opener(keyring, member.state.subject) for member in members]
     shown = []
     for purpose in plan.purposes:
         if allowed >> purpose.number & 1:
-            one = _show(purpose, *_open(purpose, keyring, known.members, openers))
+            one = _shown(purpose, keyring, members, openers)
             if one is not None:
                 shown.append(one)
     return shown
@@ -66,50 +74,41 @@ Joint = list[
 ]  # identifiers, states of computed traits, memberships: joined over all of a profile
 
 
-def _open(
-    purpose: PurposePlan, keyring: Keyring, members: tuple[Member, ...], openers: list[Opener]
-) -> tuple[dict[int, bytes], Joint]:
+def _shown(purpose: PurposePlan, keyring: Keyring, members: tuple[Member, ...], openers: list[Opener]) -> Shown | None:
     """Of each trait the newest value, of the joint fields all: what the permit names, and nothing else is opened."""
     number = purpose.number
-    shelves: list[Shelf] = []
-    owners: list[Opener] = []
-    of_root = -1
-    for member, opener in zip(members, openers, strict=True):
-        for shelf in member.shelves:
-            if shelf.kept.held >> number & 1:
-                shelves.append(shelf)
-                owners.append(opener)
-        if of_root < 0:
-            of_root = len(shelves)
-    layout = purpose.layout(of_root, tuple([shelf.fields.numbers for shelf in shelves]))
+    found = [
+        (shelf, opener)
+        for member, opener in zip(members, openers, strict=True)
+        for shelf in member.shelves
+        if shelf.kept.held >> number & 1
+    ]
+    of_root = len(found) if len(members) == 1 else sum(shelf.kept.held >> number & 1 for shelf in members[0].shelves)
+    forms = tuple([shelf.fields.form for shelf, _ in found])
+    layout = purpose.layout(of_root, forms)
     if layout.clash:
-        layout = _newest(layout, shelves)
+        layout = purpose.arranged(forms, _newest(layout.spots, found))
+    values: list[bytes] = []
+    for (shelf, opener), opening in zip(found, layout.openings, strict=True):
+        if opening is not None:
+            values += opening.open(_opened(keyring, opener, shelf.kept, number), shelf.fields)
+    if layout.shape is not None and _NULL not in values:
+        return Shown(purpose, layout.items, layout.pick(values), _NO_IDENTIFIERS, _NO_AUDIENCES, layout.shape)
     traits: dict[int, bytes] = {}
     joint: Joint = []
-    for shelf, opener, places, fields in zip(shelves, owners, layout.places, layout.traits, strict=True):
-        if not places:
-            continue
-        values = open_at(_opened(keyring, opener, shelf.kept, number), shelf.fields, places, purpose.permit)
-        traits.update(zip(fields, values, strict=False))
-        if len(fields) < len(values):
-            rest = slice(len(fields), None)
-            joint += [(shelf.fields.head(at), value) for at, value in zip(places[rest], values[rest], strict=True)]
-    return traits, joint
+    for spot, value in zip(layout.spots, values, strict=True):
+        if spot.field in purpose.traits:
+            traits[spot.field] = value
+        else:
+            joint.append((found[spot.compartment][0].fields.head(spot.place), value))
+    return _shaped(purpose, traits, joint)
 
 
-def _newest(layout: Layout, shelves: list[Shelf]) -> Layout:
-    """The same places, but of each trait the newest one alone: what is shown need be opened, and nothing else."""
-    best = newest(
-        (shelf.fields.head(place), number)
-        for number, (shelf, places, fields) in enumerate(zip(shelves, layout.places, layout.traits, strict=True))
-        for place in places[: len(fields)]
-    )
-    kept, traits = [], []
-    for number, (places, fields) in enumerate(zip(layout.places, layout.traits, strict=True)):
-        wins = [best[field][1] == number for field in fields]
-        kept.append((*compress(places, wins), *places[len(fields) :]))
-        traits.append(tuple(compress(fields, wins)))
-    return Layout(tuple(kept), tuple(traits), clash=False)
+def _newest(spots: tuple[Spot, ...], found: list[tuple[Shelf, Opener]]) -> list[Spot]:
+    """Of each trait the spot of the newest value alone: what is shown need be opened, and nothing else."""
+    traits = [spot for spot in spots if spot.field < FIRST_IDENTIFIER]
+    best = newest((found[spot.compartment][0].fields.head(spot.place), spot) for spot in traits)
+    return [spot for spot in spots if spot.field >= FIRST_IDENTIFIER or best[spot.field][1] is spot]
 
 
 def _opened(keyring: Keyring, opener: Opener, kept: Kept, purpose: int) -> Compartment:
@@ -124,7 +123,7 @@ def _opened(keyring: Keyring, opener: Opener, kept: Kept, purpose: int) -> Compa
 # --- shaping --------------------------------------------------------------------------------------------------------
 
 
-def _show(purpose: PurposePlan, values: dict[int, bytes], joint: Joint) -> Shown | None:
+def _shaped(purpose: PurposePlan, values: dict[int, bytes], joint: Joint) -> Shown | None:
     """Puts what was opened into the destination's form. A transform that does not fit withholds the value."""
     traits: list[tuple[Item, bytes]] = []
     for number, item in purpose.traits.items():
@@ -141,7 +140,10 @@ def _show(purpose: PurposePlan, values: dict[int, bytes], joint: Joint) -> Shown
     if joint:
         objects += [item.number for item, _ in identifiers]
         objects += [item.number for item in audiences]
-    return Shown(purpose, traits, identifiers, audiences, purpose.shape(tuple(objects))) if objects else None
+    if not objects:
+        return None
+    items, shapes = tuple([item for item, _ in traits]), [value for _, value in traits]
+    return Shown(purpose, items, shapes, identifiers, audiences, purpose.shape(tuple(objects)))
 
 
 def _show_joint(
@@ -171,30 +173,32 @@ def _show_joint(
 
 def upsert(plan: Plan, name: str, shown: list[Shown], number: int) -> bytes:
     """The line that holds the whole current view, with its line feed. `name` is the destination's own for the profile."""
-    if len(shown) == 1:
-        traits = [item.key + value for item, value in shown[0].traits]
-        identifiers = [item.key + b"[" + b",".join(values) + b"]" for item, values in shown[0].identifiers]
-        audiences = {item.name for item in shown[0].audiences}
+    if len(plan.purposes) == 1:
+        one = shown[0]
+        line = one.shape.line % (
+            name.encode(), *one.values, *[b",".join(values) for _, values in one.identifiers], number
+        )  # fmt: skip
     else:
-        traits, identifiers, audiences = _joined(shown)
-    allowed = (
-        b',"allowed":' + _text({one.purpose.name: _named(one) for one in shown}) if len(plan.purposes) > 1 else b""
-    )
-    line = (
-        b'{"op":"upsert","id":"%b","traits":{%b},"identifiers":{%b},"audiences":%b,"purposes":[%b]%b,"version":%d}'
+        line = _of_several(name, shown, number)
+    if b"\n" in line or b"\r" in line:  # between the parts of an object as it came: within a text they are escaped
+        line = line.replace(b"\n", b" ").replace(b"\r", b" ")
+    return line + b"\n"
+
+
+def _of_several(name: str, shown: list[Shown], number: int) -> bytes:
+    traits, identifiers, audiences = _joined(shown)
+    return (
+        b'{"op":"upsert","id":"%b","traits":{%b},"identifiers":{%b},"audiences":%b,"purposes":[%b],"allowed":%b,"version":%d}'
         % (
             name.encode(),
             b",".join(traits),
             b",".join(identifiers),
-            _text(sorted(audiences)) if audiences else b"[]",
+            _text(sorted(audiences)),
             b",".join([one.purpose.text for one in shown]),
-            allowed,
+            _text({one.purpose.name: _named(one) for one in shown}),
             number,
         )
     )
-    if b"\n" in line or b"\r" in line:  # between the parts of an object as it came: within a text they are escaped
-        line = line.replace(b"\n", b" ").replace(b"\r", b" ")
-    return line + b"\n"
 
 
 def _joined(shown: list[Shown]) -> tuple[list[bytes], list[bytes], set[str]]:
