@@ -17,7 +17,7 @@ from uuid import UUID
 from vault.catalogue.numbers import RIGHTS, bits
 from vault.crypto.aead import Aead
 from vault.crypto.wrap import COMMITMENT_BYTES, WRAP_BYTES, WrappingKey, keys_of, place_of, unwrap, wrap, wrapping_key
-from vault.errors import Unreadable
+from vault.errors import Unavailable, Unreadable
 from vault.ids import random_bytes
 from vault.keys.keyring import Keyring
 
@@ -31,6 +31,10 @@ _HEAD: Final = struct.Struct(f">{ID_BYTES}sQH{COMMITMENT_BYTES}sB")
 _PLACE_BYTES: Final = 26  # the front of a head: id, purposes, generation
 _MASK: Final = struct.Struct(">Q")
 _WRAP: Final = struct.Struct(f">BH{WRAP_BYTES}s")
+_HEAD_BYTES: Final = _HEAD.size
+_WRAP_BYTES: Final = _WRAP.size
+_read_head: Final = _HEAD.unpack_from
+_read_wrap: Final = _WRAP.unpack_from
 
 
 class Wrap(NamedTuple):
@@ -73,7 +77,6 @@ class Kept(NamedTuple):
     generation: int
     commitment: bytes
     held: int  # as `Wrapped.held`
-    holding: bytes  # its part of what the state row vouches for: `state.record.holdings_of`
     row: bytes
     at: int  # where its wraps begin in `row`
     names: bytes  # the purposes of its wraps, a byte each, in their order
@@ -99,10 +102,7 @@ class Compartment:
     def __init__(self, subject: UUID, wrapped: Wrapped | Kept, field_key: bytes) -> None:
         """Made by `Opener` alone."""
         self.subject = subject
-        self.compartment_id = wrapped.compartment_id
-        self.purposes = wrapped.purposes
-        self.generation = wrapped.generation
-        self.commitment = wrapped.commitment
+        self.compartment_id, self.purposes, self.generation, self.commitment = wrapped[:4]
         self.aead = Aead(field_key)
         self.field_place = self.event_place = b""  # what `sealing` binds values to, once it made it
 
@@ -140,37 +140,37 @@ def parse_wraps(row: bytes) -> tuple[Wrapped, ...]:
     return tuple(found)
 
 
-def scan_wraps(row: bytes) -> dict[tuple[int, int], Kept]:
-    """The compartments of a row by (purposes, generation), their wraps not cut out: for who opens a few of them.
+def scan_wraps(row: bytes) -> tuple[dict[tuple[int, int], Kept], list[bytes]]:
+    """The compartments of a row by (purposes, generation), their wraps not cut out, for who opens a few of them.
 
-    Refuses exactly what `parse_wraps` refuses.
+    And of each what the state row vouches for: `state.record.holdings_of`. Refuses exactly what `parse_wraps` refuses.
     """
     end = len(row)
     if not 0 < end <= MAX_ROW_BYTES or row[0] != FORMAT:
         raise Unreadable
     found: dict[tuple[int, int], Kept] = {}
-    ids: list[bytes] = []
+    holdings: list[bytes] = []
+    ids = set()
     offset = 1
     while offset < end:
-        body = offset + _HEAD.size
+        body = offset + _HEAD_BYTES
         if body > end:
             raise Unreadable
-        compartment_id, purposes, generation, commitment, count = _HEAD.unpack_from(row, offset)
-        after = body + count * _WRAP.size
+        compartment_id, purposes, generation, commitment, count = _read_head(row, offset)
+        after = body + count * _WRAP_BYTES
         if after > end or generation > MAX_GENERATION:
             raise Unreadable
-        names = row[body : after : _WRAP.size]
+        names = row[body:after:_WRAP_BYTES]
         held, mask = _held(purposes, names)
-        holding = row[offset : offset + _PLACE_BYTES] + mask
         found[purposes, generation] = _as_kept(
-            (compartment_id, purposes, generation, commitment, held, holding, row, body, names)
+            (compartment_id, purposes, generation, commitment, held, row, body, names)
         )
-        ids.append(compartment_id)
+        holdings.append(row[offset : offset + _PLACE_BYTES] + mask)
+        ids.add(compartment_id)
         offset = after
-    count = len(ids)
-    if len(found) != count or len(set(ids)) != count:
+    if not len(found) == len(ids) == len(holdings):
         raise Unreadable
-    return found
+    return found, holdings
 
 
 @lru_cache(maxsize=4096)
@@ -303,20 +303,13 @@ class Opener:
             raise Unreadable
         return self.open(wrapped, purpose)
 
-    def open_kept(self, kept: Kept, purpose: int) -> Compartment:
-        """As `open`, for a compartment of which nothing was cut out yet."""
-        index = kept.names.find(purpose)
-        if index < 0:
-            raise Unreadable
-        return self._unwrap(kept, *_WRAP.unpack_from(kept.row, kept.at + index * _WRAP.size))
-
-    def _unwrap(self, wrapped: Wrapped | Kept, purpose: int, epoch: int, blob: bytes) -> Compartment:
+    def _unwrap(self, wrapped: Wrapped, purpose: int, epoch: int, blob: bytes) -> Compartment:
         cipher = self._ciphers.get((purpose, epoch))
         if cipher is None:
             cipher = self._derive(self._keyring.epoch_key(purpose, epoch), purpose, epoch)
-        place = place_of(wrapped.compartment_id, self._bytes, wrapped.purposes, wrapped.generation)
-        field_key = unwrap(cipher, blob, place, wrapped.commitment, purpose, epoch)
-        return Compartment(self._subject, wrapped, field_key)
+        compartment_id, purposes, generation, commitment = wrapped[:4]
+        place = place_of(compartment_id, self._bytes, purposes, generation)
+        return Compartment(self._subject, wrapped, unwrap(cipher, blob, place, commitment, purpose, epoch))
 
     def _derive(self, epoch_key: bytes, purpose: int, epoch: int) -> WrappingKey:
         cipher = wrapping_key(epoch_key, self._bytes, purpose, epoch)
@@ -328,6 +321,67 @@ class Opener:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("derived keys do not leave their process")
+
+
+class Asked(NamedTuple):
+    """One compartment to be opened."""
+
+    subject: UUID
+    kept: Kept
+    purpose: int
+
+
+def open_each(keyring: Keyring, asked: Sequence[Asked]) -> list[Compartment | None]:
+    """Each compartment opened for its purpose, as `Opener.open`; None where it has no such wrap, or does not open.
+
+    Raises `Unavailable` where no key of a purpose is held here: then nobody is served. A wrap that names an epoch which
+    never was is that person's trouble only (threat A14). Step by step over all, since a page asks for a thousand; a wrapping
+    key is derived once for all compartments of a person, and lives for this call.
+    """
+    wraps = [_wrap_of(kept, purpose) for _, kept, purpose in asked]
+    places = [place_of(kept[0], subject.bytes, kept[1], kept[2]) for subject, kept, _ in asked]
+    ciphers: dict[tuple[bytes, int, int], WrappingKey | None] = {}
+    chosen: list[WrappingKey | None] = []
+    for (subject, _, _), wrapped in zip(asked, wraps, strict=True):
+        at = (subject.bytes, wrapped[0], wrapped[1])
+        if at not in ciphers:
+            ciphers[at] = _cipher(keyring, *at) if wrapped[2] else None
+        chosen.append(ciphers[at])
+    keys = [
+        _field_key(cipher, wrapped, place, kept[3])
+        for cipher, wrapped, place, (_, kept, _) in zip(chosen, wraps, places, asked, strict=True)
+    ]
+    return [
+        Compartment(subject, kept, key) if key is not None else None
+        for (subject, kept, _), key in zip(asked, keys, strict=True)
+    ]
+
+
+def _wrap_of(kept: Kept, purpose: int) -> tuple[int, int, bytes]:
+    """(purpose, epoch, sealed data key) of the wrap for a purpose; nothing sealed where it has none."""
+    index = kept[7].find(purpose)
+    return _read_wrap(kept[5], kept[6] + index * _WRAP_BYTES) if index >= 0 else (purpose, 0, b"")
+
+
+def _cipher(keyring: Keyring, subject: bytes, purpose: int, epoch: int) -> WrappingKey | None:
+    try:
+        key = keyring.epoch_key(purpose, epoch)
+    except Unavailable:
+        keyring.epoch(purpose)  # raises where no key of the purpose is held
+        return None
+    return wrapping_key(key, subject, purpose, epoch)
+
+
+def _field_key(
+    cipher: WrappingKey | None, wrapped: tuple[int, int, bytes], place: bytes, commitment: bytes
+) -> bytes | None:
+    if cipher is None:
+        return None
+    purpose, epoch, blob = wrapped
+    try:
+        return unwrap(cipher, blob, place, commitment, purpose, epoch)
+    except Unreadable:
+        return None
 
 
 def create(keyring: Keyring, subject: UUID, purposes: int, generation: int) -> tuple[Wrapped, Compartment]:

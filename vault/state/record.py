@@ -10,6 +10,7 @@ Bytes: docs/formats/state.md. Times are microseconds since 1970 UTC; masks hold 
 import hashlib
 import struct
 from collections.abc import Iterable
+from functools import partial
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -33,6 +34,8 @@ _MARK: Final = struct.Struct(f">QHI{DIGEST_BYTES}s")  # purposes | generation | 
 _RESTRICTED, _FENCED, _MINOR, _IDENTIFIED, _CLAIMED = 1, 2, 4, 8, 16
 _FLAGS: Final = 31
 _NOBODY: Final = bytes(16)
+_SUBJECT_LENGTH: Final = bytes((0, 0, 0, 16))  # of the frame around subject and body
+_LENGTH: Final = struct.Struct(">I")
 _HOLDING: Final = struct.Struct(">16sQHQ")  # compartment id | purposes | generation | held
 Holding = tuple[bytes, int, int, int]
 _KEY_VERSION: Final = struct.Struct(">BH")
@@ -61,7 +64,7 @@ class _Head(NamedTuple):
     marks: int
 
 
-class Mark(msgspec.Struct, frozen=True, array_like=True):
+class Mark(NamedTuple):
     """The newest bytes of one compartment: what `compartment` must hold for (purposes, generation)."""
 
     purposes: int
@@ -73,6 +76,9 @@ class Mark(msgspec.Struct, frozen=True, array_like=True):
         """Raises `Unreadable` unless these are the newest bytes of the compartment."""
         if self.version != version or self.digest != digest(fields):
             raise Unreadable
+
+
+_as_mark: Final = partial(tuple.__new__, Mark)  # `Mark._make` without a Python call for each
 
 
 class State(msgspec.Struct, frozen=True):
@@ -186,7 +192,7 @@ class Reader:
             raise Unreadable
         body = row[:end]
         name = subject.bytes
-        self._code.verify(row[end:], name, body)
+        self._code.verify(row[end:], _SUBJECT_LENGTH + name + _LENGTH.pack(end) + body)
         return _parsed(subject, name, body, end, self._key_version)
 
 
@@ -230,7 +236,7 @@ def _parsed(subject: UUID, name: bytes, body: bytes, end: int, key_version: int)
         keys_version,
         held,
         event_count,
-        tuple([Mark(*parts) for parts in marks]),
+        tuple(map(_as_mark, marks)),
     )
 
 

@@ -4,7 +4,8 @@ Contract, gate and each person's choices decide; what they allow is opened and s
 worked out once for each state of choices on a page, since few serve everyone. Writes nothing: `record` does.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -15,13 +16,14 @@ from vault.clock import Micros
 from vault.consent.ledger import Decision, parse_choice
 from vault.disclosures.held import Held, Reason, after_removal, after_upsert
 from vault.errors import Unreadable
-from vault.flows.release.line import allowed_of, detail_of, objects_shown, shown_to, upsert
+from vault.flows.release.line import Shown, allowed_of, detail_of, objects_shown, shown_to_each, upsert
 from vault.flows.release.people import Known
 from vault.flows.release.plan import Plan
 from vault.flows.release.record import Left, Sheet, Turned
 from vault.flows.vault import Vault
 from vault.state.record import State
 
+_new: Final = tuple.__new__  # a named tuple without a Python call
 Line = dict[str, Any]
 
 
@@ -39,6 +41,15 @@ class _Verdict(NamedTuple):
     unsettled: bool  # a choice has ended that no ledger tells of yet
 
 
+class Told(NamedTuple):
+    """A verdict, and what may be shown by it; None where something that should open does not."""
+
+    allowed: int
+    restricted: bool
+    unsettled: bool
+    shown: list[Shown] | None
+
+
 class Decider:
     """Decides the changes of one page, one after the other, into its draft."""
 
@@ -50,18 +61,37 @@ class Decider:
         self._ended = plan.ended(draft.at)
         self._verdicts: dict[tuple[int | bool, ...], _Verdict] = {}
 
-    def person(self, known: Known, name: str, number: int, before: Held | None) -> None:
-        """A profile that was read whole. `name` is the destination's own for it."""
+    def told(self, people: Sequence[tuple[Known, Held | None]]) -> dict[UUID, Told]:
+        """What may be said of profiles that were read whole, by root; with each what the destination holds of it."""
+        verdicts = [self._verdict(known) for known, _ in people]
+        closed = [
+            self._ended or (before is not None and (before.damaged or self._kept(verdict, before)))
+            for verdict, (_, before) in zip(verdicts, people, strict=True)
+        ]
+        wanted = [
+            (known, 0 if shut else verdict.allowed)
+            for (known, _), verdict, shut in zip(people, verdicts, closed, strict=True)
+        ]
+        shown = shown_to_each(self._plan, self._vault.keyring, wanted)
+        return {
+            known.root: _new(Told, (*verdict, view))
+            for (known, _), verdict, view in zip(people, verdicts, shown, strict=True)
+        }
+
+    def person(self, number: int, known: Known, name: str, before: Held | None, told: Told) -> None:
+        """One change of a profile. `name` is the destination's own for it."""
         draft, plan = self._draft, self._plan
+        allowed, _, unsettled, shown = told
         if self._ended:
             self.remove(number, before, "contract_ended")
             return
-        allowed, restricted, unsettled = self._verdict(known)
-        if restricted and plan.contract.can_restrict and before is not None and before.fields:
+        if before is not None and self._kept(told, before):
             draft.lines.append(line_of({"op": "restrict", "id": name}))
             return
+        if shown is None:
+            draft.unreadable.append(known.root)
+            return
         try:
-            shown = shown_to(plan, self._vault.keyring, known, allowed) if allowed else []
             reason = None if shown else _reason(plan, known, draft.at, allowed, before)
         except Unreadable:
             draft.unreadable.append(known.root)
@@ -72,7 +102,7 @@ class Decider:
         objects = objects_shown(shown)
         was = before or Held(known.root, plan.contract.number)
         after = after_upsert(was, objects | was.fields if unsettled else objects, number)
-        if after.gone or after.fields is not objects:
+        if after.gone or unsettled:
             lost = (after.gone | after.fields) - objects
             if lost and after.acknowledged_at is None:
                 draft.lines.append(line_of(_retraction(self._vault.catalogue, name, lost)))
@@ -95,6 +125,10 @@ class Decider:
     def repeat(self, removed: Held) -> None:
         """The line of a removal, whether it is told for the first time or again."""
         self._draft.lines.append(line_of(_removal(self._plan, removed)))
+
+    def _kept(self, verdict: "_Verdict | Told", before: Held) -> bool:
+        """Does the destination hold it, and must keep it and not use it?"""
+        return bool(verdict.restricted and self._plan.contract.can_restrict and before.fields)
 
     def _verdict(self, known: Known) -> _Verdict:
         if len(known.members) > 1:

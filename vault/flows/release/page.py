@@ -28,7 +28,7 @@ from vault.errors import Conflict, NotFound, Unavailable
 from vault.flows.release import effect
 from vault.flows.release.ahead import ahead
 from vault.flows.release.decide import Decider, Draft, line_of
-from vault.flows.release.people import Known, Moved, read
+from vault.flows.release.people import Known, Moved, People, read
 from vault.flows.release.plan import Plan
 from vault.flows.release.record import record
 from vault.flows.trail import leave
@@ -39,7 +39,7 @@ from vault.storage.session import Raw, raw
 
 MAX_LINES: Final = 1000  # people a page: some hundred kilobytes, decided in about 50 ms
 SLICE: Final = 250  # people read at once: the next are read while these are decided
-BREATH: Final = 25  # people decided at a stretch: about a millisecond, then others have their turn
+BREATH: Final = 50  # people decided at a stretch: some two milliseconds, then others have their turn
 FRESH: Final = SECOND  # a decision older than this is taken again
 ATTEMPTS: Final = 5  # each with half as many people as the one before
 
@@ -160,7 +160,7 @@ async def _decide(vault: Vault, plan: Plan, place: Cursor, limit: int) -> Draft:
 class _Seen(NamedTuple):
     """What was read of the people of a slice."""
 
-    people: dict[UUID, Known | Moved | None]
+    people: People
     held: dict[UUID, Held]
     erased: set[UUID]
     ids: dict[UUID, str]  # the destination's own names
@@ -191,26 +191,30 @@ async def _decide_part(
     changes: dict[int, UUID],
     seen: _Seen,
 ) -> None:
-    people, held, erased, ids = seen
-    for count, number in enumerate(numbers):
-        if count % BREATH == 0:
-            await asyncio.sleep(0)
-        if number in repeated:
-            decider.repeat(repeated[number])
-        subject = changes.get(number)
-        if subject is None:
-            continue
-        known, before = people.get(subject), held.get(subject)
-        if before is not None and before.damaged:
-            draft.unreadable.append(subject)
-        elif subject in erased:
-            decider.remove(number, before, "erased")
-        elif isinstance(known, Known):
-            decider.person(known, ids[subject], number, before)
-        elif isinstance(known, Moved):
-            decider.remove(number, before, "merged", known.root)
-        else:  # rows that do not agree, or are missing though nobody erased them: withheld and recorded
-            draft.unreadable.append(subject)
+    held = seen.held
+    for start in range(0, len(numbers), BREATH):
+        await asyncio.sleep(0)
+        part = numbers[start : start + BREATH]
+        subjects = [changes[number] for number in part if number in changes]
+        found = dict(zip(subjects, seen.people.of(subjects), strict=True))
+        told = decider.told([(one, held.get(one.root)) for one in found.values() if isinstance(one, Known)])
+        for number in part:
+            if number in repeated:
+                decider.repeat(repeated[number])
+            subject = changes.get(number)
+            if subject is None:
+                continue
+            known, before = found[subject], held.get(subject)
+            if before is not None and before.damaged:
+                draft.unreadable.append(subject)
+            elif isinstance(known, Known):
+                decider.person(number, known, seen.ids[subject], before, told[subject])
+            elif subject in seen.erased:
+                decider.remove(number, before, "erased")
+            elif isinstance(known, Moved):
+                decider.remove(number, before, "merged", known.root)
+            else:  # rows that do not agree, or are missing though nobody erased them: withheld and recorded
+                draft.unreadable.append(subject)
 
 
 async def _erased(connection: Raw, subjects: list[UUID]) -> set[UUID]:
