@@ -35,18 +35,18 @@ class Draft(Sheet):
     more: bool = False
 
 
-class _Verdict(NamedTuple):
+class Verdict(NamedTuple):
+    """What a profile's choices say now."""
+
     allowed: int  # mask of the plan's purposes
     restricted: bool
     unsettled: bool  # a choice has ended that no ledger tells of yet
 
 
 class Told(NamedTuple):
-    """A verdict, and what may be shown by it; None where something that should open does not."""
+    """What may be shown of a profile; None where something that should open does not."""
 
-    allowed: int
-    restricted: bool
-    unsettled: bool
+    verdict: Verdict
     shown: list[Shown] | None
 
 
@@ -59,33 +59,29 @@ class Decider:
         self._plan = plan
         self._draft = draft
         self._ended = plan.ended(draft.at)
-        self._verdicts: dict[tuple[int | bool, ...], _Verdict] = {}
+        self._verdicts: dict[tuple[int | bool, ...], Verdict] = {}
 
     def told(self, people: Sequence[tuple[Known, Held | None]]) -> dict[UUID, Told]:
         """What may be said of profiles that were read whole, by root; with each what the destination holds of it."""
         verdicts = [self._verdict(known) for known, _ in people]
-        closed = [
-            self._ended or (before is not None and (before.damaged or self._kept(verdict, before)))
-            for verdict, (_, before) in zip(verdicts, people, strict=True)
-        ]
         wanted = [
-            (known, 0 if shut else verdict.allowed)
-            for (known, _), verdict, shut in zip(people, verdicts, closed, strict=True)
+            (known, 0 if self._shut(verdict, before) else verdict.allowed)
+            for verdict, (known, before) in zip(verdicts, people, strict=True)
         ]
         shown = shown_to_each(self._plan, self._vault.keyring, wanted)
         return {
-            known.root: _new(Told, (*verdict, view))
+            known.root: _new(Told, (verdict, view))
             for (known, _), verdict, view in zip(people, verdicts, shown, strict=True)
         }
 
     def person(self, number: int, known: Known, name: str, before: Held | None, told: Told) -> None:
         """One change of a profile. `name` is the destination's own for it."""
         draft, plan = self._draft, self._plan
-        allowed, _, unsettled, shown = told
+        (allowed, restricted, unsettled), shown = told
         if self._ended:
             self.remove(number, before, "contract_ended")
             return
-        if before is not None and self._kept(told, before):
+        if restricted and before is not None and self._keeps(before):
             draft.lines.append(line_of({"op": "restrict", "id": name}))
             return
         if shown is None:
@@ -126,11 +122,17 @@ class Decider:
         """The line of a removal, whether it is told for the first time or again."""
         self._draft.lines.append(line_of(_removal(self._plan, removed)))
 
-    def _kept(self, verdict: "_Verdict | Told", before: Held) -> bool:
-        """Does the destination hold it, and must keep it and not use it?"""
-        return bool(verdict.restricted and self._plan.contract.can_restrict and before.fields)
+    def _shut(self, verdict: Verdict, before: Held | None) -> bool:
+        """Need nothing be opened, whatever the choices allow?"""
+        if before is None:
+            return self._ended
+        return self._ended or before.damaged or (verdict.restricted and self._keeps(before))
 
-    def _verdict(self, known: Known) -> _Verdict:
+    def _keeps(self, before: Held) -> bool:
+        """May the destination go on holding what it must not use?"""
+        return self._plan.contract.can_restrict and bool(before.fields)
+
+    def _verdict(self, known: Known) -> Verdict:
         if len(known.members) > 1:
             return self._judged(known)
         state = known.members[0].state
@@ -143,8 +145,8 @@ class Decider:
             found = self._verdicts[choices] = self._judged(known)
         return found
 
-    def _judged(self, known: Known) -> _Verdict:
-        return _Verdict(
+    def _judged(self, known: Known) -> Verdict:
+        return Verdict(
             allowed_of(self._vault.catalogue, known, self._draft.at) & self._plan.mask,
             any(member.state.restricted for member in known.members),
             _unsettled(self._plan, known, self._draft.at),

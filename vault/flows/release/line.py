@@ -76,7 +76,7 @@ def shown_to_each(plan: Plan, keyring: Keyring, people: Sequence[tuple[Known, in
         for purpose in plan.purposes
     ]
     wanted = [
-        (Asked(subject, shelf.kept, view.purpose.number), shelf.fields, opening)
+        (_new(Asked, (subject, shelf.kept, view.purpose.number)), shelf.fields, opening)
         for view in views
         if view is not None
         for (subject, shelf), opening in zip(view.found, view.layout.openings, strict=True)
