@@ -258,22 +258,21 @@ def _sound(state: State) -> bool:
         return False  # `struct` would pad or cut them without a word
     if any(len(mark.digest) != DIGEST_BYTES for mark in state.compartments):
         return False
-    marks = [(mark.purposes, mark.generation) for mark in state.compartments]
-    return _rising(state.granted, state.expiries, marks)
+    return _rising(state.granted, state.expiries, state.compartments)
 
 
 def _masks_sound(granted: int, refused: int, blocked: int, objected: int) -> bool:
     return not (granted | refused | blocked | objected) >> PURPOSES and not granted & refused
 
 
-def _rising(granted: int, expiries: Iterable[tuple[int, int]], marks: Iterable[tuple[int, ...]]) -> bool:
+def _rising(granted: int, expiries: Iterable[tuple[int, int]], marks: Iterable[Mark]) -> bool:
     """Ends rise by purpose and are of granted ones; marks, whose first two parts are their place, rise by it."""
     previous = -1
     for purpose, _ in expiries:
         if purpose <= previous or not granted >> purpose & 1:
             return False
         previous = purpose
-    before: tuple[int, ...] = (-1, -1)
+    before = (-1, -1)
     for mark in marks:
         place = mark[:2]
         if place <= before or place[0] >> PURPOSES:
