@@ -11,15 +11,18 @@ import struct
 from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 from itertools import pairwise
-from typing import Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 from uuid import UUID
 
 from vault.catalogue.numbers import RIGHTS, bits
 from vault.crypto.aead import Aead
 from vault.crypto.wrap import COMMITMENT_BYTES, WRAP_BYTES, WrappingKey, keys_of, place_of, unwrap, wrap, wrapping_key
-from vault.errors import Unavailable, Unreadable
+from vault.errors import Unreadable
 from vault.ids import random_bytes
 from vault.keys.keyring import Keyring
+
+if TYPE_CHECKING:
+    from vault.keys.kept import Kept
 
 FORMAT: Final = 2
 ID_BYTES: Final = 16
@@ -27,14 +30,8 @@ DATA_KEY_BYTES: Final = 32
 MAX_GENERATION: Final = 2**15 - 1  # the column is a PostgreSQL smallint
 MAX_ROW_BYTES: Final = 1 << 20  # some 300 compartments of 60 purposes; real rows stay under a few kilobytes
 
-_HEAD: Final = struct.Struct(f">{ID_BYTES}sQH{COMMITMENT_BYTES}sB")
-_PLACE_BYTES: Final = 26  # the front of a head: id, purposes, generation
-_MASK: Final = struct.Struct(">Q")
-_WRAP: Final = struct.Struct(f">BH{WRAP_BYTES}s")
-_HEAD_BYTES: Final = _HEAD.size
-_WRAP_BYTES: Final = _WRAP.size
-_read_head: Final = _HEAD.unpack_from
-_read_wrap: Final = _WRAP.unpack_from
+HEAD: Final = struct.Struct(f">{ID_BYTES}sQH{COMMITMENT_BYTES}sB")
+WRAP: Final = struct.Struct(f">BH{WRAP_BYTES}s")
 
 
 class Wrap(NamedTuple):
@@ -69,22 +66,6 @@ class Wrapped(NamedTuple):
         return self.held == self.purposes
 
 
-class Kept(NamedTuple):
-    """A compartment as it stands in a row of wraps, for a reader who needs at most one of them."""
-
-    compartment_id: bytes
-    purposes: int
-    generation: int
-    commitment: bytes
-    held: int  # as `Wrapped.held`
-    row: bytes
-    at: int  # where its wraps begin in `row`
-    names: bytes  # the purposes of its wraps, a byte each, in their order
-
-    def __repr__(self) -> str:
-        return f"Kept(purposes={self.purposes:#x}, generation={self.generation})"
-
-
 class Compartment:
     """An opened compartment: the cipher of its fields, and what they are bound to. Cannot be pickled or copied."""
 
@@ -99,8 +80,8 @@ class Compartment:
         "subject",
     )
 
-    def __init__(self, subject: UUID, wrapped: Wrapped | Kept, field_key: bytes) -> None:
-        """Made by `Opener` alone."""
+    def __init__(self, subject: UUID, wrapped: "Wrapped | Kept", field_key: bytes) -> None:
+        """Made by `Opener` and `open_each` alone."""
         self.subject = subject
         self.compartment_id, self.purposes, self.generation, self.commitment = wrapped[:4]
         self.aead = Aead(field_key)
@@ -113,7 +94,6 @@ class Compartment:
         raise TypeError("an opened compartment does not leave its process; send the wrapped one")
 
 
-_as_kept: Final = partial(tuple.__new__, Kept)
 _as_wrap: Final = partial(tuple.__new__, Wrap)  # `Wrap._make` without a Python call for each wrap
 
 # --- the row --------------------------------------------------------------------------------------------------------
@@ -127,59 +107,17 @@ def parse_wraps(row: bytes) -> tuple[Wrapped, ...]:
     found: list[Wrapped] = []
     offset = 1
     while offset < end:
-        body = offset + _HEAD.size
+        body = offset + HEAD.size
         if body > end:
             raise Unreadable
-        compartment_id, purposes, generation, commitment, count = _HEAD.unpack_from(row, offset)
-        offset = body + count * _WRAP.size
+        compartment_id, purposes, generation, commitment, count = HEAD.unpack_from(row, offset)
+        offset = body + count * WRAP.size
         if offset > end:
             raise Unreadable
-        wraps = tuple(map(_as_wrap, _WRAP.iter_unpack(row[body:offset])))
+        wraps = tuple(map(_as_wrap, WRAP.iter_unpack(row[body:offset])))
         found.append(Wrapped(compartment_id, purposes, generation, commitment, wraps))
     _check(found)
     return tuple(found)
-
-
-def scan_wraps(row: bytes) -> tuple[dict[tuple[int, int], Kept], list[bytes]]:
-    """The compartments of a row by (purposes, generation), their wraps not cut out, for who opens a few of them.
-
-    And of each what the state row vouches for: `state.record.holdings_of`. Refuses exactly what `parse_wraps` refuses.
-    """
-    end = len(row)
-    if not 0 < end <= MAX_ROW_BYTES or row[0] != FORMAT:
-        raise Unreadable
-    found: dict[tuple[int, int], Kept] = {}
-    holdings: list[bytes] = []
-    ids = set()
-    offset = 1
-    while offset < end:
-        body = offset + _HEAD_BYTES
-        if body > end:
-            raise Unreadable
-        compartment_id, purposes, generation, commitment, count = _read_head(row, offset)
-        after = body + count * _WRAP_BYTES
-        if after > end or generation > MAX_GENERATION:
-            raise Unreadable
-        names = row[body:after:_WRAP_BYTES]
-        held, mask = _held(purposes, names)
-        found[purposes, generation] = _as_kept(
-            (compartment_id, purposes, generation, commitment, held, row, body, names)
-        )
-        holdings.append(row[offset : offset + _PLACE_BYTES] + mask)
-        ids.add(compartment_id)
-        offset = after
-    if not len(found) == len(ids) == len(holdings):
-        raise Unreadable
-    return found, holdings
-
-
-@lru_cache(maxsize=4096)
-def _held(purposes: int, names: bytes) -> tuple[int, bytes]:
-    """The mask of the purposes that have a wrap, as a number and as bytes; refused unless `_one_form`."""
-    if not _one_form(purposes, tuple(names)):
-        raise Unreadable
-    held = sum(1 << name for name in names if name != RIGHTS)
-    return held, _MASK.pack(held)
 
 
 def pack_wraps(compartments: Iterable[Wrapped]) -> bytes:
@@ -190,8 +128,8 @@ def pack_wraps(compartments: Iterable[Wrapped]) -> bytes:
         raise Unreadable  # `struct` would pad or cut them without a word
     parts = [bytes((FORMAT,))]
     for one in kept:
-        parts.append(_HEAD.pack(*one[:4], len(one.wraps)))
-        parts.extend(_WRAP.pack(*wrapped) for wrapped in one.wraps)
+        parts.append(HEAD.pack(*one[:4], len(one.wraps)))
+        parts.extend(WRAP.pack(*wrapped) for wrapped in one.wraps)
     return b"".join(parts)
 
 
@@ -214,12 +152,13 @@ def _check(compartments: Sequence[Wrapped]) -> None:
         raise Unreadable
     for one in compartments:
         purposes = next(zip(*one.wraps, strict=True), ())
-        if one.generation > MAX_GENERATION or not _one_form(one.purposes, purposes):
+        if one.generation > MAX_GENERATION or not one_form(one.purposes, purposes):
             raise Unreadable
 
 
 @lru_cache(maxsize=4096)  # sets of purposes come from the policies: a few dozen serve everyone
-def _one_form(mask: int, purposes: tuple[int, ...]) -> bool:
+def one_form(mask: int, purposes: tuple[int, ...]) -> bool:
+    """Do wraps for these purposes stand in a compartment of these purposes as `pack_wraps` writes them?"""
     if mask >> RIGHTS or not purposes or purposes[-1] != RIGHTS:
         return False
     ascending = all(low < high for low, high in pairwise(purposes))
@@ -321,67 +260,6 @@ class Opener:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("derived keys do not leave their process")
-
-
-class Asked(NamedTuple):
-    """One compartment to be opened."""
-
-    subject: UUID
-    kept: Kept
-    purpose: int
-
-
-def open_each(keyring: Keyring, asked: Sequence[Asked]) -> list[Compartment | None]:
-    """Each compartment opened for its purpose, as `Opener.open`; None where it has no such wrap, or does not open.
-
-    Raises `Unavailable` where no key of a purpose is held here: then nobody is served. A wrap that names an epoch which
-    never was is that person's trouble only (threat A14). Step by step over all, since a page asks for a thousand; a wrapping
-    key is derived once for all compartments of a person, and lives for this call.
-    """
-    wraps = [_wrap_of(kept, purpose) for _, kept, purpose in asked]
-    places = [place_of(kept[0], subject.bytes, kept[1], kept[2]) for subject, kept, _ in asked]
-    ciphers: dict[tuple[bytes, int, int], WrappingKey | None] = {}
-    chosen: list[WrappingKey | None] = []
-    for (subject, _, _), wrapped in zip(asked, wraps, strict=True):
-        at = (subject.bytes, wrapped[0], wrapped[1])
-        if at not in ciphers:
-            ciphers[at] = _cipher(keyring, *at) if wrapped[2] else None
-        chosen.append(ciphers[at])
-    keys = [
-        _field_key(cipher, wrapped, place, kept[3])
-        for cipher, wrapped, place, (_, kept, _) in zip(chosen, wraps, places, asked, strict=True)
-    ]
-    return [
-        Compartment(subject, kept, key) if key is not None else None
-        for (subject, kept, _), key in zip(asked, keys, strict=True)
-    ]
-
-
-def _wrap_of(kept: Kept, purpose: int) -> tuple[int, int, bytes]:
-    """(purpose, epoch, sealed data key) of the wrap for a purpose; nothing sealed where it has none."""
-    index = kept[7].find(purpose)
-    return _read_wrap(kept[5], kept[6] + index * _WRAP_BYTES) if index >= 0 else (purpose, 0, b"")
-
-
-def _cipher(keyring: Keyring, subject: bytes, purpose: int, epoch: int) -> WrappingKey | None:
-    try:
-        key = keyring.epoch_key(purpose, epoch)
-    except Unavailable:
-        keyring.epoch(purpose)  # raises where no key of the purpose is held
-        return None
-    return wrapping_key(key, subject, purpose, epoch)
-
-
-def _field_key(
-    cipher: WrappingKey | None, wrapped: tuple[int, int, bytes], place: bytes, commitment: bytes
-) -> bytes | None:
-    if cipher is None:
-        return None
-    purpose, epoch, blob = wrapped
-    try:
-        return unwrap(cipher, blob, place, commitment, purpose, epoch)
-    except Unreadable:
-        return None
 
 
 def create(keyring: Keyring, subject: UUID, purposes: int, generation: int) -> tuple[Wrapped, Compartment]:

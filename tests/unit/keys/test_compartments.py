@@ -11,18 +11,16 @@ import pytest
 from vault.catalogue.numbers import RIGHTS
 from vault.errors import Unavailable, Unreadable
 from vault.keys.compartments import (
-    Asked,
     Compartment,
     Opener,
     Wrapped,
     create,
     open_compartment,
-    open_each,
     pack_wraps,
     parse_wraps,
-    scan_wraps,
     without,
 )
+from vault.keys.kept import Asked, open_each, scan_wraps
 from vault.keys.keyring import Keyring
 
 ADA = uuid5(UUID(int=1), "ada")

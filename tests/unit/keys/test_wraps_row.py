@@ -16,10 +16,10 @@ from vault.keys.compartments import (
     pack_wraps,
     parse_wraps,
     purposes_with_wraps,
-    scan_wraps,
     without,
 )
 from vault.keys.compartments import holdings_of as wrapped_holdings
+from vault.keys.kept import scan_wraps
 from vault.state.record import holdings, holdings_of
 
 MASKS = st.integers(min_value=0, max_value=2**63 - 1)

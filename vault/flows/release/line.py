@@ -18,7 +18,8 @@ from vault.disclosures.record import join_detail
 from vault.errors import Unreadable
 from vault.flows.release.people import Known, Member, Shelf
 from vault.flows.release.plan import FIRST_IDENTIFIER, Item, Layout, Plan, PurposePlan, Shape, Spot
-from vault.keys.compartments import Asked, Compartment, open_each
+from vault.keys.compartments import Compartment
+from vault.keys.kept import Asked, open_each
 from vault.keys.keyring import Keyring
 from vault.profile.sealing import Opening
 from vault.profile.values import Directory, FieldHead

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from vault.consent.ledger import head_of
 from vault.errors import Unreadable
-from vault.keys.compartments import Kept, scan_wraps
+from vault.keys.kept import Kept, scan_wraps
 from vault.profile.values import Directory, scan_fields
 from vault.state.record import Reader, State, digest, holdings_of
 from vault.storage.session import Raw
