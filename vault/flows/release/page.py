@@ -39,7 +39,7 @@ from vault.storage.session import Raw, raw
 
 MAX_LINES: Final = 1000  # people a page: some hundred kilobytes, decided in about 50 ms
 SLICE: Final = 500  # people read at once: the next are read while these are decided
-BREATH: Final = 50  # people decided at a stretch: some two milliseconds, then others have their turn
+BREATH: Final = 25  # people decided at a stretch, step by step: some two milliseconds, then others have their turn
 FRESH: Final = SECOND  # a decision older than this is taken again
 ATTEMPTS: Final = 5  # each with half as many people as the one before
 
