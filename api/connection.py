@@ -16,8 +16,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api import front
 from api.lingering import LINGER_SECONDS, Lingering
+from api.observe import ID_BYTES, NO_ROUTE
 from api.problems import bare
 from vault.errors import Invalid, TooLarge, VaultError
+from vault.ids import random_token
 
 HEAD_SECONDS: Final = 10.0  # from the first byte of a request, or from the connection, to the end of its headers
 MESSAGE_SECONDS: Final = 45.0  # for a body that nobody waits for; who reads one gives up sooner (api.body)
@@ -154,9 +156,13 @@ class Connection(HttpToolsProtocol):
             return
         if self._answerable():
             status, headers, body = bare(error)
+            request_id = random_token(ID_BYTES)
+            headers.append((b"request-id", request_id.encode()))
             head = b"".join(b"%b: %b\r\n" % pair for pair in headers if pair[0] != b"connection")
             self.transport.write(b"%bconnection: close\r\n%b\r\n%b" % (STATUS_LINE[status], head, body))
-            _log.info("request", method="OTHER", route="(none)", status=status, code=error.reason)
+            _log.info(
+                "request", method="OTHER", route=NO_ROUTE, status=status, code=error.reason, request_id=request_id
+            )
         self.transport.close()
         cycle: Any = self.cycle
         if cycle is not None and not cycle.response_complete:

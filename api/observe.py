@@ -30,7 +30,7 @@ NO_ROUTE: Final = "(none)"  # what asks for paths that do not exist must not fil
 SHED: Final = "(shed)"  # what was sent away before it was routed
 SPREAD: Final = 5  # seconds: those who are sent away come back spread over so many, not all at once
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_ID_BYTES: Final = 9
+ID_BYTES: Final = 9
 _log = structlog.get_logger("access")
 
 
@@ -62,7 +62,7 @@ class Observed(Litestar):
 
     async def _watch(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        request_id = random_token(_ID_BYTES)
+        request_id = random_token(ID_BYTES)
         status = 500  # what the server answers for us if nothing was sent
 
         async def watched(message: Message) -> None:

@@ -41,14 +41,15 @@ _AUDIENCES: Final[dict[str, tuple[list[str], tuple[int, ...]]]] = {
 }
 _EVERY: Final = (400, 414, 429, 431, 500, 503)  # before routing, too often, faults of ours, and what is not there now
 _WITH_BODY: Final = (408, 413)
-_LOOKUP: Final = "/v1/spaces/default/collections/users/profiles/{identifier}/traits"
+_LOOKUPS: Final = "/v1/spaces/default/collections/"
+_ACCOUNT: Final = _LOOKUPS + "accounts/profiles/{identifier}/traits"
 # What an operation itself can answer beyond its audience.
 _MORE: Final[dict[Operation, tuple[int, ...]]] = {
     ("post", "/v1/consents"): (404, 409),
     ("get", "/v1/projects/{key}/settings"): (404,),
     ("get", "/sourceConfig"): (404,),
     ("get", "/v1/destinations/{name}/profiles"): (410,),
-    ("get", _LOOKUP): (),
+    ("get", _ACCOUNT): (409,),
     **dict.fromkeys(
         (("post", f"/v1/subjects/{{ref}}/{kind}") for kind in ("access", "portability", "erasure")), (404, 410)
     ),
@@ -170,7 +171,7 @@ def _operation(method: str, path: str, operation: Json) -> Json:
     key = (method, path)
     tracking = audience == "sources" and method == "post" and key not in _OWN
     operation["security"] = [{scheme: []} for scheme in schemes]
-    if key == ("get", _LOOKUP):
+    if path.startswith(_LOOKUPS):
         operation["security"].append({"destination_key": []})
     if key == ("get", "/v1/projects/{key}/settings"):
         operation["security"] = []  # the key stands in the path, as browsers must have it

@@ -18,7 +18,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from vault.audit.entry import Entry, Tag, parse
-from vault.catalogue.numbers import RIGHTS, bits
+from vault.catalogue.numbers import ACCOUNTS, RIGHTS, bits
 from vault.clock import Micros
 from vault.consent.ledger import Choice
 from vault.consent.standing import fold
@@ -33,6 +33,7 @@ from vault.flows.tags import identity_tag
 from vault.flows.vault import Vault
 from vault.identity.identifiers import normalise
 from vault.keys.compartments import Opener
+from vault.profile.accounts import read_accounts, write_accounts
 from vault.profile.sealing import open_event
 from vault.sources import store as sources
 from vault.sources.store import Source
@@ -268,7 +269,10 @@ class World:
             for purpose in (*bits(compartment.wrapped.held), RIGHTS):
                 opener.open(compartment.wrapped, purpose)
             for field in compartment.fields:
-                assert draft.read(compartment, field) is not None or not compartment.wrapped.held
+                value = draft.read(compartment, field)
+                assert value is not None or not compartment.wrapped.held
+                if field == ACCOUNTS and value is not None:
+                    assert write_accounts(read_accounts(value)) == value
 
     async def _check_events(self, draft: SubjectDraft) -> None:
         query = "SELECT purposes, generation, event_key, kind, ct FROM event WHERE subject_id = $1"
@@ -287,6 +291,8 @@ class World:
         for draft in drafts.values():
             assert draft.state.root in drafts
             assert drafts[draft.state.root].state.is_root
+        belonging = await self.rows("SELECT subject_id FROM membership")
+        assert {UUID(bytes=row[0].bytes) for row in belonging} <= set(drafts)
         keyed = await self.rows("SELECT subject_id FROM keys.subject_key")
         assert {UUID(bytes=row[0].bytes) for row in keyed} <= set(drafts)
 

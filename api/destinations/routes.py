@@ -1,17 +1,19 @@
 """Feeds, the way back, and lookups by Segment's Profile API paths. Behind the wall of destinations."""
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath, FromQuery
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from api import body as front
 from api.destinations.wire import Acknowledged, include_of
 from api.guards import destination_only, provide_destination
 from vault.errors import NotFound
 from vault.flows import feedback, lookup
+from vault.flows.accounts import links as account_links_of
+from vault.flows.accounts import traits as account_traits_of
 from vault.flows.release import page as release
 from vault.flows.vault import Vault
 
@@ -61,11 +63,64 @@ async def traits(
     limit: FromQuery[int] = lookup.DEFAULT_LIMIT,
 ) -> Response[dict[str, Any]]:
     """What the feed would show of the profile that `kind:value` finds, in the shape of Segment's Profile API."""
+    found = await lookup.traits(vault, destination, *named(identifier), include_of(include), limit)
+    return Response(found, headers=_NO_STORE)
+
+
+@get(
+    "/v1/spaces/default/collections/users/profiles/{identifier:str}/links",
+    summary="Look up the accounts that one profile belongs to",
+)
+async def links(
+    identifier: FromPath[str],
+    vault: NamedDependency[Vault],
+    destination: NamedDependency[str],
+    limit: FromQuery[int] = account_links_of.MAX_LINKS,
+    next_: Annotated[str, QueryParameter(name="next")] = "",
+) -> Response[dict[str, Any]]:
+    """The companies and households of the profile that `kind:value` finds, if the destination may know of them."""
+    found = await account_links_of.accounts_of_person(vault, destination, *named(identifier), limit, next_)
+    return Response(found, headers=_NO_STORE)
+
+
+@get(
+    "/v1/spaces/default/collections/accounts/profiles/{identifier:str}/traits",
+    summary="Look up one account's traits",
+)
+async def account_traits(
+    identifier: FromPath[str],
+    vault: NamedDependency[Vault],
+    destination: NamedDependency[str],
+    include: FromQuery[str] = "",
+    limit: FromQuery[int] = lookup.DEFAULT_LIMIT,
+) -> Response[dict[str, Any]]:
+    """What members' calls said of the account that `group_id:value` names: of each trait the newest that may be shown."""
+    found = await account_traits_of.traits(vault, destination, *named(identifier), include_of(include), limit)
+    return Response(found, headers=_NO_STORE)
+
+
+@get(
+    "/v1/spaces/default/collections/accounts/profiles/{identifier:str}/links",
+    summary="Look up the members of one account",
+)
+async def account_links(
+    identifier: FromPath[str],
+    vault: NamedDependency[Vault],
+    destination: NamedDependency[str],
+    limit: FromQuery[int] = account_links_of.MAX_LINKS,
+    next_: Annotated[str, QueryParameter(name="next")] = "",
+) -> Response[dict[str, Any]]:
+    """The people of the account that `group_id:value` names whose membership the destination may know."""
+    found = await account_links_of.members(vault, destination, *named(identifier), limit, next_)
+    return Response(found, headers=_NO_STORE)
+
+
+def named(identifier: str) -> tuple[str, str]:
+    """Kind and value of `kind:value`. Raises `NotFound` for anything else."""
     kind, colon, value = identifier.partition(":")
     if not colon or not kind or not value:
         raise NotFound(lookup.MISSING)
-    found = await lookup.traits(vault, destination, kind, value, include_of(include), limit)
-    return Response(found, headers=_NO_STORE)
+    return kind, value
 
 
 def one_line_each(page: bytes) -> bytes:
@@ -86,5 +141,5 @@ def _router(*handlers: HTTPRouteHandler) -> Router:
     )
 
 
-router = _router(profiles, traits)  # what releases values
+router = _router(profiles, traits, links, account_traits, account_links)  # what releases values
 back = _router(acknowledgements, reports)  # what writes

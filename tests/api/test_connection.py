@@ -105,6 +105,7 @@ def _is_problem(answer: Answer, code: str) -> None:
     assert told["code"] == code
     assert told["status"] == answer.status
     assert answer.headers["content-type"] == MEDIA_TYPE
+    assert answer.headers["request-id"]
     assert PLANTED not in answer.body
 
 

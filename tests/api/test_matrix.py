@@ -37,6 +37,7 @@ PRINCIPALS: Final = (
     "anonymous",
 )
 VARIANTS: Final = ("own", "other", "random", "malformed")
+COLLECTIONS: Final = "/v1/spaces/default/collections"
 LOOKUP: Final = "/v1/spaces/default/collections/users/profiles/{identifier}/traits"
 TRACKING: Final = ("identify", "track", "page", "screen", "group", "alias", "batch", "import", *"itpsgab")
 
@@ -67,6 +68,15 @@ EXPECTED: Final[dict[Door, Row]] = {
     ("post", "/v1/destinations/{name}/reports"): _only(("warehouse", "email-tool"), 200, 403, 403, 403),
     # own: a person it may see; other: one that refused; nobody looks the same
     ("get", LOOKUP): _only("warehouse", 200, 404, 404, 404) | _only("email-tool", 200, 404, 404, 404),
+    # neither has a contract for accounts: for them there are none
+    **{
+        ("get", f"{COLLECTIONS}/{path}"): _only(("warehouse", "email-tool"), 404, 404, 404, 404)
+        for path in (
+            "users/profiles/{identifier}/links",
+            "accounts/profiles/{identifier}/traits",
+            "accounts/profiles/{identifier}/links",
+        )
+    },
     ("post", "/v1/subjects/find"): _staff(("officer", "support"), 200),
     ("post", "/v1/subjects/{ref}/access"): _staff(("officer",), 202, 404, 404, 404),
     ("post", "/v1/subjects/{ref}/portability"): _staff(("officer",), 202, 404, 404, 404),

@@ -11,7 +11,9 @@ from docs import generate
 from vault.consent import ledger
 from vault.events import clean, decode
 from vault.flows import choose, feedback, lookup
+from vault.flows.accounts import links, traits
 from vault.flows.release import page
+from vault.profile import values
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "reference" / "http.md"
 LIMITS: Final[dict[str, float]] = {
@@ -31,6 +33,11 @@ LIMITS: Final[dict[str, float]] = {
     "Properties or traits of a message": decode.MAX_FIELDS,
     "A `messageId`": decode.MAX_MESSAGE_ID,
     "An id of a message": decode.MAX_ID,
+    "A `groupId`": decode.MAX_GROUP_ID,
+    "What a person's calls said of accounts, for one set of purposes": values.MAX_SEALED_BYTES - values.SEAL_BYTES,
+    "Members of an account whose traits are read": traits.MAX_MEMBERS,
+    "Members looked at for one page of links": links.MAX_LOOKED_AT,
+    "Links of a page": links.MAX_LINKS,
     "A number in a message": decode.MAX_NUMBER,
     "Nesting of any body": clean.MAX_DEPTH,
     "A body of our own calls": body.MAX_OWN_BYTES,

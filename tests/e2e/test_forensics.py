@@ -56,6 +56,8 @@ CANARIES = {
     "message id": "message-quartz-00431",
     "context": "QuartzBrowser/77.1",
     "address": "203.0.113.219",
+    "account": "account-quartz-22071",
+    "company": "Finchington Kettles",
     "malformed": "malformed-quartz-31337",
 }
 
@@ -122,6 +124,8 @@ def ingest(house: House, door: Door, key: str) -> None:
     client.track(
         user, "Order Completed", bought, anonymous_id=device, context=context, message_id=CANARIES["message id"]
     )
+    company = {"name": CANARIES["company"], "industry": CANARIES["review"], "figs": CANARIES["unlisted property"]}
+    client.group(user, CANARIES["account"], company, context=context)
     client.track(user, "Product Reviewed", {"review_body": CANARIES["review"], "rating": 5}, context=context)
     client.track(user, CANARIES["e-mail"], {"name": CANARIES["e-mail"]}, context=context)  # an event with an unfit name
     client.track(
@@ -193,6 +197,9 @@ def read_everywhere(door: Door, secrets: Secrets) -> None:
         path = f"/v1/spaces/default/collections/users/profiles/{kind}:{quote(value)}/traits"
         found = door.http.get(path, headers=bearer(secrets.tokens["support-desk"]))
         assert found.status_code == (200 if value == CANARIES["second e-mail"] else 404)
+    for door_of, told in (("traits", CANARIES["company"]), ("links", CANARIES["user id"])):
+        path = f"/v1/spaces/default/collections/accounts/profiles/group_id:{CANARIES['account']}/{door_of}"
+        assert told in door.http.get(path, headers=bearer(secrets.tokens["support-desk"])).raise_for_status().text
 
 
 def answer_access(house: House, door: Door, officer: str) -> str:
@@ -204,7 +211,7 @@ def answer_access(house: House, door: Door, officer: str) -> str:
     archive = door.http.get(f"/v1/requests/{request}/archive", headers=bearer(officer)).raise_for_status().content
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:
         content = b"".join(opened.read(name) for name in opened.namelist()).decode()
-    for name in ("e-mail", "order", "street", "tier", "review", "amount"):
+    for name in ("e-mail", "order", "street", "tier", "review", "amount", "account", "company"):
         assert CANARIES[name] in content, f"the access answer lacks the {name}"
     # a second one waits, sealed, while the folder is searched
     waiting = door.http.post(f"/v1/subjects/{ref}/access", headers=bearer(officer)).raise_for_status().json()["request"]
@@ -364,7 +371,17 @@ def erase(house: House, door: Door, officer: str, ref: str) -> Path:
 def gone_from_the_tables(house: House, before: dict[Any, bytes]) -> None:
     """No row is left under any of the old ids, and no old wrap under a new one."""
     ids = list(before)
-    for table in ("subject", "keys.subject_key", "compartment", "event", "ledger", "identifier", "identity", "archive"):
+    for table in (
+        "subject",
+        "keys.subject_key",
+        "compartment",
+        "event",
+        "ledger",
+        "identifier",
+        "identity",
+        "membership",
+        "archive",
+    ):
         column = "request_id" if table == "archive" else "subject_id"
         assert house.count(f"SELECT count(*) FROM {table} WHERE {column} = ANY($1)", ids) == 0, table  # noqa: S608
     assert house.count("SELECT count(*) FROM archive") == 0
@@ -377,6 +394,9 @@ def gone_from_the_tables(house: House, before: dict[Any, bytes]) -> None:
 def gone_from_the_doors(door: Door, secrets: Secrets) -> None:
     for token, lines in door.feeds(secrets.tokens).items():
         assert not upserts(lines), token
+    for one in ("traits", "links"):
+        path = f"/v1/spaces/default/collections/accounts/profiles/group_id:{CANARIES['account']}/{one}"
+        assert door.http.get(path, headers=bearer(secrets.tokens["support-desk"])).status_code == 404
     for kind, value in (
         ("email", CANARIES["e-mail"]),
         ("user_id", CANARIES["user id"]),

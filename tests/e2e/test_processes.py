@@ -5,10 +5,11 @@ import hmac
 import json
 import os
 import signal
+import subprocess
 import threading
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,8 +18,10 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tests.e2e.house import HOST, House, awaited, bearer, free_port, upserts
+from tests.e2e.house import COMMAND, HOST, PATIENCE, House, awaited, bearer, free_port, upserts
 from tests.e2e.purchases import customers, ndjson
+from vault.config import load
+from vault.storage import embedded
 
 AGREED = {"consent": {"categoryPreferences": {"functional": True, "analytics": True, "advertising": True}}}
 
@@ -226,3 +229,28 @@ def test_a_token_is_worth_nothing_once_another_process_revoked_it(house: House) 
         find = {"kind": "email", "value": "dan@shop.example"}
         assert door.http.post("/v1/subjects/find", json=find, headers=bearer(secrets.officer)).status_code == 401
         assert json.loads(house.run("staff", "list", "--json").stdout)["staff"][0]["disabled_at"]
+
+
+@pytest.mark.slow
+def test_a_demonstration_that_is_ended_early_takes_its_server_and_its_database_along() -> None:
+    process = subprocess.Popen([COMMAND, "demo", "--once"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    folder = load(environ={}).data_dir.with_name(f"demo-{process.pid}")
+    try:
+        awaited("its server", lambda: _using(folder))
+        process.terminate()
+        assert process.wait(PATIENCE) != 0
+        awaited("the end of its server", lambda: not _using(folder))
+        assert not folder.exists()
+    finally:
+        process.kill()
+        embedded.remove(folder)
+
+
+def _using(folder: Path) -> list[int]:
+    """The processes that name this folder in their environment or their command."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if str(folder).encode() in (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    return found

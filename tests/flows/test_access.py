@@ -11,6 +11,8 @@ from tests.flows.rights_world import gave, officer, person, rows_of
 from vault.audit.entry import Tag
 from vault.audit.log import integrate
 from vault.clock import DAY, HOUR
+from vault.disclosures.held import after_removal
+from vault.disclosures.store import acknowledge, change_held, held_by
 from vault.errors import Conflict, Gone, Invalid, NotFound, Unavailable, Unreadable
 from vault.flows import browse
 from vault.flows.find import find, resolve_ref
@@ -19,6 +21,7 @@ from vault.flows.honour.intake import fetch_archive, open_request, read_request
 from vault.flows.vault import Vault
 from vault.keys import names
 from vault.policy.actors import Actor
+from vault.storage.session import raw
 
 EMAIL = "ada.planted@example.com"
 KNOWN = {"email": EMAIL, "user_id": "user-planted"}
@@ -107,6 +110,28 @@ async def test_the_answer_holds_what_the_vault_holds_and_did(vault: Vault) -> No
     assert answer["your_rights"]
 
 
+async def test_what_a_recipient_was_told_to_delete_is_open_until_it_says_that_it_did(
+    vault: Vault, clock: FakeClock
+) -> None:
+    root = await person(vault, KNOWN, TRAITS, consents=CONSENTS)
+    await gave(vault, "email-tool", root, "trait:email", "identifier:email")
+    number = vault.catalogue.contracts["email-tool"].number
+    async with vault.database.begin() as connection:
+        before = await held_by(await raw(connection), number, [root], lock=True)
+        await change_held(await raw(connection), number, [after_removal(before[root], 2, "withdrawn")])
+
+    async def told() -> tuple[list[str], list[str]]:
+        (one,) = json.loads((await _archive(vault))[0].read("data.json"))["recipients"]
+        open_ = one["told_to_delete_and_not_confirmed"]
+        return [row["name"] for row in one["holds_now"]], [row["name"] for row in open_]
+
+    assert await told() == ([], ["email", "email"])
+    async with vault.database.begin() as connection:
+        await acknowledge(connection, number, [root], clock.now())
+    clock.advance(1)
+    assert await told() == ([], [])
+
+
 async def test_the_answer_leaves_out_who_is_only_claimed(vault: Vault) -> None:
     root = await person(vault, KNOWN, TRAITS)
     await person(vault, {"anonymous_id": "stranger-planted"}, {"firstName": "Stranger"})
@@ -191,9 +216,16 @@ async def test_an_archive_that_nobody_fetched_is_gone_after_seven_days(vault: Va
 async def test_portability_holds_what_was_provided_on_consent_or_contract_as_json_and_csv(vault: Vault) -> None:
     await person(vault, KNOWN, {**TRAITS, "lastName": "=HYPERLINK(1)"}, orders=1, consents=CONSENTS)
     archive, _, _ = await _archive(vault, "portability")
-    assert archive.namelist() == ["data.json", "index.html", "traits.csv", "identifiers.csv", "events.csv"]
+    assert archive.namelist() == [
+        "data.json",
+        "index.html",
+        "traits.csv",
+        "identifiers.csv",
+        "accounts.csv",
+        "events.csv",
+    ]
     answer = json.loads(archive.read("data.json"))
-    assert set(answer) == {"about_this_answer", "traits", "identifiers", "events"}
+    assert set(answer) == {"about_this_answer", "traits", "identifiers", "accounts", "events"}
     assert b'"\'=HYPERLINK(1)"' in archive.read("traits.csv")
 
 

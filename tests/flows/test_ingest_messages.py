@@ -39,8 +39,7 @@ async def test_a_batch_of_all_types_makes_one_person(world: World) -> None:
         5,
         26,
         27,
-        28,
-    }  # identify, alias leave none
+    }  # identify, alias and group leave none
     assert await world.subject("device-0", "anonymous_id") == await world.subject("u-1")
 
 

@@ -10,6 +10,7 @@ Place = tuple[
 JSON: Final = "application/json"
 LINES: Final = "application/x-ndjson"
 PROFILES: Final = "/v1/spaces/default/collections/users/profiles"
+ACCOUNTS: Final = "/v1/spaces/default/collections/accounts/profiles"
 EVENT: Final = {
     "userId": "u-9",
     "messageId": "m#",
@@ -39,6 +40,16 @@ def _addresses() -> list[Place]:
             f"{PROFILES}/user_id:u-1/traits?include=@",
             f"{PROFILES}/user_id:u-1/traits?limit=@",
             f"{PROFILES}/user_id:u-1/traits?@=1",
+        ],
+        "support-desk": [
+            f"{PROFILES}/@:u-1/links",
+            f"{PROFILES}/user_id:u-1/links?next=@",
+            f"{PROFILES}/user_id:u-1/links?limit=@",
+            f"{ACCOUNTS}/@/traits",
+            f"{ACCOUNTS}/group_id:@/traits",
+            f"{ACCOUNTS}/group_id:g-1/traits?include=@",
+            f"{ACCOUNTS}/group_id:@/links",
+            f"{ACCOUNTS}/group_id:g-1/links?next=@",
         ],
         "operator": ["/v1/sources/@/dropped"],
         "auditor": [

@@ -50,6 +50,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     traits: dict[str, tuple[str, ...]]  # trait or computed trait -> acceptable transforms
     identifiers: dict[str, IdentifierTerms]
     audiences: tuple[str, ...] = ()
+    accounts: dict[str, tuple[str, ...]] = {}  # account trait -> acceptable transforms
     delivery: Literal["pull", "webhook"]
     rate: int  # requests a minute
     keep: Micros | None = None  # how long the recipient may hold a value
@@ -76,8 +77,9 @@ def read_contracts(
     traits: Mapping[str, int],
     identifiers: Mapping[str, int],
     audiences: Mapping[str, int],
+    accounts: Mapping[str, int],
 ) -> dict[str, Contract]:
-    """The contracts of `destinations.toml`; the last three map what may be asked for to the purposes it is collected for."""
+    """The contracts of `destinations.toml`; the last four map what may be asked for to the purposes it is collected for."""
     taken: dict[int, str] = {}
     contracts: dict[str, Contract] = {}
     for section in file.tables():
@@ -86,6 +88,7 @@ def read_contracts(
             ("traits", contract.traits, traits),
             ("identifiers", contract.identifiers, identifiers),
             ("audiences", contract.audiences, audiences),
+            ("accounts", contract.accounts, accounts),
         ):
             for name in names:
                 _check_object(section, key, name, known, contract.purposes)
@@ -105,9 +108,10 @@ def _read(section: Section, taken: dict[int, str], purposes: Mapping[str, Purpos
         agreement=section.text("agreement"),
         ends=_ends(section),
         purposes=purpose_mask(section, "purposes", purposes),
-        traits=_traits(section),
+        traits=_forms(section, "traits", "email"),
         identifiers={one.name: _terms(one) for one in section.inside("identifiers")},
         audiences=section.texts("audiences"),
+        accounts=_forms(section, "accounts", "plan"),
         delivery=section.choice("delivery", ("pull", "webhook")),
         rate=section.integer("rate", 1, _MAX_RATE),
         keep=section.duration("keep"),
@@ -125,14 +129,15 @@ def _read(section: Section, taken: dict[int, str], purposes: Mapping[str, Purpos
     return contract
 
 
-def _traits(section: Section) -> dict[str, tuple[str, ...]]:
-    if not section.has("traits"):
+def _forms(section: Section, key: str, such_as: str) -> dict[str, tuple[str, ...]]:
+    """A table of names, each with its acceptable transforms."""
+    if not section.has(key):
         return {}
-    table = section.raw("traits")
+    table = section.raw(key)
     if not isinstance(table, dict):
-        section.problem("traits", "must be a table", 'write email = ["reveal"] under it')
+        section.problem(key, "must be a table", f'write {such_as} = ["reveal"] under it')
         return {}
-    inner = Section(section.file, (*section.path, "traits"), table)
+    inner = Section(section.file, (*section.path, key), table)
     return {name: _transforms(inner, name) for name in table}
 
 

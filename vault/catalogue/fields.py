@@ -1,12 +1,12 @@
 """Traits, events and their properties: the typed fields that may be stored, and the purposes each is collected for."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal, get_args
 
 import msgspec
 
-from vault.catalogue.numbers import MAX_EVENT, MAX_TRAIT
+from vault.catalogue.numbers import MAX_ACCOUNT_TRAIT, MAX_EVENT, MAX_TRAIT
 from vault.catalogue.purposes import Purpose, purpose_mask
 from vault.catalogue.taxonomy import DATA_CATEGORIES
 from vault.catalogue.toml import Section, TomlFile
@@ -43,7 +43,7 @@ class Property(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of the tracking API that may be stored. Of `group` calls the traits are the properties."""
+    """One message of the tracking API that may be stored. The properties of `group` calls are account traits."""
 
     number: int
     name: str  # `*`: any name of that type (page, screen and group only)
@@ -57,6 +57,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 EVENT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9 _.:-]{0,79}", re.ASCII)  # design section 4: looks like a name
 MAX_PROPERTY: Final = 0xFFFF
+GROUP: Final = "group"  # the type of call that tells of accounts
 
 
 def read_category(section: Section) -> str:
@@ -81,7 +82,39 @@ def read_events(file: TomlFile, purposes: Mapping[str, Purpose]) -> dict[tuple[s
         for section in file.tables((group.name,)):
             event = _read_event(section, group.name, taken, purposes)
             events[group.name, event.name] = event
+            if group.name == GROUP:
+                _check_account_traits(section, event, events)
     return events
+
+
+def account_traits(events: Iterable[Event]) -> dict[str, Property]:
+    """The account traits of all group calls by name, each for every purpose that one of the calls collects it for."""
+    found: dict[str, Property] = {}
+    for event in events:
+        for one in event.properties.values() if event.type == GROUP else ():
+            known = found.get(one.name, one)
+            found[one.name] = msgspec.structs.replace(known, purposes=known.purposes | one.purposes)
+    return found
+
+
+def _check_account_traits(section: Section, event: Event, events: Mapping[tuple[str, str], Event]) -> None:
+    """An account has one trait of a name, whichever call says it: the same number, type and category in all of them."""
+    known = account_traits(other for other in events.values() if other is not event)
+    numbers = {one.number: one.name for one in known.values()}
+    for one in event.properties.values():
+        same = known.get(one.name)
+        if same is not None and (same.number, same.type, same.category) != (one.number, one.type, one.category):
+            section.problem(
+                "properties",
+                f"has `{one.name}` otherwise than another group call",
+                "an account trait has one number, type and category",
+            )
+        if numbers.get(one.number, one.name) != one.name:
+            section.problem(
+                "properties",
+                f"gives `{one.name}` the number of `{numbers[one.number]}`",
+                "account traits of all group calls are numbered together",
+            )
 
 
 def _read_trait(section: Section, taken: dict[int, str], purposes: Mapping[str, Purpose]) -> Trait:
@@ -115,17 +148,22 @@ def _read_event(section: Section, kind: str, taken: dict[int, str], purposes: Ma
         sensitivity=section.choice("sensitivity", get_args(Sensitivity), "normal"),
         retention=section.duration("retention"),
         authority=section.choice("authority", get_args(Authority), "any"),
-        properties={one.name: _read_property(one, mask, numbers, purposes) for one in section.inside("properties")},
+        properties={
+            one.name: _read_property(one, mask, numbers, purposes, MAX_ACCOUNT_TRAIT if kind == GROUP else MAX_PROPERTY)
+            for one in section.inside("properties")
+        },
     )
     section.done()
     _check_special(section, event.sensitivity, event.purposes, purposes)
     return event
 
 
-def _read_property(section: Section, mask: int, taken: dict[int, str], purposes: Mapping[str, Purpose]) -> Property:
+def _read_property(
+    section: Section, mask: int, taken: dict[int, str], purposes: Mapping[str, Purpose], highest: int
+) -> Property:
     section.check_name()
     found = Property(
-        number=section.number(1, MAX_PROPERTY, taken),
+        number=section.number(1, highest, taken),
         name=section.name,
         type=section.choice("type", get_args(FieldType)),
         category=read_category(section),

@@ -33,6 +33,7 @@ class IdentifierKind(msgspec.Struct, frozen=True, kw_only=True):
     device_access: bool = False  # read from the person's device (ePrivacy Art. 5(3))
     opaque: bool = False  # tells nothing about the person, so it may stand in a path
     joins: bool = True  # False: finds a person, never joins two
+    account: bool = False  # names a company or household: finds its members, and is nobody's own
     take_from: tuple[str, ...]  # places in a message, first match wins: `userId`, `traits.email`, `properties.order_id`
 
     def blocks(self, value: str) -> bool:
@@ -42,8 +43,10 @@ class IdentifierKind(msgspec.Struct, frozen=True, kw_only=True):
 
 
 PLACE: Final = re.compile(
-    r"userId|anonymousId|(?:traits|context\.traits|properties)\.[A-Za-z][A-Za-z0-9_]{0,62}", re.ASCII
+    r"userId|anonymousId|groupId|(?:traits|context\.traits|properties)\.[A-Za-z][A-Za-z0-9_]{0,62}", re.ASCII
 )
+ACCOUNT_PLACE: Final = "groupId"
+MAX_ACCOUNTS: Final = 200  # of one profile: what was said of all of them lies in one sealed value of 64 KB
 _MAX_LIMIT: Final = 1_000_000  # bounds the rows of one person; order numbers are the largest in use
 _MAX_PRIORITY: Final = 1000
 
@@ -58,6 +61,8 @@ def read_identifiers(file: TomlFile, purposes: Mapping[str, Purpose]) -> dict[st
         if kind.priority in ranks:
             section.problem("priority", f"is that of `{ranks[kind.priority]}`", "rank every kind differently")
         ranks.setdefault(kind.priority, kind.name)
+        if kind.account and sum(one.account for one in kinds.values()) > 1:
+            section.problem("account", "is true of a second kind", "an account has one kind of identifier")
     return kinds
 
 
@@ -77,10 +82,28 @@ def _read(section: Section, taken: dict[int, str], purposes: Mapping[str, Purpos
         device_access=section.flag("device_access"),
         opaque=section.flag("opaque"),
         joins=section.flag("joins", required=True),
+        account=section.flag("account"),
         take_from=section.texts("take_from", required=True),
     )
     section.done()
+    _check_account(section, kind)
     for place in kind.take_from:
         if PLACE.fullmatch(place) is None:
             section.problem("take_from", f"names `{place}`", "see docs/reference/policies.md for the places")
     return kind
+
+
+def _check_account(section: Section, kind: IdentifierKind) -> None:
+    """What names an account names no person, and the other way round."""
+    if not kind.account:
+        if ACCOUNT_PLACE in kind.take_from:
+            section.problem("take_from", f"names `{ACCOUNT_PLACE}`", "write account = true: it names no person")
+        return
+    if kind.take_from != (ACCOUNT_PLACE,):
+        section.problem("take_from", "is that of a person", f'write take_from = ["{ACCOUNT_PLACE}"] for an account')
+    if kind.joins:
+        section.problem("joins", "is true of an account", "write joins = false: members are not one person")
+    if kind.device_access:
+        section.problem("device_access", "is true of an account", "take it out: no device tells it")
+    if kind.limit > MAX_ACCOUNTS:
+        section.problem("limit", f"is {kind.limit}", f"a profile belongs to at most {MAX_ACCOUNTS} accounts")

@@ -17,9 +17,17 @@ from vault.canonical import framed
 from vault.catalogue.audiences import Audience, read_audiences
 from vault.catalogue.computed import Computed, read_computed
 from vault.catalogue.contracts import Contract, read_contracts
-from vault.catalogue.fields import Event, Trait, read_events, read_traits
+from vault.catalogue.fields import Event, Property, Trait, account_traits, read_events, read_traits
 from vault.catalogue.identifiers import IdentifierKind, read_identifiers
-from vault.catalogue.numbers import audience_object, bit, bits, computed_object, event_object, identifier_object
+from vault.catalogue.numbers import (
+    account_object,
+    audience_object,
+    bit,
+    bits,
+    computed_object,
+    event_object,
+    identifier_object,
+)
 from vault.catalogue.people import Role, read_roles
 from vault.catalogue.purposes import Purpose, read_purposes
 from vault.catalogue.toml import Problems, TomlFile
@@ -59,6 +67,8 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
     events: dict[tuple[str, str], Event]  # (type, name)
     events_by_number: dict[int, Event]
     identifiers: dict[str, IdentifierKind]
+    account_kind: IdentifierKind | None  # what names an account; None: there are no accounts
+    account_traits: dict[str, Property]
     computed: dict[str, Computed]
     computed_by_event: dict[int, tuple[Computed, ...]]
     audiences: dict[str, Audience]
@@ -168,6 +178,7 @@ def _read_tables(files: Mapping[str, str], notices: set[str], problems: Problems
         readable,
         {kind.name: kind.purposes for kind in identifiers.values()},
         {audience.name: bit(audience.purpose) for audience in audiences.values()},
+        {name: one.purposes for name, one in account_traits(events.values()).items()},
     )
     return _Declared(
         purposes=purposes,
@@ -200,6 +211,8 @@ def _assemble(files: Mapping[str, str], notices: dict[Notice, bytes], declared: 
         events=declared.events,
         events_by_number={event.number: event for event in declared.events.values()},
         identifiers=declared.identifiers,
+        account_kind=next((kind for kind in declared.identifiers.values() if kind.account), None),
+        account_traits=account_traits(declared.events.values()),
         computed=declared.computed,
         computed_by_event=by_event,
         audiences=declared.audiences,
@@ -253,6 +266,10 @@ def _objects(declared: _Declared) -> list[_Object]:
         *(
             _Object("identifier", k.name, identifier_object(k.number), k.purposes)
             for k in declared.identifiers.values()
+        ),
+        *(
+            _Object("account", a.name, account_object(a.number), a.purposes)
+            for a in account_traits(declared.events.values()).values()
         ),
         *(_Object("audience", a.name, audience_object(a.number), bit(a.purpose)) for a in declared.audiences.values()),
         *(_Object("event", f"{e.type}:{e.name}", event_object(e.number), e.purposes) for e in declared.events.values()),

@@ -6,6 +6,8 @@ Stored for good: ranges are never moved, numbers never given twice (design secti
     trait n                    n (1 to 0x3FFF)
     identifier kind k          0x4000 | k
     ACCUMULATORS, MEMBERSHIPS  0x8000, 0x8001: stored fields that hold entries of many objects
+    ACCOUNTS                   0x8002: likewise; the entries are account traits
+    account trait t            0x9000 | t (1 to 0x0FFF)
     event e                    0xA000 | e
     computed trait c           0xC000 | c
     audience a                 0xE000 | a
@@ -18,6 +20,7 @@ MAX_PURPOSE: Final = 62  # a mask is a signed 64-bit integer in the database
 RIGHTS: Final = 63  # the rights desk's wraps; a purpose for opening, never a bit of a mask
 MAX_TRAIT: Final = 0x3FFF  # the first quarter of the object numbers
 MAX_KIND: Final = 0x3FFF
+MAX_ACCOUNT_TRAIT: Final = 0x0FFF  # so that 0x9000 | t stays below the events
 MAX_EVENT: Final = 0x1FFF  # so that 0xA000 | e stays below the computed traits
 MAX_COMPUTED: Final = 0x1FFF
 MAX_AUDIENCE: Final = 0x1FFF
@@ -25,6 +28,8 @@ MAX_AUDIENCE: Final = 0x1FFF
 _IDENTIFIER: Final = 0x4000
 ACCUMULATORS: Final = 0x8000  # one field a compartment: the states of all computed traits of that purpose set
 MEMBERSHIPS: Final = 0x8001  # one field a compartment: numbers of the audiences that the root is in
+ACCOUNTS: Final = 0x8002  # one field a compartment: what was said of every account that the subject belongs to
+_ACCOUNT: Final = 0x9000
 _EVENT: Final = 0xA000
 _COMPUTED: Final = 0xC000
 _AUDIENCE: Final = 0xE000
@@ -55,6 +60,16 @@ def identifier_object(kind: int) -> int:
 def event_object(event: int) -> int:
     """The object number of an event; event 0 is one whose name is sealed."""
     return _EVENT | event
+
+
+def account_object(trait: int) -> int:
+    """The object number of an account trait."""
+    return _ACCOUNT | trait
+
+
+def is_account_object(number: int) -> bool:
+    """True for the object number of an account trait."""
+    return number & ~MAX_ACCOUNT_TRAIT == _ACCOUNT
 
 
 def computed_object(computed: int) -> int:

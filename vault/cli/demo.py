@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import signal
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import rich_click as click
@@ -38,6 +39,7 @@ def demo(ctx: click.Context, *, once: bool) -> None:
     stage.clean(data_dir)
     settings = stage.settings_of(data_dir)
     started = time.monotonic()
+    signal.signal(signal.SIGTERM, _stop)  # whoever ends it takes its server and its database along
     try:
         secrets = asyncio.run(stage.furnish(settings))
         with stage.serving(data_dir) as url:
@@ -108,7 +110,14 @@ def _where_next(console: Console, url: str, secrets: stage.Secrets, settings: Se
     console.print("The tutorial:   docs/tutorial/    What decides: policies/")
 
 
+def _stop(number: int, _frame: object) -> NoReturn:
+    """As Ctrl-C does it."""
+    signal.signal(number, signal.SIG_IGN)  # once is enough: what it began to clean up is cleaned up
+    raise KeyboardInterrupt
+
+
 def _stay(console: Console) -> None:
+    signal.signal(signal.SIGINT, _stop)
     try:
         while True:
             time.sleep(3600)

@@ -82,7 +82,11 @@ def serving(data_dir: Path) -> Iterator[str]:
     command = [sys.executable, "-c", "from vault.cli.main import main; main()", "serve", "--port", str(port)]
     with (data_dir / LOG).open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command on our own interpreter
-            command, env={**os.environ, "PROFILE_VAULT_DATA_DIR": str(data_dir)}, stdout=log, stderr=log
+            command,
+            env={**os.environ, "PROFILE_VAULT_DATA_DIR": str(data_dir)},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C of a terminal is for us: we end it, and wait for it
         )
         try:
             _await_ready(process, url)

@@ -11,6 +11,7 @@ from typing import Any, Final, TextIO
 
 import structlog
 
+_TRACEBACK: Final = "Traceback (most recent call last)"
 _QUIET: Final = ("httpx", "httpcore", "sqlalchemy", "asyncio", "uvicorn.access")
 
 
@@ -24,9 +25,10 @@ class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         first = (record.getMessage().splitlines() or [""])[0]  # some libraries put a whole traceback into the message
         entry: dict[str, Any] = {"event": first, "level": record.levelname.lower(), "logger": record.name}
-        if record.exc_info and record.exc_info[0] is not None:
+        raised = record.exc_info[0] if record.exc_info else None
+        if raised is not None or _TRACEBACK in first:  # whose first line says nothing to anybody
             entry = {"event": "library.fault", "level": "error", "logger": record.name}
-            entry["exception"] = record.exc_info[0].__name__
+            entry |= {"exception": raised.__name__} if raised is not None else {}
         return str(self._render(None, "", entry))
 
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from vault.errors import PolicyError, VaultError
 
 EXIT_FAILED: Final = 1  # it could not be done, or a check found something wrong
+_UNFOLDED: Final = 10_000  # columns
 _JSON: Final = "profile-vault.json"
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -52,7 +53,8 @@ def emit(ctx: click.Context, data: Any, human: str | Callable[[Console], None]) 
     elif isinstance(human, str):
         click.echo(human)
     else:
-        human(Console())
+        # In a pipe nothing is folded: a name that is cut in two is found by no `grep`.
+        human(Console() if sys.stdout.isatty() else Console(width=_UNFOLDED))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> Callable[[Console], None]:

@@ -23,7 +23,8 @@ MAX_EVENT: Final = 32_768  # bytes of one message
 MAX_EVENTS: Final = 2_500  # messages of a batch; those beyond are rejected one by one, as Segment does
 MAX_LISTED: Final = 10_000  # beyond this a batch is refused whole: an answer must not outgrow the question 30 times
 MAX_MESSAGE_ID: Final = 100  # characters
-MAX_ID: Final = 512  # characters of an identifier; Segment refuses a groupId over 500
+MAX_ID: Final = 512  # characters of an identifier
+MAX_GROUP_ID: Final = 500  # characters, as Segment has it
 MAX_FIELDS: Final = 300  # properties or traits of one message
 MAX_NUMBER: Final = 64  # characters of a number: exact decimals, but no number that costs more than it says
 TYPES: Final[tuple[MessageType, ...]] = ("identify", "track", "page", "screen", "group", "alias")
@@ -169,6 +170,7 @@ def _check(wire: Wire, type_: MessageType) -> None:
     """What every message of the tracking API must have. Codes are Segment's where it names one."""
     for condition, code in (
         (any(len(one or "") > MAX_ID for one in _ids(wire)), "id_too_long"),
+        (len(wire.group_id or "") > MAX_GROUP_ID, "group_id_too_long"),
         (len(wire.message_id or "") > MAX_MESSAGE_ID, "message_id_too_long"),
         (not (wire.user_id or wire.anonymous_id or type_ == "alias"), "no_user_anon_id"),
         (type_ == "track" and not wire.event, "no_event"),

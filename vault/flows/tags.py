@@ -12,6 +12,7 @@ from vault.keys.keyring import Keyring
 
 _FINDS: Final = "identity/1"
 _TOMBSTONE: Final = "tombstone/1"
+_ACCOUNT: Final = "account/1"
 
 
 def identity_tag(keyring: Keyring, kind_name: str, normal: bytes) -> bytes:
@@ -22,6 +23,11 @@ def identity_tag(keyring: Keyring, kind_name: str, normal: bytes) -> bytes:
 def finding_tag(index_key: bytes, kind_name: str, normal: bytes) -> bytes:
     """As `identity_tag`, with the index key of the kind at hand."""
     return tag(index_key, _FINDS, kind_name.encode(), normal)
+
+
+def account_tag(index_key: bytes, kind_name: str, normal: bytes) -> bytes:
+    """16 bytes under the index key of the kind that names accounts: the key of `membership` rows. Finds no person."""
+    return tag(index_key, _ACCOUNT, kind_name.encode(), normal)
 
 
 def tombstone_tag(keyring: Keyring, kind_name: str, normal: bytes) -> bytes:

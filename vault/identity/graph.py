@@ -26,6 +26,7 @@ class Rule(IntEnum):
     MERGED = 1  # one message of a server source named both
     CLAIMED = 2  # a client source named it beside its own anonymous id
     CONFIRMED = 3  # a server source or a verified identifier confirmed a claim
+    ALIASED = 4  # an alias of a server source said that one was called so before
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +37,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     tag: bytes
     root: UUID | None = None  # of the profile that has it; None: nobody's yet
     own: bool = False  # the anonymous id of the device that speaks
+    previous: bool = False  # an alias says that the person was called so before
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,8 +115,9 @@ def survivor_of(profiles: Iterable[Profile]) -> UUID:
     return min(profiles, key=lambda profile: (not profile.identified, profile.root)).root
 
 
-def _strength(found: Found) -> tuple[int, bool, bytes]:
-    return (found.priority, not found.own, found.tag)  # the device that speaks before one that it names
+def _strength(found: Found) -> tuple[int, bool, bool, bytes]:
+    """Of one kind: what a person is called now before what she was called; the device that speaks before one it names."""
+    return (found.priority, found.previous, not found.own, found.tag)
 
 
 def _by_server(usable: tuple[Found, ...], profiles: Mapping[UUID, Profile], limits: Mapping[int, int]) -> Resolution:

@@ -146,6 +146,8 @@ def _of_category(catalogue: Catalogue, category: str) -> dict[int, int]:
         add(f"trait:{computed.name}", computed.category, computed.purposes)
     for kind in catalogue.identifiers.values():
         add(f"identifier:{kind.name}", kind.category, kind.purposes)
+    for account in catalogue.account_traits.values():
+        add(f"account:{account.name}", account.category, account.purposes)
     for event in catalogue.events.values():
         for one in event.properties.values():
             add(f"event:{event.type}:{event.name}", one.category, one.purposes)

@@ -14,7 +14,16 @@ import msgspec
 
 from vault.catalogue.contracts import Contract
 from vault.catalogue.load import GATE_RULES, Catalogue
-from vault.catalogue.numbers import RIGHTS, audience_object, bit, bits, computed_object, event_object, identifier_object
+from vault.catalogue.numbers import (
+    RIGHTS,
+    account_object,
+    audience_object,
+    bit,
+    bits,
+    computed_object,
+    event_object,
+    identifier_object,
+)
 from vault.catalogue.toml import Problems
 from vault.errors import PolicyError, Withheld
 from vault.policy.oracle import Oracle
@@ -209,6 +218,8 @@ def terms_of(catalogue: Catalogue, contract: Contract) -> Terms:
         terms[computed_object(catalogue.computed[name].number) if trait is None else trait.number] = transforms
     for name, identifier in contract.identifiers.items():
         terms[identifier_object(catalogue.identifiers[name].number)] = identifier.transforms
+    for name, transforms in contract.accounts.items():
+        terms[account_object(catalogue.account_traits[name].number)] = transforms
     for name in contract.audiences:
         terms[audience_object(catalogue.audiences[name].number)] = _REVEAL
     if contract.timeline:

@@ -19,6 +19,8 @@ _PLAIN: Final = {
     "destinations.toml": "destination",
 }
 _EVENTS: Final = "events.toml"
+_GROUP: Final = "group"
+_ACCOUNT_TRAIT: Final = "account trait"  # those of all group calls are numbered together
 _DEFINITION: Final = ("kind", "event", "property", "currency_property", "currency")
 
 Path = tuple[str, ...]
@@ -29,12 +31,14 @@ class _Thing(NamedTuple):
 
     file: str
     path: Path
-    scope: str  # `trait`, `event`, `property of track:Order Completed`
+    scope: str  # `trait`, `event`, `property of track:Order Completed`, `account trait`
     number: int
     table: Mapping[str, Any]
 
     @property
     def name(self) -> str:
+        if self.scope == _ACCOUNT_TRAIT:
+            return self.path[-1]
         return ":".join(part for part in self.path if part != "properties")
 
 
@@ -66,7 +70,7 @@ def compare(files: Mapping[str, str], earlier: Iterable[Mapping[str, str]], prob
 
 
 def given(versions: Iterable[Mapping[str, str]]) -> dict[str, set[int]]:
-    """Every number that some version gave, by what it is unique among: `trait`, `event`, `property of TYPE:EVENT`."""
+    """Every number that some version gave, by what it is unique among: `trait`, `property of TYPE:EVENT`, `account trait`."""
     taken: dict[str, set[int]] = {}
     for files in versions:
         for thing in _things(files):
@@ -110,7 +114,8 @@ def _things(files: Mapping[str, str]) -> Iterator[_Thing]:
         for name, table in _tables(group):
             yield from _thing(_EVENTS, (kind, name), "event", table)
             for one, inner in _tables(table.get("properties")):
-                yield from _thing(_EVENTS, (kind, name, "properties", one), f"property of {kind}:{name}", inner)
+                scope = _ACCOUNT_TRAIT if kind == _GROUP else f"property of {kind}:{name}"
+                yield from _thing(_EVENTS, (kind, name, "properties", one), scope, inner)
 
 
 def _thing(file: str, path: Path, scope: str, table: Mapping[str, Any]) -> Iterator[_Thing]:

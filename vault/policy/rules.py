@@ -14,7 +14,7 @@ from vault.catalogue.toml import Problems
 
 Effect = Literal["allow", "deny"]
 EVERY: Final = "*"
-OBJECT_KINDS: Final = ("trait", "identifier", "audience", "event")
+OBJECT_KINDS: Final = ("trait", "identifier", "account", "audience", "event")
 _ALLOWED_STARS: Final = frozenset({"event:*"})  # a timeline is all or nothing; everything else is allowed by name
 _MAX_RULES: Final = 10_000  # one evaluation of Casbin is linear in the rules
 _GATE_COLUMNS: Final = 5

@@ -52,6 +52,7 @@ _BY_HAND: Final[dict[str, Mapping[str, Schema]]] = {
         "country": _whole(COUNTRY),
         "ends": {"type": "string", "format": "date"},
         "traits": {"type": "object", "additionalProperties": _FORM_LIST},
+        "accounts": {"type": "object", "additionalProperties": _FORM_LIST},
         "transforms": _FORM_LIST,
     },
     "staff": {},
@@ -75,7 +76,7 @@ _READERS: Final[dict[str, Callable[[AskedFile], Any]]] = {
     "identities": lambda file: read_identifiers(file, {}),
     "computed": lambda file: read_computed(file, {}, {}),
     "audiences": lambda file: audiences.read_audiences(file, {}, {}),
-    "destinations": lambda file: contracts.read_contracts(file, {}, {}, {}, {}),
+    "destinations": lambda file: contracts.read_contracts(file, {}, {}, {}, {}, {}),
     "staff": lambda file: people.read_roles(file, {}),
 }
 

@@ -1,8 +1,8 @@
 """The only place that seals and opens personal values. Nothing opens without a permit of the gate.
 
 Promises: a sealed value opens only in its compartment, under its field, version and provenance (threats A1 to A4, A13,
-A22); only for a purpose of the compartment or for the rights desk; and only if the permit names the object. Of the two
-fields that hold entries of many objects (computed traits, memberships) only the entries that the permit names come out.
+A22); only for a purpose of the compartment or for the rights desk; and only if the permit names the object. Of the three
+fields that hold entries of many objects (computed traits, memberships, accounts) only the entries that the permit names come out.
 Must not know: consent, contracts, the database. Bytes: docs/formats/fields.md, docs/formats/event.md.
 """
 
@@ -12,10 +12,21 @@ from typing import Final
 
 import msgspec
 
-from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, RIGHTS, audience_object, computed_object, event_object
+from vault.catalogue.numbers import (
+    ACCOUNTS,
+    ACCUMULATORS,
+    MAX_ACCOUNT_TRAIT,
+    MEMBERSHIPS,
+    RIGHTS,
+    audience_object,
+    computed_object,
+    event_object,
+    is_account_object,
+)
 from vault.errors import TooLarge, Unreadable, Withheld
 from vault.keys.compartments import Compartment
 from vault.policy.permit import Permit
+from vault.profile.accounts import only, read_accounts, write_accounts
 from vault.profile.values import (
     EVENT_KEY_BYTES,
     HEAD_BYTES,
@@ -42,7 +53,7 @@ _EVENT_TAIL: Final = struct.Struct(">I16sII")
 _RANGE_SHIFT: Final = 13  # the three highest bits: events, computed traits and audiences have 13 bits of their own
 _COMPUTED: Final = computed_object(0) >> _RANGE_SHIFT
 _AUDIENCE: Final = audience_object(0) >> _RANGE_SHIFT
-_SHARED: Final = frozenset((ACCUMULATORS, MEMBERSHIPS))
+_SHARED: Final = frozenset((ACCUMULATORS, MEMBERSHIPS, ACCOUNTS))
 _entries: Final = msgspec.json.Decoder(dict[int, msgspec.Raw])
 _numbers: Final = msgspec.json.Decoder(list[int])
 
@@ -150,14 +161,19 @@ def _reaches(permit: Permit, field: int) -> bool:
         return True
     if field == ACCUMULATORS:
         return any(number >> _RANGE_SHIFT == _COMPUTED for number in objects)
+    if field == ACCOUNTS:
+        return any(is_account_object(number) for number in objects)
     return field == MEMBERSHIPS and any(number >> _RANGE_SHIFT == _AUDIENCE for number in objects)
 
 
 def _limited(permit: Permit, field: int, plaintext: bytes) -> bytes:
-    """`plaintext`, without those computed traits or audiences that the permit does not name."""
+    """`plaintext`, without those computed traits, account traits or audiences that the permit does not name."""
     objects = permit.objects
     if objects is None or field not in _SHARED:
         return plaintext
+    if field == ACCOUNTS:
+        named = frozenset(number & MAX_ACCOUNT_TRAIT for number in objects if is_account_object(number))
+        return write_accounts(only(read_accounts(plaintext), named))
     try:
         if field == ACCUMULATORS:
             states = _entries.decode(plaintext)

@@ -11,8 +11,9 @@ from typing import Final, TypeVar
 import msgspec
 
 from vault.catalogue.computed import Computed
-from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, identifier_object
+from vault.catalogue.numbers import ACCOUNTS, ACCUMULATORS, MEMBERSHIPS, identifier_object
 from vault.errors import Unreadable
+from vault.profile.accounts import Entries, Entry, joined, read_accounts
 from vault.profile.computed import Accumulator, join, read_states, visible
 from vault.profile.sightings import Sighting, Which, choose, read_sightings
 from vault.profile.values import FieldHead
@@ -30,6 +31,7 @@ class View(msgspec.Struct, frozen=True):
     identifiers: dict[int, list[Sighting]]  # of every member; `identifiers_of` applies a contract's `which`
     states: list[dict[int, Accumulator]]  # computed traits, one dict a member and compartment
     audiences: frozenset[int]  # audience numbers
+    accounts: tuple[Entries, ...] = ()  # one a member and compartment; `accounts_of` joins them
 
     def __repr__(self) -> str:
         return "View(...)"
@@ -60,6 +62,7 @@ def view(opened: Iterable[tuple[FieldHead, bytes]]) -> View:
     identifiers: dict[int, list[Sighting]] = {}
     states: list[dict[int, Accumulator]] = []
     judged: tuple[FieldHead, bytes] | None = None
+    accounts: list[Entries] = []
     for entry in opened:
         head, value = entry
         field = head[0]
@@ -74,10 +77,14 @@ def view(opened: Iterable[tuple[FieldHead, bytes]]) -> View:
         elif field == MEMBERSHIPS:
             if judged is None or rank(head) > rank(judged[0]):
                 judged = entry
+        elif field == ACCOUNTS:
+            accounts.append(read_accounts(value))
         else:
             raise Unreadable
     shown = {field: value for field, (_, value) in traits.items() if value != b"null"}
-    return View(shown, identifiers, states, frozenset() if judged is None else read_memberships(judged[1]))
+    return View(
+        shown, identifiers, states, frozenset() if judged is None else read_memberships(judged[1]), tuple(accounts)
+    )
 
 
 def identifiers_of(seen: View, which: Mapping[int, Which]) -> dict[int, tuple[str, ...]]:
@@ -94,6 +101,15 @@ def computed_of(seen: View, wanted: Iterable[Computed]) -> dict[int, bytes]:
         if value is not None:
             values[computed.number] = value
     return values
+
+
+def accounts_of(parts: Iterable[Entries]) -> Entries:
+    """Every account with its newest traits, joined over members and compartments; deleted traits are left out."""
+    found: dict[str, list[Entry]] = {}
+    for entries in parts:
+        for tag, entry in entries.items():
+            found.setdefault(tag, []).append(entry)
+    return {tag: joined(found[tag]) for tag in sorted(found)}
 
 
 def read_memberships(plaintext: bytes) -> frozenset[int]:

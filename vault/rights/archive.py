@@ -32,12 +32,16 @@ _encoder: Final = msgspec.json.Encoder(decimal_format="number")
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the zip format's first moment: file times tell nothing
 # What spreadsheets take for a formula, with the full-width letters that some of them fold (ASVS 1.2.10).
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", "|", "%", "'")
+_ONE_LINE: Final = 3  # members of what is shown within a line
+_HEADINGS: Final = {"dpv": "Purpose in the Data Privacy Vocabulary"}
 _STYLE: Final = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b}"
     "h1{font-size:1.6rem}h2{font-size:1.2rem;border-bottom:1px solid #bbb;margin-top:2rem}"
-    "table{border-collapse:collapse;width:100%;margin:.5rem 0}"
-    "th,td{border:1px solid #ccc;padding:.3rem .5rem;text-align:left;vertical-align:top;overflow-wrap:break-word}"
-    "th{background:#f2f2f2}dt{font-weight:600}dd{margin:0 0 .5rem 1rem}"
+    "div{overflow-x:auto}table{border-collapse:collapse;width:100%;margin:.5rem 0}"
+    "th,td{border:1px solid #ccc;padding:.3rem .5rem;text-align:left;vertical-align:top;overflow-wrap:break-word;max-width:24rem}"
+    "th{background:#f2f2f2}td.more{padding-left:2rem;max-width:none}"
+    "ul{margin:0;padding-left:1.2rem}dt{font-weight:600}dd{margin:0 0 .5rem 1rem}"
+    "@media print{body{max-width:none;margin:0;font-size:10pt}div{overflow:visible}h2{break-after:avoid}tr{break-inside:avoid}}"
 )
 _POLICY: Final = (
     "default-src 'none'; style-src 'sha256-" + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode() + "'"
@@ -86,6 +90,7 @@ def page(title: str, answer: Mapping[str, Any]) -> str:
     sections = [f"<section><h2>{_heading(key)}</h2>{_block(value)}</section>" for key, value in answer.items()]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">'
         '<meta name="referrer" content="no-referrer">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
@@ -108,16 +113,45 @@ def _block(value: Any) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A row each. What is itself a table stands below its row, over the whole width: beside it nobody could read either."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    head = "".join(f"<th>{_heading(column)}</th>" for column in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_block(row[c]) if c in row else ''}</td>" for c in columns) + "</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    below = [column for column in columns if any(_is_table(row.get(column)) for row in rows)]
+    beside = [column for column in columns if column not in below]
+    head = "".join(f"<th>{_heading(column)}</th>" for column in beside)
+    body = ""
+    for row in rows:
+        body += "<tr>" + "".join(f"<td>{_cell(row[c]) if c in row else ''}</td>" for c in beside) + "</tr>"
+        for column in below:
+            if row.get(column):
+                more = f"<strong>{_heading(column)}</strong>{_block(row[column])}"
+                body += f'<tr><td class="more" colspan="{len(beside)}">{more}</td></tr>'
+    return f"<div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _is_table(value: Any) -> bool:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return False
+    return any(isinstance(one, Mapping) and not _is_small(one) for one in value)
+
+
+def _is_small(value: Mapping[str, Any]) -> bool:
+    """Few enough words to stand in one line."""
+    plain = not any(isinstance(one, (Mapping, list, tuple)) for one in value.values())
+    return plain and len(value) <= _ONE_LINE
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Mapping) and value and _is_small(value):
+        return ", ".join(f"{escape(str(key))}: {escape(_text(one))}" for key, one in value.items() if one is not None)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if all(isinstance(one, str) for one in value):
+            return escape(", ".join(value)) or "-"
+        return "<ul>" + "".join(f"<li>{_cell(one)}</li>" for one in value) + "</ul>"
+    return _block(value)
 
 
 def _heading(key: Any) -> str:
-    text = str(key).replace("_", " ")
+    text = _HEADINGS.get(str(key), str(key)).replace("_", " ")
     return escape(text[:1].upper() + text[1:])
 
 

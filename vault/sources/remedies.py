@@ -73,6 +73,22 @@ CODES: Final[dict[str, Code]] = {
         "Stored rows of this person do not verify, so nothing is added to them.",
         "send it again when the rows are mended; `profile-vault audit verify` and the audit log say more",
     ),
+    "no_account_kind": Code(
+        "The policies list group calls and no kind of identifier that names an account.",
+        f"add the kind `[group_id]` with `account = true` to {FOLDER}/identities.toml; then `profile-vault policy apply`",
+    ),
+    "unfit_group_id": Code(
+        "`groupId` names no account: it is blocked, or not in the normal form of its kind.",
+        f"send the account's own id; `blocked` and `normal_form` are in {FOLDER}/identities.toml",
+    ),
+    "too_many_accounts": Code(
+        "The person belongs to as many accounts as the policies allow.",
+        f"raise `limit` of the kind with `account = true` in {FOLDER}/identities.toml (at most 200)",
+    ),
+    "value_too_large": Code(
+        "What the person's calls said of accounts, or a single value, would be over 64 KB.",
+        "send fewer or shorter traits; a group call need not repeat them",
+    ),
     # what cannot be read
     "event_too_large": Code("The message has more than 32 KB.", "send less in one message"),
     "too_many_events": Code(
@@ -84,6 +100,7 @@ CODES: Final[dict[str, Code]] = {
         _MESSAGE,
     ),
     "id_too_long": Code("An identifier has more than 512 characters.", _MESSAGE),
+    "group_id_too_long": Code("`groupId` has more than 500 characters.", _MESSAGE),
     "message_id_too_long": Code("`messageId` has more than 100 characters.", _MESSAGE),
     "no_user_anon_id": Code("There is neither `userId` nor `anonymousId`.", _MESSAGE),
     "no_event": Code("A track call without `event`.", _MESSAGE),

@@ -8,9 +8,9 @@ that it may be pasted at the end of its file. Pure: a catalogue, numbers and nam
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from vault.catalogue.fields import MAX_PROPERTY, FieldType
+from vault.catalogue.fields import GROUP, MAX_PROPERTY, FieldType
 from vault.catalogue.load import Catalogue
-from vault.catalogue.numbers import MAX_EVENT, MAX_TRAIT, bits
+from vault.catalogue.numbers import MAX_ACCOUNT_TRAIT, MAX_EVENT, MAX_TRAIT, bits
 from vault.catalogue.toml import NAME
 from vault.sources.dropped import PROPERTY, TRAIT, Drop, parts_of
 
@@ -120,7 +120,10 @@ class Suggester:
         listed = self._catalogue.events.get((kind, title))
         if listed is None or name in listed.properties:
             return None
-        number = self._free(f"property of {event}", MAX_PROPERTY)
+        if kind == GROUP:  # account traits of all group calls are numbered together
+            number = self._free("account trait", MAX_ACCOUNT_TRAIT)
+        else:
+            number = self._free(f"property of {event}", MAX_PROPERTY)
         like, category = self._like(name)
         keys = (f'type = "{like}"', f'category = "{category}"', f"purposes = {self._purposes(listed.purposes)}")
         return (

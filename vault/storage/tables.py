@@ -116,6 +116,17 @@ link = Table(
     Index("link_root", "root"),
 )
 
+membership = Table(
+    "membership",
+    metadata,
+    _key("subject_id", Uuid),
+    _key("tag", LargeBinary),  # keyed tag of the account, shared by its members (ADR 0075)
+    Column("event_key", LargeBinary, nullable=False),  # the message that gave the evidence
+    Column("source_id", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("membership_tag", "tag", "subject_id"),
+)
+
 disclosure = Table(
     "disclosure",
     metadata,
@@ -169,12 +180,7 @@ due = Table(
 
 # --- found by a key of their own -------------------------------------------------------------------------------------
 
-identity = Table(
-    "identity",
-    metadata,
-    _key("tag", LargeBinary),
-    Column("subject_id", Uuid, nullable=False),
-)
+identity = Table("identity", metadata, _key("tag", LargeBinary), Column("subject_id", Uuid, nullable=False))
 
 dedup = Table(
     "dedup",
@@ -233,7 +239,6 @@ lease = Table(
 instance = Table("instance", metadata, _key("name", Text), Column("value", Text, nullable=False))  # incarnation, log
 
 audit_in = Table("audit_in", metadata, _key("entry_id", Uuid), Column("leaf", LargeBinary, nullable=False))
-
 audit = Table(
     "audit",
     metadata,
@@ -363,20 +368,15 @@ request = Table(
     Column("detail", LargeBinary, nullable=False),  # canonical JSON: counts, stores, recipients; no personal value
 )
 
-archive = Table(
-    "archive",
-    metadata,
-    _key("request_id", Uuid),
-    Column("sealed", LargeBinary, nullable=False),
-    Column("expires_at", BigInteger, nullable=False),
-)
-
-casefile = Table(
-    "casefile",
-    metadata,
-    _key("request_id", Uuid),
-    Column("sealed", LargeBinary, nullable=False),
-    Column("expires_at", BigInteger, nullable=False),
+archive, casefile = (
+    Table(
+        name,
+        metadata,
+        _key("request_id", Uuid),
+        Column("sealed", LargeBinary, nullable=False),
+        Column("expires_at", BigInteger, nullable=False),
+    )
+    for name in ("archive", "casefile")
 )
 
 recipient_notice = Table(

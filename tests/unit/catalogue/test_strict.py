@@ -20,6 +20,7 @@ from vault.errors import PolicyError
 
 SHAPE = re.compile(r"[a-z0-9_./-]+:[0-9]+: .+; .+")
 
+TEAM = '[group."Team"]\nnumber = 90\npurposes = ["service"]\n[group."Team".properties]\n'
 CASES = [
     # file, old, new, the problem is on the line that holds, what it says
     ("purposes.toml", "number = 1\n", "number = 0  # no\n", "# no", "is 0, which is `service`"),
@@ -117,6 +118,40 @@ CASES = [
         "is `newest`",
     ),
     ("destinations.toml", 'audiences = ["best_customers"]', 'audiences = ["worst"]', "worst", "not declared"),
+    ("destinations.toml", 'plan = ["reveal"]', 'revenue = ["reveal"]', "[support-desk.accounts]", "not declared"),
+    ("destinations.toml", 'plan = ["reveal"]', 'plan = ["hide"]', 'plan = ["hide"]', "no transform"),
+    (
+        "destinations.toml",
+        "[support-desk.accounts]",
+        "[warehouse.accounts]",
+        "[warehouse.accounts]",
+        "none of the contract",
+    ),
+    (
+        "identities.toml",
+        "account = true\njoins = false",
+        "account = true\njoins = true  # no",
+        "# no",
+        "members are not one",
+    ),
+    ("identities.toml", "account = true\n", "", '["groupId"]', "it names no person"),
+    ("identities.toml", '["groupId"]', '["userId"]  # no', "# no", "is that of a person"),
+    ("identities.toml", "limit = 50", "limit = 201", "limit = 201", "at most 200"),
+    ("events.toml", "industry = { number = 2", "industry = { number = 4096", "industry", "from 1 to 4095"),
+    (
+        "events.toml",
+        '[group."*"]\n',
+        f'{TEAM}name = {{ number = 1, type = "number", category = "user.contact.organization" }}\n\n[group."*"]\n',
+        '[group."*".properties]',
+        "otherwise than another group call",
+    ),
+    (
+        "events.toml",
+        '[group."*"]\n',
+        f'{TEAM}size = {{ number = 4, type = "integer", category = "user.account" }}\n\n[group."*"]\n',
+        '[group."*".properties]',
+        "the number of `size`",
+    ),
     ("destinations.toml", "timeline = true", 'timeline = true\nends = "2030"', "ends =", "write a date"),
     ("staff.toml", "[marketer]", '[marketer]\nsees = "all"', "sees =", "not known here"),
     ("purposes.toml", 'title = "Answering the customer\'s questions"', 'title = " "', 'title = " "', "is empty"),
@@ -182,6 +217,16 @@ def test_a_mistake_is_named_with_its_line_and_remedy(path: str, old: str, new: s
     assert found, problems_of(files)
     place = f"{path}:{line_of(files, path, where)}: "
     assert any(problem.startswith(place) for problem in found), (place, found)
+
+
+def test_a_second_kind_for_accounts_is_refused() -> None:
+    files = edited("identities.toml", "account = true\n", "account = true  # second\n")
+    order = 'joins = false\ntake_from = ["properties.order_id"]'
+    files["identities.toml"] = files["identities.toml"].replace(
+        order, 'account = true\njoins = false\ntake_from = ["groupId"]'
+    )
+    place = f"identities.toml:{line_of(files, 'identities.toml', '# second')}: "
+    assert any(one.startswith(place) and "a second kind" in one for one in problems_of(files))
 
 
 def test_all_problems_are_told_at_once() -> None:

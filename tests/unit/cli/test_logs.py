@@ -70,3 +70,10 @@ def test_h13_a_log_without_room_loses_its_lines_and_nothing_else(monkeypatch: py
         full.write("it was that file that took nothing\n")
     with suppress(OSError):
         full.close()
+
+
+def test_a_traceback_that_a_library_puts_into_its_words_is_told_as_a_fault(log: TextIO) -> None:
+    logging.getLogger("uvicorn.error").error(
+        "  + Exception Group Traceback (most recent call last):\n  | jane@example.com"
+    )
+    assert json.loads(written(log)) == {"event": "library.fault", "level": "error", "logger": "uvicorn.error"}

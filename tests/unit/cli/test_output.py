@@ -29,6 +29,14 @@ def fine(ctx: click.Context) -> None:
 @group.command()
 @json_option
 @click.pass_context
+def wide(ctx: click.Context) -> None:
+    """Says much."""
+    emit(ctx, {}, table(["ONE", "TWO"], [["a" * 90, "b" * 90]], empty="nothing"))
+
+
+@group.command()
+@json_option
+@click.pass_context
 def empty(ctx: click.Context) -> None:
     """Has nothing to say."""
     emit(ctx, {"names": []}, table(["NAME"], [], empty="There is nothing yet."))
@@ -51,6 +59,11 @@ def broken() -> None:
 def test_json_is_the_only_thing_on_stdout() -> None:
     done = CliRunner().invoke(group, ["fine", "--json"])
     assert (done.exit_code, json.loads(done.stdout), done.stderr) == (0, {"names": ["a"]}, "")
+
+
+def test_a_table_in_a_pipe_folds_nothing() -> None:
+    done = CliRunner().invoke(group, ["wide"])
+    assert f"{'a' * 90}  {'b' * 90}" in done.stdout
 
 
 def test_f5_names_cannot_forge_markup_or_escapes() -> None:

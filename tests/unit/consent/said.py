@@ -40,7 +40,8 @@ class Book:
     """One subject's ledger."""
 
     def __init__(self, choices: Iterable[Choice] = ()) -> None:
-        self.standing = fold(choices)
+        self.written = list(choices)
+        self.standing = fold(self.written)
 
     @property
     def state(self) -> State:
@@ -48,6 +49,7 @@ class Book:
 
     def write(self, entries: Iterable[Choice]) -> tuple[Choice, ...]:
         written = tuple(entries)
+        self.written += written
         for choice in written:
             self.standing = apply(self.standing, choice)
         return written

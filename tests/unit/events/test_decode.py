@@ -13,7 +13,17 @@ from segment.analytics.request import DatetimeSerializer
 from vault.clock import Micros, from_datetime
 from vault.errors import Invalid, TooLarge
 from vault.events.clean import tolerate_nan
-from vault.events.decode import MAX_BODY, MAX_EVENT, MAX_EVENTS, MAX_LISTED, Decoded, decode, mend, write_key_of
+from vault.events.decode import (
+    MAX_BODY,
+    MAX_EVENT,
+    MAX_EVENTS,
+    MAX_GROUP_ID,
+    MAX_LISTED,
+    Decoded,
+    decode,
+    mend,
+    write_key_of,
+)
 from vault.events.message import Message
 
 NOW = from_datetime(datetime(2026, 11, 23, 12, 0, tzinfo=UTC))
@@ -142,6 +152,7 @@ def test_bare_nan_after_the_front_layer_is_null() -> None:
         ({"event": ""}, "no_event"),
         ({"type": "group"}, "no_group_id"),
         ({"type": "group", "groupId": ""}, "no_group_id"),
+        ({"type": "group", "groupId": "g" * (MAX_GROUP_ID + 1)}, "group_id_too_long"),
         ({"type": "alias"}, "no_previous_id"),
         ({"type": "alias", "previousId": "a", "userId": None}, "no_previous_id"),
         ({"type": None}, "unknown_type"),

@@ -201,4 +201,4 @@ def test_a_client_source_cannot_tell_an_erasure_from_nobody() -> None:
 
 
 def test_rules_are_stored_numbers() -> None:
-    assert {rule.name: rule.value for rule in Rule} == {"MERGED": 1, "CLAIMED": 2, "CONFIRMED": 3}
+    assert {rule.name: rule.value for rule in Rule} == {"MERGED": 1, "CLAIMED": 2, "CONFIRMED": 3, "ALIASED": 4}

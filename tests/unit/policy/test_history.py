@@ -27,6 +27,7 @@ CHANGES = [
     ),
     ("events.toml", "quantity = { number = 4", "quantity = { number = 40", "had the number 4"),
     ("events.toml", "affiliation = {", "branch = {", "that `affiliation` had"),
+    ("events.toml", "industry = {", "sector = {", "that `industry` had"),
     ("identities.toml", "number = 5", "number = 6", "had the number 5"),
     ("identities.toml", 'normal_form = "email"', 'normal_form = "exact"', "another normal form"),
     ("computed.toml", "number = 5", "number = 6", "had the number 5"),
@@ -34,6 +35,18 @@ CHANGES = [
     ("audiences.toml", "[best_customers]", "[good_customers]", "that `best_customers` had"),
     ("destinations.toml", "number = 4", "number = 5", "had the number 4"),
 ]
+
+
+def test_the_number_of_an_account_trait_is_not_given_again_by_another_group_call() -> None:
+    """Account traits of all group calls are numbered together: stored entries name them by number alone."""
+    call = '\n[group."Team"]\nnumber = 90\npurposes = ["service"]\n[group."Team".properties]\n'
+    column = '= {{ number = {}, type = "text", category = "user.account" }}\n'
+    without = edited("events.toml", "industry = { number = 2", "sector = { number = 9")
+    again = without | {"events.toml": without["events.toml"] + call + "colour " + column.format(2)}
+    assert told(again, without) == []
+    assert "that `industry` had" in told(again, without, shipped())[0]
+    moved = extended("events.toml", call + "plan " + column.format(7))
+    assert any("had the number 4" in one for one in told(moved, shipped()))
 
 
 @pytest.mark.parametrize(("path", "old", "new", "says"), CHANGES)

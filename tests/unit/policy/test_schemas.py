@@ -55,7 +55,9 @@ def faults() -> Iterator[tuple[str, str, str]]:
         for number, line in enumerate(lines):
             header = line if line.startswith("[") else header
             found = KEY.match(line)
-            named = header.endswith((".properties]", ".traits]", ".identifiers]"))  # its keys are names, not words
+            named = header.endswith(
+                (".properties]", ".traits]", ".identifiers]", ".accounts]")
+            )  # its keys are names, not words
             if found is None or (key := header if named else found[1]) in seen:
                 continue
             seen.add(key)

@@ -34,11 +34,11 @@ def shown(plan: PurposePlan, values: dict[int, bytes], addresses: list[bytes] | 
     objects = (*values, KIND.number) if addresses else tuple(values)
     identifiers = [(KIND, addresses)] if addresses else []
     items = tuple(plan.traits[number] for number in values)
-    return Shown(plan, items, list(values.values()), identifiers, [], plan.shape(objects))
+    return Shown(plan, items, list(values.values()), identifiers, [], plan.shape(objects), {})
 
 
 def plan_of(*purposes: PurposePlan) -> Plan:
-    return cast("Plan", type("Stand", (), {"purposes": purposes}))
+    return cast("Plan", type("Stand", (), {"purposes": purposes, "accounts": False}))
 
 
 def test_a_value_with_line_feeds_between_its_members_stays_one_line_and_the_same_value() -> None:

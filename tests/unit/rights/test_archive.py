@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import zipfile
 from decimal import Decimal
 from typing import Any
@@ -49,7 +50,15 @@ def test_numbers_keep_their_decimals() -> None:
 
 @given(text=st.text(alphabet="<>&\"'/=abc!-"), key=st.text(alphabet="<>&\"'ab"))
 def test_g19_no_value_and_no_name_becomes_markup(text: str, key: str) -> None:
-    html = page(text, {key: text, "rows": [{key: text}, {"other": [text]}], "map": {key: {key: text}}})
+    html = page(
+        text,
+        {
+            key: text,
+            "rows": [{key: text}, {"other": [text]}],
+            "deep": [{key: text, "more": [{"a": text, "b": 1, "c": 2, "d": [text]}]}],
+            "map": {key: {key: text}},
+        },
+    )
     body = html.partition("<body>")[2]
     known = (
         "h1",
@@ -68,10 +77,12 @@ def test_g19_no_value_and_no_name_becomes_markup(text: str, key: str) -> None:
         "li",
         "p",
         "span",
+        "div",
+        "strong",
     )
     for part in body.split("<")[1:]:
         name = part.partition(">")[0].strip("/")
-        assert name in (*known, "body", "html"), name
+        assert name in (*known, "body", "html") or re.fullmatch(r'td class="more" colspan="\d+"', name), name
 
 
 def test_a_page_says_none_yes_no_and_nothing_for_what_is_empty() -> None:
@@ -85,6 +96,13 @@ def test_a_page_says_none_yes_no_and_nothing_for_what_is_empty() -> None:
         "<li><span>two</span></li>",
     ):
         assert shown in html
+
+
+def test_a_table_within_a_table_stands_below_its_row_and_a_few_words_within_it() -> None:
+    deep = {"at": "t", "purpose": "marketing", "basis": "consent", "fields": [{"kind": "trait", "name": "email"}]}
+    html = page("x", {"recipients": [{"recipient": "Ads Inc.", "disclosures": [deep], "country": None}]})
+    assert '<tr><td><span>Ads Inc.</span></td><td><span>-</span></td></tr><tr><td class="more" colspan="2">' in html
+    assert "<td><ul><li>kind: trait, name: email</li></ul></td>" in html
 
 
 @given(text=st.text())

@@ -20,6 +20,8 @@ def _codes_in_code() -> set[str]:
     found = set(re.findall(r'(?:Invalid\(code=|, )"([a-z_]{6,})"\)', one_by_one))
     found |= set(re.findall(r'Rejected\(index, "([a-z_]+)"', decode))
     found |= set(re.findall(r'(?:Drop\("\w+", .*, |self\._drop\(item, |else |return )"([a-z_]+)"', decide))
+    for path in ("vault/flows/ingest/account.py", "vault/profile/sealing.py"):
+        found |= set(re.findall(r'TooLarge\(.*code="([a-z_]+)"\)', (ROOT / path).read_text()))
     found |= set(re.findall(r'Nobody\("([a-z_]+)"\)', graph))
     return (found | {"integrity", "duplicate"}) - {"erasing"}
 

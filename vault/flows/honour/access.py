@@ -3,20 +3,25 @@
 The archive lies under a key of its own and is gone, key first, after seven days or the first download.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from vault.audit.entry import Tag
+from vault.catalogue.numbers import identifier_object
 from vault.clock import Micros
 from vault.disclosures.store import held_everywhere, history
 from vault.errors import NotFound
 from vault.flows.honour.answer import Gathered, access_answer, portable_answer
-from vault.flows.honour.opened import Desk, profile_of
+from vault.flows.honour.opened import Desk, Value, profile_of
 from vault.flows.honour.recipients import source_names
 from vault.flows.honour.steps import key_of, officer_of, take
 from vault.flows.people.read import ledgers
+from vault.flows.tags import account_tag
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
+from vault.identity.identifiers import normalise
 from vault.keys import names
+from vault.profile.sightings import read_sightings
 from vault.rights import store
 from vault.rights.archive import KEPT, pack, seal_archive
 from vault.rights.request import State, Step
@@ -88,7 +93,19 @@ async def _gathered(vault: Vault, request: Request) -> Gathered | None:
         disclosures = await history(transaction, desk.subjects)
         held = await held_everywhere(transaction, desk.subjects)
     states = [member.state for member in members]
-    return Gathered(request, vault.clock.now(), states, values, parts, choices, disclosures, held, sources)
+    ids = _account_ids(vault, values)
+    return Gathered(request, vault.clock.now(), states, values, parts, choices, disclosures, held, sources, ids)
+
+
+def _account_ids(vault: Vault, values: Iterable[Value]) -> dict[str, str]:
+    """The ids of the person's accounts, by the tags under which the traits lie."""
+    kind = vault.catalogue.account_kind
+    if kind is None:
+        return {}
+    key, field = vault.keyring.key(names.index(kind.name)), identifier_object(kind.number)
+    told = [one.value for value in values if value.head.field == field for one in read_sightings(value.plaintext)]
+    forms = {one: normal for one in told if (normal := normalise(kind, one)) is not None}
+    return {account_tag(key, kind.name, normal).hex(): one for one, normal in forms.items()}
 
 
 def _packed(vault: Vault, request: Request, gathered: Gathered) -> tuple[bytes, dict[str, int]]:

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from vault.catalogue.load import Catalogue
-from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, identifier_object
+from vault.catalogue.numbers import ACCOUNTS, ACCUMULATORS, MEMBERSHIPS, identifier_object
 from vault.clock import Micros, isoformat
 from vault.consent.decision import meet
 from vault.consent.ledger import Choice
@@ -22,6 +22,7 @@ from vault.errors import Unreadable
 from vault.flows.honour import words
 from vault.flows.honour.opened import Part, Value
 from vault.flows.honour.recipients import consents, recipients
+from vault.profile.accounts import read_accounts
 from vault.profile.computed import Accumulator, join, read_states, visible
 from vault.profile.sightings import read_sightings
 from vault.profile.view import read_memberships
@@ -48,6 +49,7 @@ class Gathered(msgspec.Struct, frozen=True):
     disclosures: Sequence[Disclosure]
     held: Sequence[Held]
     sources: Mapping[int, str]
+    account_ids: Mapping[str, str] = {}  # tag of an account in hex -> its id, where a server source said it
 
     def __repr__(self) -> str:
         return "Gathered(...)"
@@ -64,6 +66,7 @@ def access_answer(catalogue: Catalogue, all_: Gathered) -> Json:
         "about_this_answer": _about(all_, "Access (GDPR Art. 15)"),
         "your_data": traits(catalogue, all_),
         "identifiers": identifiers(catalogue, all_),
+        "accounts": accounts(catalogue, all_),
         "computed_about_you": computed(catalogue, all_),
         "audiences": audiences(catalogue, all_),
         "events": events(catalogue, all_),
@@ -90,6 +93,7 @@ def portable_answer(catalogue: Catalogue, all_: Gathered) -> tuple[Json, list[Ta
     rows = {
         "traits": traits(catalogue, some),
         "identifiers": identifiers(catalogue, some),
+        "accounts": accounts(catalogue, some),
         "events": events(catalogue, some),
     }
     return {"about_this_answer": _about(all_, "Portability (GDPR Art. 20)"), **rows}, [
@@ -146,6 +150,40 @@ def identifiers(catalogue: Catalogue, all_: Gathered) -> list[Json]:
             for sighting in read_sightings(value.plaintext)
         )
     return sorted(rows, key=lambda row: (row["kind"], row["value"], row["purposes"]))
+
+
+def accounts(catalogue: Catalogue, all_: Gathered) -> list[Json]:
+    """Every company or household that the person's calls named, with what they said of it, a row a set of purposes.
+
+    What other members said is theirs. An account that a browser alone named has no id here: it is a claim.
+    """
+    known = {trait.number: trait for trait in catalogue.account_traits.values()}
+    rows: list[Json] = []
+    for value in all_.values:
+        if value.head.field != ACCOUNTS:
+            continue
+        for tag, entry in read_accounts(value.plaintext).items():
+            rows.append(
+                {
+                    "account": all_.account_ids.get(tag),
+                    "confirmed": entry.confirmed,
+                    "purposes": list(catalogue.names(value.purposes)),
+                    "source": all_.sources.get(entry.source, "the vault"),
+                    "first_said_at": isoformat(Micros(entry.first_said_at)),
+                    "last_said_at": isoformat(Micros(entry.last_said_at)),
+                    "traits": [
+                        {
+                            "trait": known[n].name if n in known else f"account trait {n} (no longer collected)",
+                            "value": _json(bytes(told.value)),
+                            "category": known[n].category if n in known else "",
+                            "source": all_.sources.get(told.source, "the vault"),
+                            "said_at": isoformat(Micros(told.said_at)),
+                        }
+                        for n, told in entry.traits.items()
+                    ],
+                }
+            )
+    return sorted(rows, key=lambda row: (row["account"] or "", row["first_said_at"], row["purposes"]))
 
 
 def computed(catalogue: Catalogue, all_: Gathered) -> list[Json]:

@@ -87,10 +87,10 @@ def identifiers_of(catalogue: Catalogue, desk: Desk) -> Known:
 
 
 def normal_forms(catalogue: Catalogue, known: Known) -> list[tuple[str, bytes]]:
-    """(kind, normal form) of each identifier, each once."""
+    """(kind, normal form) of each identifier of the person, each once. An account's id is the other members' too."""
     forms: set[tuple[str, bytes]] = set()
     for name, values in known.items():
-        for value in values:
+        for value in () if catalogue.identifiers[name].account else values:
             normal = normalise(catalogue.identifiers[name], value)
             if normal is not None:
                 forms.add((name, normal))

@@ -37,12 +37,15 @@ def recipients(catalogue: Catalogue, disclosures: Iterable[Disclosure], held: It
             forms.setdefault(number, set()).add(transform)
         latest.update({(one.subject_id, one.destination, number): some for number, some in forms.items()})
     holds: dict[int, set[tuple[int, int | None]]] = {}
+    open_: dict[int, set[tuple[int, int | None]]] = {}  # told to delete, and has not said that it did
     for now in held:
+        if now.told:
+            open_.setdefault(now.destination, set()).update((number, None) for number in now.gone)
         items = holds.setdefault(now.destination, set())
         for number in now.fields:
             items |= {(number, form) for form in latest.get((now.subject_id, now.destination, number), {None})}
     rows = []
-    for number in sorted(by_destination.keys() | holds.keys()):
+    for number in sorted(by_destination.keys() | holds.keys() | open_.keys()):
         contract = catalogue.contracts_by_number.get(number)
         rows.append(
             {
@@ -54,6 +57,7 @@ def recipients(catalogue: Catalogue, disclosures: Iterable[Disclosure], held: It
                 "contact": contract.contact if contract else None,
                 "may_keep": words.period(contract.keep) if contract and contract.keep is not None else None,
                 "holds_now": fields(catalogue, holds.get(number, ())),
+                "told_to_delete_and_not_confirmed": fields(catalogue, open_.get(number, ())),
                 "disclosures": by_destination.get(number, []),
             }
         )

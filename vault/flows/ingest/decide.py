@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from vault.catalogue.fields import Event, Trait
+from vault.catalogue.fields import GROUP, Event, Trait
 from vault.catalogue.numbers import bits
 from vault.clock import day_of
 from vault.consent.act import Said, act_entries, carried_entries, said_by_change
@@ -19,6 +19,7 @@ from vault.consent.ledger import Authority, Decision, How
 from vault.consent.stamp import Speaker, Stamp, read_stamp, says_something_new, stamp_entries
 from vault.errors import TooLarge, Unreadable
 from vault.events.message import SENSITIVE, Message, fit_name
+from vault.flows.ingest.account import store_account
 from vault.flows.ingest.item import Act, Dropped, Item, Named, tombstone_of
 from vault.flows.ingest.resolve import Place, resolve
 from vault.flows.ingest.seal import judge, store_event
@@ -126,7 +127,7 @@ class Decider:
             return self._drop(item, code, None, fresh=False)
         self.world.seen[item.key] = item.digest
         message = item.message
-        declared = self.refused.get(item.index) or self._declared(message)
+        declared = self.refused.get(item.index) or self._declared(item)
         if isinstance(declared, str):
             return self._drop(item, declared)
         objected = 0
@@ -165,6 +166,9 @@ class Decider:
         if declared is not None:
             self._count_properties(message, declared)
             stored_for = declared.purposes & allowed
+            if item.account is not None:
+                self._account(item, place, declared, allowed)
+                return Verdict(item, None, place.profile, fresh=True, purposes=stored_for)
             store_event(author, message, declared, item.key, stored_for, self.catalogue)
             return Verdict(item, None, place.profile, fresh=True, purposes=stored_for)
         stored_for = self._traits(item, place, allowed) if message.type == "identify" else 0
@@ -172,18 +176,21 @@ class Decider:
 
     # --- the catalogue ----------------------------------------------------------------------------------------------
 
-    def _declared(self, message: Message) -> Event | str | None:
+    def _declared(self, item: Item) -> Event | str | None:
         """The event as declared; None for calls that leave no event; or why it is not stored."""
+        message = item.message
         if message.type in {"identify", "alias"} or message.is_consent_change:
             return None  # acts come as an identify without traits
         event = self.catalogue.event(message.type, message.name or "")
         if event is None:
             return "unlisted"
+        if event.type == GROUP and item.account is None:
+            return "no_account_kind" if self.catalogue.account_kind is None else "unfit_group_id"
         return event if event.authority == "any" or self.source.server else "server_only"
 
     def _count_properties(self, message: Message, event: Event) -> None:
         kind = property_of(event.type, event.name if event.sensitivity == "normal" else SENSITIVE)
-        for name in message.traits if event.type == "group" else message.properties:
+        for name in message.traits if event.type == GROUP else message.properties:
             if name not in event.properties:
                 self._noted.append(Drop(kind, _countable(name, event), "unlisted"))
 
@@ -354,6 +361,11 @@ class Decider:
         granted = place.author.standing.explicit
         conditions = (p.mask for p in self.catalogue.purposes.values() if p.art9 == "a")
         return granted & sum(conditions)
+
+    def _account(self, item: Item, place: Place, event: Event, allowed: int) -> None:
+        """Store what a group call says of its account, and that the person belongs to it."""
+        mask = event.purposes & allowed & (self._explicit(place) if event.sensitivity == "special" else -1)
+        self._noted += store_account(self.source, place.profile.members, place.author, item, event, mask, allowed)
 
     # --- what is not stored -----------------------------------------------------------------------------------------
 

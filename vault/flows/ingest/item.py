@@ -5,19 +5,21 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from vault.catalogue.fields import GROUP
 from vault.catalogue.identifiers import IdentifierKind
 from vault.catalogue.load import Catalogue
 from vault.consent.act import Said
 from vault.consent.ledger import How
 from vault.events.dedup import content_digest, device_tag, event_key
 from vault.events.message import Message
-from vault.flows.tags import finding_tag, tombstone_tag
+from vault.flows.tags import account_tag, finding_tag, tombstone_tag
 from vault.identity.identifiers import normalise
 from vault.keys import names
 from vault.keys.keyring import Keyring
 from vault.sources.store import Source
 
 _ANONYMOUS: Final = "anonymousId"
+_USER: Final = "userId"
 _texts: Final = msgspec.json.Decoder(str)
 
 
@@ -28,6 +30,7 @@ class Named(NamedTuple):
     value: str
     tag: bytes
     own: bool  # the device that speaks
+    previous: bool = False  # what an alias says that the person was called before
 
     def __repr__(self) -> str:
         return f"Named({self.kind.name})"
@@ -67,6 +70,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
     device: bytes
     named: tuple[Named, ...]
+    account: Named | None = None  # of a group call: the company or household that it names
     act: Act | None = None  # choices said through a door of their own; then the message is nothing else
 
     @property
@@ -83,11 +87,13 @@ class Places:
 
     def __init__(self, catalogue: Catalogue) -> None:
         """For the kinds of this catalogue, in its order."""
-        kinds = catalogue.identifiers.values()
+        kinds = [kind for kind in catalogue.identifiers.values() if not kind.account]
+        self.account = catalogue.account_kind
         self.kinds: list[tuple[IdentifierKind, list[tuple[Getter, bool]]]] = [
             (kind, [(_getter(place), place == _ANONYMOUS) for place in kind.take_from]) for kind in kinds
         ]
-        self.devices = [kind for kind in kinds if _ANONYMOUS in kind.take_from]
+        # What an alias names as the id before may be that of a user or, as the libraries send it, that of a device.
+        self.before = [kind for kind in kinds if kind.joins and {_USER, _ANONYMOUS} & {*kind.take_from}]
 
 
 def items_of(places: Places, keyring: Keyring, source: Source, messages: list[Message]) -> list[Item]:
@@ -101,6 +107,7 @@ def items_of(places: Places, keyring: Keyring, source: Source, messages: list[Me
             content_digest(dedup, message),
             device_tag(dedup, message, server=source.server),
             _named(places, index, message),
+            _account(places, keyring, message) if message.type == GROUP else None,
         )
         for message in messages
     ]
@@ -123,22 +130,29 @@ def _named(places: Places, index: Mapping[str, bytes], message: Message) -> tupl
                 break
     if message.type == "alias" and message.previous_id is not None:
         tags = {named.tag for named in found}
-        for (
-            kind
-        ) in places.devices:  # what an alias says was the id before is that of a device, as the libraries send it
+        for kind in places.before:
             normal = normalise(kind, message.previous_id)
             tag = finding_tag(index[kind.name], kind.name, normal) if normal is not None else None
             if normal is not None and tag is not None and tag not in tags:
-                found.append(Named(kind, normal.decode(), tag, own=False))
+                found.append(Named(kind, normal.decode(), tag, own=False, previous=True))
     return tuple(found)
+
+
+def _account(places: Places, keyring: Keyring, message: Message) -> Named | None:
+    """The account that a group call names, by the tag that finds its members; None for what names none."""
+    kind, value = places.account, message.group_id
+    normal = normalise(kind, value) if kind is not None and value is not None else None
+    if kind is None or normal is None:
+        return None
+    tag = account_tag(keyring.key(names.index(kind.name)), kind.name, normal)
+    return Named(kind, normal.decode(), tag, own=False)
 
 
 def _getter(place: str) -> Getter:
     """What reads the text at a place as `take_from` writes it; it answers None if there is none."""
     plain: dict[str, Getter] = {
-        "userId": lambda message: message.user_id,
+        _USER: lambda message: message.user_id,
         _ANONYMOUS: lambda message: message.anonymous_id,
-        "groupId": lambda message: message.group_id,
     }
     room, _, name = place.rpartition(".")
     fields: dict[str, Getter] = {

@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 def resolve(vault: Vault, source: Source, world: World, item: Item) -> Place | str:
     """The place of a message, or the code of the reason why it has none. Changes drafts only where profiles are joined."""
-    joining = [named for named in item.named if named.kind.joins]
+    joining = _joining(world, item)
     profile = _only(source, world, joining)
     if profile is not None:
         return "erasing" if profile.fenced else Place(profile, _author(world, profile, item), (), None)
@@ -44,6 +44,7 @@ def resolve(vault: Vault, source: Source, world: World, item: Item) -> Place | s
             tag=named.tag,
             root=profile.root.subject if (profile := roots[named.tag]) is not None else None,
             own=named.own,
+            previous=named.previous,
         )
         for named in joining
     ]
@@ -53,6 +54,21 @@ def resolve(vault: Vault, source: Source, world: World, item: Item) -> Place | s
     if isinstance(resolution, Nobody):
         return resolution.reason
     return _carry_out(vault, source, world, item, resolution)
+
+
+def _joining(world: World, item: Item) -> list[Named]:
+    """The identifiers that may join, of an alias with the one reading of `previousId` that is known to mean somebody.
+
+    While neither is known it is a device's, as the libraries send it, and also a user's where the catalogue lets one
+    profile have several: so an alias that comes before what it tells of ends in the same person as one that comes after.
+    """
+    joining = [named for named in item.named if named.kind.joins]
+    if item.message.type != "alias":
+        return joining
+    before = [named for named in joining if named.previous]
+    known = [named for named in before if named.tag in world.owners]
+    kept = known or [named for named in before if named.kind.device_access or named.kind.limit > 1] or before
+    return [named for named in joining if not named.previous or named in kept]
 
 
 def _only(source: Source, world: World, joining: list[Named]) -> ProfileDraft | None:
@@ -117,7 +133,8 @@ def _merge(vault: Vault, source: Source, world: World, item: Item, merge: Merge)
         other = world.people[absorbed.root]
         world.join(survivor, other)
         confirmed = other.root.state.claimed in {member.subject for member in survivor.members}
-        rule = Rule.CONFIRMED if confirmed else Rule.MERGED
+        said = Rule.ALIASED if item.message.type == "alias" else Rule.MERGED
+        rule = Rule.CONFIRMED if confirmed else said
         link = (item.key, source.source_id, int(rule), absorbed.kind, True, world.tools.now)
         other.root.rows.links.append((0, other.root.subject, merge.survivor, *link))
         _audit_merge(vault, source, world, other.root)

@@ -27,10 +27,9 @@ def store_event(
     draft: SubjectDraft, message: Message, event: Event, event_key: bytes, mask: int, catalogue: Catalogue
 ) -> None:
     """Seal an event for the purposes in `mask`: one part per set of purposes among its properties; fold computed traits."""
-    raw = message.traits if event.type == "group" else message.properties
     parts: dict[int, dict[str, msgspec.Raw]] = {mask: {}}
     kept: dict[str, tuple[int, bytes]] = {}
-    for name, value in raw.items():
+    for name, value in message.properties.items():
         declared = event.properties.get(name)
         left = declared.purposes & mask if declared is not None else 0
         if left:

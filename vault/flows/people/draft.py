@@ -165,6 +165,12 @@ class SubjectDraft:
         draft.fields[field] = seal_field(self._open(draft), field, draft.version + 1, provenance, plaintext)
         draft.dirty = self.touched = self.changed = True
 
+    def put_again(self, draft: CompartmentDraft, field: int, plaintext: bytes) -> None:
+        """Seal what is left of a value in the compartment where it lies. For taking something out, never for adding."""
+        head = draft.fields[field][0]
+        draft.fields[field] = seal_field(self._open(draft), field, draft.version + 1, head.provenance, plaintext)
+        draft.dirty = self.touched = self.changed = True
+
     def holding(self, purposes: int, field: int) -> CompartmentDraft | None:
         """The writable compartment of exactly these purposes, if it has the field already."""
         draft = self._taking(purposes)

@@ -59,11 +59,12 @@ class Rows(NamedTuple):
     due: list[tuple[int, int, UUID, int]]
     audit: list[tuple[int, UUID, bytes, UUID | None, bytes]]
     no_grave: list[tuple[int, bytes]]  # tombstone tags that must still not exist
+    accounts: list[tuple[int, UUID, bytes, bytes, int, int]]
 
     @classmethod
     def none(cls) -> "Rows":
         """No rows at all."""
-        return cls([], [], [], [], [], [], [], [], [], [], [], [], [], [])
+        return cls([], [], [], [], [], [], [], [], [], [], [], [], [], [], [])
 
     def take(self, others: "Rows", group: int) -> None:
         """Add the rows of one subject under the group that it ended in."""
@@ -193,6 +194,15 @@ _PARTS: Final[dict[str, _Part]] = {
         ("at", "bigint"),
         after="ON CONFLICT DO NOTHING",
     ),
+    "accounts": _insert(
+        "membership",
+        ("subject_id", "uuid"),
+        ("tag", "bytea"),
+        ("event_key", "bytea"),
+        ("source_id", "int"),
+        ("at", "bigint"),
+        after="ON CONFLICT DO NOTHING",
+    ),
     "dedup": _insert(
         "dedup",
         ("event_key", "bytea"),
@@ -299,6 +309,7 @@ async def write(connection: Raw, expected: Sequence[Expected], subjects: Sequenc
         ("audit", [row[:3] for row in rows.audit]),
         ("salts", [(row[0], row[3], row[1], row[4]) for row in rows.audit if row[3] is not None]),
         ("no_grave", rows.no_grave),
+        ("accounts", rows.accounts),
     ]
     used = [(table, some) for table, some in tables if some]
     arguments: list[Any] = []

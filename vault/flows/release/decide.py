@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from vault.catalogue.load import Catalogue
-from vault.catalogue.numbers import audience_object, computed_object, identifier_object
+from vault.catalogue.numbers import audience_object, computed_object, identifier_object, is_account_object
 from vault.clock import Micros
 from vault.consent.ledger import Decision, parse_choice
 from vault.disclosures.held import Held, Reason, after_removal, after_upsert
@@ -191,8 +191,8 @@ def _retraction(catalogue: Catalogue, name: str, lost: frozenset[int]) -> Line:
     """
     line: Line = {"op": "retract", "id": name, "traits": [], "identifiers": [], "audiences": []}
     for number in lost & catalogue.objects.keys():
-        line[_member_of(number)].append(catalogue.object_name(number))
-    for member in ("traits", "identifiers", "audiences"):
+        line.setdefault(_member_of(number), []).append(catalogue.object_name(number))
+    for member in line.keys() & {"traits", "identifiers", "audiences", "accounts"}:
         line[member].sort()
     return line
 
@@ -202,7 +202,7 @@ def _member_of(number: int) -> str:
         return "audiences"
     if number >= computed_object(0) or number < identifier_object(0):
         return "traits"
-    return "identifiers"
+    return "accounts" if is_account_object(number) else "identifiers"
 
 
 def _reason(plan: Plan, known: Known, now: Micros, allowed: int, before: Held | None) -> Reason:

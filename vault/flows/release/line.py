@@ -21,15 +21,17 @@ from vault.flows.release.plan import FIRST_IDENTIFIER, Item, Layout, Plan, Purpo
 from vault.keys.compartments import Compartment
 from vault.keys.kept import Asked, open_each
 from vault.keys.keyring import Keyring
+from vault.profile.accounts import Entries
 from vault.profile.sealing import Opening
 from vault.profile.values import Directory, FieldHead
-from vault.profile.view import computed_of, identifiers_of, newest, view
+from vault.profile.view import accounts_of, computed_of, identifiers_of, newest, view
 
 _UNREADABLE: Final = "unreadable"
 _new: Final = tuple.__new__  # a named tuple without a Python call
 _NULL: Final = b"null"  # a deletion: nothing older shows
 _NO_IDENTIFIERS: Final[list[tuple[Item, list[bytes]]]] = []  # never written to
 _NO_AUDIENCES: Final[list[Item]] = []
+_NO_ACCOUNTS: Final[dict[str, list[tuple[Item, bytes]]]] = {}
 _text = msgspec.json.Encoder().encode
 
 
@@ -42,6 +44,7 @@ class Shown(NamedTuple):
     identifiers: list[tuple[Item, list[bytes]]]
     audiences: list[Item]
     shape: Shape
+    accounts: dict[str, list[tuple[Item, bytes]]]  # by the account's tag in hex
 
     @property
     def traits(self) -> list[tuple[Item, bytes]]:
@@ -144,7 +147,7 @@ def _shown(view: _View, opened: Iterator[list[bytes] | None]) -> Shown | str | N
         values += part
     if layout.shape is not None and _NULL not in values:
         picked = layout.pick(values)
-        return _new(Shown, (purpose, layout.items, picked, _NO_IDENTIFIERS, _NO_AUDIENCES, layout.shape))
+        return _new(Shown, (purpose, layout.items, picked, _NO_IDENTIFIERS, _NO_AUDIENCES, layout.shape, _NO_ACCOUNTS))
     traits: dict[int, bytes] = {}
     joint: Joint = []
     for spot, value in zip(layout.spots, values, strict=True):
@@ -153,6 +156,24 @@ def _shown(view: _View, opened: Iterator[list[bytes] | None]) -> Shown | str | N
         else:
             joint.append((found[spot.compartment][1].fields.head(spot.place), value))
     return _shaped(purpose, traits, joint)
+
+
+def opened_at(purpose: PurposePlan, keyring: Keyring, known: Known, field: int) -> list[bytes]:
+    """One field wherever the purpose still opens it, over all members. Raises as `shown_to`."""
+    wanted = [
+        (Asked(member.state.subject, shelf.kept, purpose.number), shelf.fields)
+        for member in known.members
+        for shelf in member.shelves
+        if field in shelf.fields.form.numbers and shelf.kept.held >> purpose.number & 1
+    ]
+    found: list[bytes] = []
+    compartments = open_each(keyring, [asked for asked, _ in wanted])
+    for compartment, (_, fields) in zip(compartments, wanted, strict=True):
+        if compartment is None:
+            raise Unreadable
+        place = fields.form.numbers.index(field)
+        found += Opening(fields.form, (place,), purpose.permit).open(compartment, fields)
+    return found
 
 
 def _newest(spots: tuple[Spot, ...], found: list[tuple[UUID, Shelf]]) -> list[Spot]:
@@ -176,16 +197,18 @@ def _shaped(purpose: PurposePlan, values: dict[int, bytes], joint: Joint) -> Sho
                 traits.append((item, shaped))
     identifiers: list[tuple[Item, list[bytes]]] = []
     audiences: list[Item] = []
+    accounts: dict[str, list[tuple[Item, bytes]]] = {}
     if joint:
-        _show_joint(purpose, joint, traits, identifiers, audiences)
+        accounts = _show_joint(purpose, joint, traits, identifiers, audiences)
     objects = [item.number for item, _ in traits]
     if joint:
         objects += [item.number for item, _ in identifiers]
         objects += [item.number for item in audiences]
+        objects += {item.number: None for shown in accounts.values() for item, _ in shown}
     if not objects:
         return None
     items, shapes = tuple([item for item, _ in traits]), [value for _, value in traits]
-    return Shown(purpose, items, shapes, identifiers, audiences, purpose.shape(tuple(objects)))
+    return Shown(purpose, items, shapes, identifiers, audiences, purpose.shape(tuple(objects)), accounts)
 
 
 def _show_joint(
@@ -194,7 +217,8 @@ def _show_joint(
     traits: list[tuple[Item, bytes]],
     identifiers: list[tuple[Item, list[bytes]]],
     audiences: list[Item],
-) -> None:
+) -> dict[str, list[tuple[Item, bytes]]]:
+    """Adds to the three lists; answers the account traits by account."""
     seen = view(joint)
     computed = computed_of(seen, [one for one, _ in purpose.computed])
     for one, item in purpose.computed:
@@ -208,6 +232,21 @@ def _show_joint(
         if forms:
             identifiers.append((item, forms))
     audiences += [item for number, item in purpose.audiences.items() if number in seen.audiences]
+    return show_accounts(purpose, accounts_of(seen.accounts)) if seen.accounts else {}
+
+
+def show_accounts(purpose: PurposePlan, entries: Entries) -> dict[str, list[tuple[Item, bytes]]]:
+    """The traits of each account in the destination's form, by the account's tag; accounts that show nothing are left out."""
+    found: dict[str, list[tuple[Item, bytes]]] = {}
+    for tag, entry in entries.items():
+        shown = [
+            (item, shaped)
+            for number, item in purpose.accounts.items()
+            if number in entry.traits and (shaped := item.apply(bytes(entry.traits[number].value))) is not None
+        ]
+        if shown:
+            found[tag] = shown
+    return found
 
 
 # --- the line -------------------------------------------------------------------------------------------------------
@@ -218,28 +257,50 @@ def upsert(plan: Plan, name: str, shown: list[Shown], number: int) -> bytes:
     if len(plan.purposes) == 1:
         one = shown[0]
         line = one.shape.line % (
-            name.encode(), *one.values, *[b",".join(values) for _, values in one.identifiers], number
-        )  # fmt: skip
+            name.encode(),
+            *one.values,
+            *[b",".join(values) for _, values in one.identifiers],
+            *((_accounts(plan, shown),) if one.accounts else ()),
+            number,
+        )
     else:
-        line = _of_several(name, shown, number)
+        line = _of_several(plan, name, shown, number)
     if b"\n" in line or b"\r" in line:  # between the parts of an object as it came: within a text they are escaped
         line = line.replace(b"\n", b" ").replace(b"\r", b" ")
     return line + b"\n"
 
 
-def _of_several(name: str, shown: list[Shown], number: int) -> bytes:
+def _of_several(plan: Plan, name: str, shown: list[Shown], number: int) -> bytes:
     traits, identifiers, audiences = _joined(shown)
     return (
-        b'{"op":"upsert","id":"%b","traits":{%b},"identifiers":{%b},"audiences":%b,"purposes":[%b],"allowed":%b,"version":%d}'
+        b'{"op":"upsert","id":"%b","traits":{%b},"identifiers":{%b},"audiences":%b%b,"purposes":[%b],"allowed":%b,"version":%d}'
         % (
             name.encode(),
             b",".join(traits),
             b",".join(identifiers),
             _text(sorted(audiences)),
+            _accounts(plan, shown) if plan.accounts else b"",
             b",".join([one.purpose.text for one in shown]),
             _text({one.purpose.name: _named(one) for one in shown}),
             number,
         )
+    )
+
+
+def _accounts(plan: Plan, shown: list[Shown]) -> bytes:
+    """The member `accounts`: what the person's calls said of each, under the destination's own name for it."""
+    found: dict[str, dict[bytes, bytes]] = {}
+    for one in shown:
+        for tag, traits in one.accounts.items():
+            found.setdefault(tag, {}).update((item.key, value) for item, value in traits)
+    entries = {
+        plan.account_id(tag).encode(): b",".join([key + value for key, value in traits.items()])
+        for tag, traits in found.items()
+    }
+    if not entries:
+        return b""
+    return b',"accounts":[%b]' % b",".join(
+        [b'{"id":"%b","traits":{%b}}' % (name, entries[name]) for name in sorted(entries)]
     )
 
 
@@ -255,11 +316,14 @@ def _joined(shown: list[Shown]) -> tuple[list[bytes], list[bytes], set[str]]:
 
 
 def _named(one: Shown) -> dict[str, list[str]]:
-    return {
+    named = {
         "traits": sorted(item.name for item, _ in one.traits),
         "identifiers": sorted(item.name for item, _ in one.identifiers),
         "audiences": sorted(item.name for item in one.audiences),
     }
+    if one.accounts:
+        named["accounts"] = sorted({item.name for shown in one.accounts.values() for item, _ in shown})
+    return named
 
 
 def detail_of(shown: list[Shown], ledger: int) -> bytes:

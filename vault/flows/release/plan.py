@@ -3,7 +3,7 @@
 The gate has already been asked, for every object and purpose; a person's choices only take purposes away from this.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Final, Literal, NamedTuple, TypeVar
 from uuid import UUID
@@ -12,8 +12,18 @@ import msgspec
 
 from vault.catalogue.computed import Computed
 from vault.catalogue.contracts import Contract
+from vault.catalogue.fields import Property
 from vault.catalogue.load import Catalogue
-from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, audience_object, bits, computed_object, identifier_object
+from vault.catalogue.numbers import (
+    ACCOUNTS,
+    ACCUMULATORS,
+    MEMBERSHIPS,
+    account_object,
+    audience_object,
+    bits,
+    computed_object,
+    identifier_object,
+)
 from vault.clock import Micros
 from vault.destinations.normal import form_of
 from vault.destinations.pseudonym import person_key, pseudonym, pseudonyms, root_of, value_pseudonym
@@ -49,7 +59,7 @@ class Shape(NamedTuple):
     items: tuple[tuple[int, int], ...]  # (object, transform), rising
     objects: frozenset[int]
     packed: bytes  # `items` as a record holds them
-    line: bytes  # for `%`: the name of the profile, each trait, each kind of identifier, the number
+    line: bytes  # for `%`: the name of the profile, each trait, each kind of identifier, accounts, number
 
 
 class Spot(NamedTuple):
@@ -85,6 +95,7 @@ class PurposePlan(msgspec.Struct, frozen=True):
     audiences: dict[int, Item]  # by audience number
     text: bytes  # its name as JSON
     transforms: dict[int, int]  # of every object that it may release
+    accounts: dict[int, Item] = msgspec.field(default_factory=dict)  # by number of the account trait
     # Few sets of fields serve everyone, so what follows from a set alone is worked out once. Numbers only.
     layouts: dict[tuple[int, tuple[Form, ...]], Layout] = msgspec.field(default_factory=dict)
     shapes: dict[tuple[int, ...], Shape] = msgspec.field(default_factory=dict)
@@ -97,6 +108,8 @@ class PurposePlan(msgspec.Struct, frozen=True):
             return bool(self.computed)
         if field == MEMBERSHIPS:
             return bool(self.audiences)
+        if field == ACCOUNTS:
+            return bool(self.accounts)
         return field in self.identifiers
 
     @property
@@ -158,14 +171,16 @@ class PurposePlan(msgspec.Struct, frozen=True):
     def _line(self, objects: frozenset[int], order: tuple[int, ...]) -> bytes:
         """The line of a plan with this purpose alone: all of it but values, the name and the number."""
         items = {item.number: item for item in (*self.traits.values(), *(item for _, item in self.computed))}
+        accounts = objects & {item.number for item in self.accounts.values()}
         audiences = {item.number: item for item in self.audiences.values()}
         names = sorted({audiences[number].name for number in objects & audiences.keys()})
         return (
-            b'{"op":"upsert","id":"%%b","traits":{%b},"identifiers":{%b},"audiences":%b,"purposes":[%b],"version":%%d}'
+            b'{"op":"upsert","id":"%%b","traits":{%b},"identifiers":{%b},"audiences":%b%b,"purposes":[%b],"version":%%d}'
             % (
                 b",".join([_literal(items[number].key) + b"%b" for number in order if number in items]),
                 b",".join([_literal(self.identifiers[n].key) + b"[%b]" for n in order if n in self.identifiers]),
                 _literal(msgspec.json.encode(names)),
+                b"%b" if accounts else b"",
                 _literal(self.text),
             )
         )
@@ -189,10 +204,16 @@ class Plan(msgspec.Struct, frozen=True):
     purposes: tuple[PurposePlan, ...]
     key: bytes  # of this destination's pseudonyms
     objects: frozenset[int]  # every object number that any purpose may release
+    account_key: bytes = b""  # of this destination's names for accounts
+    accounts: bool = False  # some purpose may release account traits
 
     def id_of(self, root: UUID) -> str:
         """The destination's own name for a profile."""
         return pseudonym(self.key, root)
+
+    def account_id(self, tag: str) -> str:
+        """The destination's own name for an account, by the account's tag in hex."""
+        return value_pseudonym(self.account_key, self.contract.number, ACCOUNTS, bytes.fromhex(tag))
 
     def ids_of(self, roots: Sequence[UUID]) -> list[str]:
         """As `id_of`, for many at once."""
@@ -215,7 +236,8 @@ def compile_plan(catalogue: Catalogue, gate: Gate, contract: Contract, key: byte
     asked = (_purpose(catalogue, gate, contract, number, key) for number in bits(contract.purposes))
     purposes = tuple(purpose for purpose in asked if purpose is not None)
     objects = frozenset().union(*(purpose.objects for purpose in purposes))
-    return Plan(contract, contract.purposes, purposes, person_key(key, contract.number), objects)
+    own = person_key(key, contract.number)
+    return Plan(contract, contract.purposes, purposes, own, objects, key, any(one.accounts for one in purposes))
 
 
 def _purpose(catalogue: Catalogue, gate: Gate, contract: Contract, number: int, key: bytes) -> PurposePlan | None:
@@ -254,6 +276,9 @@ def _purpose(catalogue: Catalogue, gate: Gate, contract: Contract, number: int, 
         object_number = audience_object(audience.number)
         if object_number in allowed:
             audiences[audience.number] = item(object_number, audience.name, "")
+    accounts = {
+        one.number: item(account_object(one.number), one.name, one.category) for one in _accounts(catalogue, allowed)
+    }
     return PurposePlan(
         number,
         purpose.name,
@@ -271,6 +296,13 @@ def _purpose(catalogue: Catalogue, gate: Gate, contract: Contract, number: int, 
                 *identifiers.values(),
                 *(shown for _, shown in computed),
                 *audiences.values(),
+                *accounts.values(),
             )
         },
+        accounts,
     )
+
+
+def _accounts(catalogue: Catalogue, allowed: Mapping[int, str]) -> list[Property]:
+    """The account traits among these objects."""
+    return [one for one in catalogue.account_traits.values() if account_object(one.number) in allowed]
