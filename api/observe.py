@@ -7,12 +7,12 @@ the overload. It leaves no line of its own, but one a second with their number.
 
 import asyncio
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
 import structlog
 from litestar import Litestar
-from litestar.datastructures import MutableScopeHeaders
 from litestar.types import Message, Receive, Scope, Send
 
 from api import front
@@ -69,12 +69,12 @@ class Observed(Litestar):
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableScopeHeaders.from_message(message)
-                headers["request-id"] = request_id
-                headers["x-content-type-options"] = "nosniff"
+                own = {b"request-id": request_id.encode(), b"x-content-type-options": b"nosniff"}
                 verdict: Any = getattr(scope.get(REFUSAL), "verdict", None) or scope.get(VERDICT)
                 if verdict is not None:
-                    headers.update(verdict.headers())
+                    own |= {name.lower().encode(): text.encode() for name, text in verdict.headers().items()}
+                others = [header for header in message["headers"] if header[0] not in own]
+                message["headers"] = [*others, *own.items()]
             await send(message)
 
         door = door_of(str(scope.get("method")), scope["path"])
@@ -113,10 +113,16 @@ class Observed(Litestar):
         through = admission.gate_for(door)
         release = await admission.gates[through].enter()
         try:
-            with reserved() if through is Door.DESK else nullcontext():
+            with self._before_batches() if through is Door.DESK else nullcontext():
                 await self._in_time(door, scope, receive, send, release)
         finally:
             release()
+
+    @contextmanager
+    def _before_batches(self) -> Iterator[None]:
+        """Connections of their own, and the first turn in this process."""
+        with reserved(), self.state.vault.turns.first():
+            yield
 
     async def _in_time(self, door: Door, scope: Scope, receive: Receive, send: Send, release: Any) -> None:
         """Slot and deadline last until the answer begins: how fast a client takes it in must hold up nobody."""

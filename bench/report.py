@@ -72,6 +72,9 @@ class Report:
             "python": platform.python_version(),
             "versions": {name: version(name) for name in PACKAGES},
             "cpus": os.cpu_count(),
+            "load": round(
+                os.getloadavg()[0], 1
+            ),  # at the end, this run's own in it: above the number of cpus others took part
             "command": " ".join(["profile-vault", *sys.argv[1:]]),
         }
 
@@ -92,7 +95,7 @@ def record(report: Report) -> None:
         return
     line = report.line()
     figures = ", ".join(f"{name} {value}" for name, value in report.figures.items())
-    row = f"| {line['at'][:10]} | {line['commit']} | `{line['command']}` | {figures} |\n"
+    row = f"| {line['at'][:10]} | {line['commit']} | `{line['command']}` | {figures}, load {line['load']} |\n"
     with PAGE.open("a", encoding="utf-8") as page:
         page.write(row)
 

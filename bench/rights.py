@@ -1,23 +1,26 @@
 """Withdrawal and erasure: how long until they are acknowledged, under ingest, and how that grows with a person's history.
 
 Ingest runs through a door of its own, in other processes, as `compose.yaml` separates desk and ingest; the choice and the
-request are made in this one. A withdrawal is acknowledged when its commit is durable: nothing leaves any more. An erasure is
+request are made in this one; a third makes the load. In turns with each act the least that a durable answer costs (a flush, then
+a commit) is measured beside it. A withdrawal is acknowledged when its commit is durable: nothing leaves any more. An erasure is
 acknowledged when the keys are destroyed and the journal has it; rows follow in the worker, whose time is told apart.
 """
 
 import asyncio
 import json
+import os
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Final
 
 from bench.ground import ground, vault_on
 from bench.http import Client, door
-from bench.ingest import VaultSide, each, preload, staged
-from bench.over_http import Door, vault_environment
+from bench.ingest import VaultSide, preload, staged
+from bench.load import loading
+from bench.over_http import OK, Door, vault_environment
 from bench.report import Options, Report, percentile
 from bench.workload import BATCH, Workload
 from vault.flows.choose import ChoiceAct, ConsentAct, choose
@@ -30,6 +33,8 @@ from vault.sources import store as sources
 from vault.sources.store import Source
 
 SIZES: Final = (10, 100, 1_000, 10_000)  # events of a person
+CONNECTIONS: Final = 2  # of the load
+LEAST: Final = 60  # batches of it, so that it outlasts a few acts
 EACH: Final = 5  # people of each size
 PURPOSES: Final = ("analytics", "personalisation", "marketing", "advertising")
 
@@ -71,7 +76,18 @@ async def withdrawal(options: Options) -> Report:
     async def one(desk: Desk, user: str) -> float:
         return await desk.withdraw(user, "advertising")
 
-    return await _measured(Report("withdrawal", options), grown, one)
+    return await _measured(Report("withdrawal", options), grown, one, _said)
+
+
+async def _said(client: Client, user: str) -> float:
+    """A withdrawal through the door that ingest comes in by, as an app says it."""
+    choices = [{"purpose": "marketing", "decision": "withdrawn"}]
+    body = json.dumps({"userId": user, "messageId": random_token()[:40], "choices": choices}).encode()
+    begun = time.perf_counter()
+    status, answer = await client.ask("POST", "/v1/consents", body)
+    if status != OK:
+        raise AssertionError(f"a choice was answered {status}: {answer[:200]!r}")
+    return time.perf_counter() - begun
 
 
 async def erasure(options: Options) -> Report:
@@ -87,6 +103,7 @@ async def _measured(
     report: Report,
     grown: Callable[[Desk, str], Awaitable[list[float]]],
     one: Callable[[Desk, str], Awaitable[float]],
+    through: Callable[[Client, str], Awaitable[float]] | None = None,
 ) -> Report:
     options = report.options
     async with (
@@ -112,17 +129,34 @@ async def _measured(
             report.figures[f"max_ms_{size}_events"] = round(max(times) * 1e3, 2)
         report.figures["growth"] = round(statistics.median(alone[sizes[-1]]) / statistics.median(alone[sizes[0]]), 2)
         acts = min(options.acts, options.people - 1)
-        async with _ingesting(vault, stage.work, options) as sent:
-            begun = time.perf_counter()
-            times = []
+        floor = Floor(vault)
+        await floor.begin()
+        lowest = [await floor.once() for _ in range(acts)]
+        async with _ingesting(vault, stage.work, options) as (where, more):
+            before, begun = await _taken(vault), time.perf_counter()
+            times, floors = [], []
             for number in range(1, acts + 1):
                 times.append(await one(desk, f"user-{number}"))
+                floors.append(await floor.once())
                 await asyncio.sleep(options.pause)
-            seconds = time.perf_counter() - begun
-            report.figures["ingest_events_per_second"] = round(sent[0] / seconds)
+            seconds, after = time.perf_counter() - begun, await _taken(vault)
+            at_door = []
+            client = Client(where.port, where.basic)
+            for number in range(1, acts + 1 if through else 1):
+                assert through is not None  # noqa: S101 - the range says so
+                at_door.append(await through(client, f"user-{number}"))
+                await asyncio.sleep(options.pause)
+            await client.close()
+            if not more():
+                raise AssertionError("the load ran out before the acts; raise --batches")
+            report.figures["ingest_events_per_second"] = round((after - before) / seconds)
         report.figures["acts"] = acts
         for which in (50, 99):
             report.figures[f"p{which}_ms_under_ingest"] = round(percentile(times, which) * 1e3, 2)
+            if at_door:
+                report.figures[f"p{which}_ms_at_the_door_of_ingest"] = round(percentile(at_door, which) * 1e3, 2)
+            report.figures[f"floor_p{which}_ms_under_ingest"] = round(percentile(floors, which) * 1e3, 2)
+            report.figures[f"floor_p{which}_ms_alone"] = round(percentile(lowest, which) * 1e3, 2)
     return report
 
 
@@ -139,43 +173,55 @@ async def _histories(side: VaultSide, work: Workload, sizes: list[int]) -> None:
 
 
 @asynccontextmanager
-async def _ingesting(vault: Vault, work: Workload, options: Options) -> AsyncIterator[list[int]]:
-    """Ingest through a door until the end; counts events."""
+async def _ingesting(vault: Vault, work: Workload, options: Options) -> AsyncIterator[tuple[Door, Callable[[], bool]]]:
+    """Ingest through a door until the end: that door, and whether there still is something to send."""
     async with vault.database.begin() as connection:
         _, key = await sources.add(connection, "bench-load", server=True, now=vault.clock.now())
-    sent = [0]
     work.restrict(options.acts + 1)  # nobody whom the desk is busy with: their late events would be dropped
-    async with door("bench.vault_door:app", 1, vault_environment(vault)) as (port, pid):
-        where = Door(port, pid, key)
-        task = asyncio.create_task(_load(where, work, sent))
-        while not sent[0]:
-            if task.done():
-                await task
-            await asyncio.sleep(0.05)
-        sent[0] = 0
-        try:
-            yield sent
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+    file = vault.settings.journal.parent / "load.ndjson"
+    await asyncio.to_thread(file.write_bytes, b"\n".join(work.batches(max(options.batches, 6 * options.acts, LEAST))))
+    async with (
+        door("bench.vault_door:app", 1, vault_environment(vault)) as (port, pid),
+        loading(port, Door(port, pid, key).basic, file, CONNECTIONS) as process,
+    ):
+        before = await _taken(vault)
+        while await _taken(vault) == before:
+            if process.poll() is not None:
+                raise AssertionError("the load did not begin")
+        yield Door(port, pid, key), lambda: process.poll() is None
 
 
-async def _load(where: Door, work: Workload, sent: list[int]) -> None:
-    everyone = [Client(where.port, where.basic) for _ in range(2)]
-    clients = list(everyone)
+async def _taken(vault: Vault) -> int:
+    async with vault.database.hot() as connection:
+        return int(await connection.fetchval("SELECT count(*) FROM dedup"))
 
-    async def send(body: bytes) -> None:
-        client = clients.pop()
-        status, _ = await client.ask("POST", "/v1/batch", body)
-        clients.append(client)
-        if status != 200:
-            raise AssertionError(f"ingest answered {status}")
-        sent[0] += BATCH
 
-    try:
-        while True:
-            await each(2, work.batches(20), send)
-    finally:
-        for client in everyone:
-            await client.close()
+class Floor:
+    """The least that a durable answer costs here: one flush of a file in a thread, then one commit of one small row.
+
+    Measured in turns with the acts, in the same process and under the same load: what it takes is the machine's.
+    """
+
+    def __init__(self, vault: Vault) -> None:
+        """`begin` makes what it writes to."""
+        self._vault = vault
+        self._file = vault.settings.journal.parent / "floor"
+
+    async def begin(self) -> None:
+        """A table of its own."""
+        async with self._vault.database.hot() as connection:
+            await connection.execute("CREATE TABLE bench_floor (at bigint)")
+
+    async def once(self) -> float:
+        """Seconds."""
+        begun = time.perf_counter()
+        await asyncio.to_thread(self._flush)
+        async with self._vault.database.hot() as connection:
+            await connection.execute("INSERT INTO bench_floor VALUES ($1)", self._vault.clock.now())
+        return time.perf_counter() - begun
+
+    def _flush(self) -> None:
+        with self._file.open("ab") as file:
+            file.write(bytes(200))
+            file.flush()
+            os.fsync(file.fileno())

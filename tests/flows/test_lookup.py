@@ -1,5 +1,7 @@
 """Claims about lookups: what the feed would show and no more, on record as sent, and silence that tells nobody apart."""
 
+import asyncio
+
 import pytest
 
 from tests.fakes import FakeClock
@@ -9,7 +11,12 @@ from vault.clock import SECOND
 from vault.disclosures.record import objects_of, parse_detail, parse_objects
 from vault.errors import Invalid, NotFound, Unavailable
 from vault.flows import lookup
+from vault.flows.find import find
+from vault.flows.honour.intake import open_request
 from vault.flows.vault import Vault
+from vault.ids import uuid7
+from vault.policy.actors import Actor
+from vault.storage.session import raw
 
 ADA = ("email", "ada@planted.example")
 
@@ -135,23 +142,24 @@ async def test_without_a_record_nothing_is_answered_and_an_old_decision_is_taken
     vault: Vault, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await (await open_shop(vault)).person("ada")
-    whole = lookup.record
+    whole = lookup.record_one
     calls = []
 
-    async def slow(*args: object) -> None:
+    async def slow(*args: object) -> bool:
         calls.append(1)
-        await whole(*args)  # type: ignore[arg-type]
+        recorded = await whole(*args)  # type: ignore[arg-type]
         if len(calls) == 1:
             clock.advance(micros=SECOND + 1)
+        return recorded
 
-    monkeypatch.setattr(lookup, "record", slow)
+    monkeypatch.setattr(lookup, "record_one", slow)
     assert (await lookup.traits(vault, "email-tool", *ADA))["traits"]
     assert len(calls) == 2
 
     async def broken(*_: object) -> None:
         raise Unavailable("the disk is full")
 
-    monkeypatch.setattr(lookup, "record", broken)
+    monkeypatch.setattr(lookup, "record_one", broken)
     with pytest.raises(Unavailable):
         await lookup.traits(vault, "email-tool", *ADA)
 
@@ -161,14 +169,56 @@ async def test_who_withdrew_while_the_decision_grew_old_is_not_shown(
 ) -> None:
     shop = await open_shop(vault)
     await shop.person("ada")
-    whole = lookup.record
+    whole = lookup.record_one
 
-    async def slow(*args: object) -> None:
-        await whole(*args)  # type: ignore[arg-type]
-        monkeypatch.setattr(lookup, "record", whole)
+    async def slow(*args: object) -> bool:
+        recorded = await whole(*args)  # type: ignore[arg-type]
+        monkeypatch.setattr(lookup, "record_one", whole)
         await shop.withdraw("ada", "marketing")
         clock.advance(micros=SECOND + 1)
+        return recorded
 
-    monkeypatch.setattr(lookup, "record", slow)
+    monkeypatch.setattr(lookup, "record_one", slow)
     with pytest.raises(NotFound):
         await lookup.traits(vault, "email-tool", *ADA)
+
+
+async def test_d1_a_lookup_that_an_erasure_overtook_is_neither_recorded_nor_answered(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await (await open_shop(vault)).person("ada")
+    whole = lookup.record_one
+    officer = Actor("staff", str(uuid7(vault.clock.now())), "officer")
+
+    async def late(*args: object) -> bool:
+        monkeypatch.setattr(lookup, "record_one", whole)
+        await open_request(vault, officer, await find(vault, officer, *ADA), "erasure")
+        return await whole(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(lookup, "record_one", late)
+    with pytest.raises(NotFound):
+        await lookup.traits(vault, "email-tool", *ADA)
+    async with vault.database.hot() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM disclosure") == 0
+        leaves = await connection.fetch("SELECT leaf FROM audit_in")
+    assert not any(b"disclosure:lookup" in row[0] for row in leaves)
+
+
+async def test_d1_an_erasure_waits_for_the_lookup_that_is_being_recorded(vault: Vault) -> None:
+    """The lock that a record takes on the row of wraps holds off whoever destroys it."""
+    shop = await open_shop(vault)
+    await shop.person("ada")
+    officer = Actor("staff", str(uuid7(vault.clock.now())), "officer")
+    ref = await find(vault, officer, *ADA)
+    async with vault.database.begin() as holding:
+        driver = await raw(holding)
+        await driver.fetch("SELECT FROM keys.subject_key FOR KEY SHARE")
+        task = asyncio.create_task(open_request(vault, officer, ref, "erasure"))
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        async with asyncio.timeout(30), vault.database.hot() as looking:
+            while not await looking.fetchval(waiting):
+                pass
+        assert not task.done()
+    await task

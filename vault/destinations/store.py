@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault.clock import Micros
 from vault.ids import random_token
+from vault.storage.session import Connection, raw
 from vault.storage.tables import destination_token, webhook
 
 TOKEN_PREFIX: Final = "pvd_"  # noqa: S105 - lets secret scanners and people see what was leaked
@@ -42,12 +43,13 @@ async def add_token(conn: AsyncConnection, destination: int, now: Micros) -> str
     return token
 
 
-async def find_destination(conn: AsyncConnection, token: str) -> int | None:
-    """The destination that a token belongs to; None when it is unknown or revoked."""
-    query = select(destination_token.c.destination).where(
-        destination_token.c.token_hash == _hash(token), destination_token.c.revoked_at.is_(None)
-    )
-    found: int | None = (await conn.execute(query)).scalar_one_or_none()
+_CARRIER: Final = "SELECT destination FROM destination_token WHERE token_hash = $1 AND revoked_at IS NULL"
+
+
+async def find_destination(connection: Connection, token: str) -> int | None:
+    """The destination that a token belongs to; None when it is unknown or revoked. Asked with every call."""
+    driver = await raw(connection)
+    found: int | None = await driver.fetchval(_CARRIER, _hash(token))
     return found
 
 

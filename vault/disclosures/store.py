@@ -17,7 +17,7 @@ from vault.clock import Micros
 from vault.disclosures.held import Held
 from vault.disclosures.record import Released, pack_objects, parse_detail, parse_objects
 from vault.errors import Unreadable
-from vault.storage.session import Raw
+from vault.storage.session import Connection, Raw, raw
 from vault.storage.tables import disclosure, disclosure_state
 
 _WRITE_PAGE: Final = """
@@ -45,6 +45,10 @@ _HELD: Final = """
 SELECT subject_id, destination, fields, gone, gone_number, removed_number, reason, into_root, acknowledged_at
 FROM disclosure_state WHERE subject_id = ANY($1::uuid[]) AND destination = $2
 """
+_EVERYWHERE: Final = """
+SELECT subject_id, destination, fields, gone, gone_number, removed_number, reason, into_root, acknowledged_at
+FROM disclosure_state WHERE subject_id = ANY($1::uuid[]) ORDER BY subject_id, destination
+"""
 _LOCKED: Final = _HELD + "ORDER BY subject_id FOR UPDATE"
 _REMOVED: Final = """
 SELECT subject_id, destination, fields, gone, gone_number, removed_number, reason, into_root, acknowledged_at
@@ -55,11 +59,6 @@ _READ_ON: Final = """
 UPDATE disclosure_state SET acknowledged_at = $3
 WHERE destination = $1 AND removed_number <= $2 AND acknowledged_at IS NULL
 """
-
-
-_STATE: Final = [disclosure_state.c[name] for name in (  # as `_held` reads them
-    "subject_id", "destination", "fields", "gone", "gone_number", "removed_number", "reason", "into_root", "acknowledged_at",
-)]  # fmt: skip
 
 
 class Page(NamedTuple):
@@ -138,7 +137,7 @@ async def held_by(raw: Raw, destination: int, subjects: Sequence[UUID], *, lock:
     With `lock`, nobody else changes it until the end of the transaction. A damaged row says `Held.damaged`.
     """
     found = await raw.fetch(_LOCKED if lock else _HELD, list(subjects), destination)
-    return {row[0]: _held_or_damaged(row) for row in found}
+    return {row[0]: held_of(row) for row in found}
 
 
 async def removed_after(raw: Raw, destination: int, number: int, limit: int, *, confirmed: bool) -> list[Held]:
@@ -146,7 +145,7 @@ async def removed_after(raw: Raw, destination: int, number: int, limit: int, *, 
 
     With `confirmed`, those too of which it said that it did.
     """
-    return [_held_or_damaged(row) for row in await raw.fetch(_REMOVED, destination, number, confirmed, limit)]
+    return [held_of(row) for row in await raw.fetch(_REMOVED, destination, number, confirmed, limit)]
 
 
 async def read_on(raw: Raw, destination: int, number: int, at: Micros) -> int:
@@ -155,14 +154,10 @@ async def read_on(raw: Raw, destination: int, number: int, at: Micros) -> int:
     return int(status.rpartition(" ")[2])
 
 
-async def held_everywhere(conn: AsyncConnection, subjects: Sequence[UUID]) -> list[Held]:
+async def held_everywhere(connection: Connection, subjects: Sequence[UUID]) -> list[Held]:
     """What any recipient holds or held of these roots, in order of subject and destination."""
-    query = (
-        select(*_STATE)
-        .where(disclosure_state.c.subject_id.in_(subjects))
-        .order_by(disclosure_state.c.subject_id, disclosure_state.c.destination)
-    )
-    return [_held(row) for row in await conn.execute(query)]
+    driver = await raw(connection)
+    return [_held(row) for row in await driver.fetch(_EVERYWHERE, list(subjects))]
 
 
 async def history(conn: AsyncConnection, subjects: Sequence[UUID]) -> list[Disclosure]:
@@ -209,8 +204,8 @@ async def erase(conn: AsyncConnection, subjects: Sequence[UUID]) -> int:
     return gone
 
 
-def _held_or_damaged(row: Any) -> Held:
-    """One row that nobody wrote must not stop the page of all others."""
+def held_of(row: Any) -> Held:
+    """One row, its columns in their order. A row that nobody wrote must not stop the page of all others: it is damaged."""
     try:
         return _held(row)
     except Unreadable:
@@ -220,5 +215,6 @@ def _held_or_damaged(row: Any) -> Held:
 def _held(row: Any) -> Held:
     subject, destination, fields, gone, gone_number, removed_number, reason, into_root, at = row
     return Held(
-        subject, destination, parse_objects(fields), parse_objects(gone), gone_number, removed_number, reason, into_root, at
+        subject, destination, parse_objects(fields), parse_objects(gone), gone_number, removed_number, reason, into_root,
+        None if at is None else Micros(at),
     )  # fmt: skip

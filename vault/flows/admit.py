@@ -21,7 +21,7 @@ MAX_SECRET: Final = 200  # characters; ours have 47, and Segment's write keys 32
 async def admit_source(vault: Vault, write_key: str | None) -> Source:
     """The source of this write key. Raises Unauthenticated."""
     secret = _fit(write_key)
-    async with vault.database.begin() as connection:
+    async with vault.database.hot() as connection:
         found = await sources.by_write_key(connection, secret)
     if found is None:
         raise Unauthenticated
@@ -31,7 +31,7 @@ async def admit_source(vault: Vault, write_key: str | None) -> Source:
 async def admit_destination(vault: Vault, token: str | None) -> str:
     """The name of the destination that carries this token, as its contract has it today. Raises Unauthenticated."""
     secret = _fit(token)
-    async with vault.database.begin() as connection:
+    async with vault.database.hot() as connection:
         number = await destinations.find_destination(connection, secret)
     contract = None if number is None else vault.catalogue.contracts_by_number.get(number)
     if contract is None:  # a contract that left the policies takes its tokens with it
@@ -42,7 +42,7 @@ async def admit_destination(vault: Vault, token: str | None) -> str:
 async def admit_staff(vault: Vault, token: str | None) -> Actor:
     """The member of staff who carries this token, in their role. Raises Unauthenticated."""
     secret = _fit(token)
-    async with vault.database.begin() as connection:
+    async with vault.database.hot() as connection:
         member = await staff.by_token(connection, secret)
     if member is None:
         raise Unauthenticated

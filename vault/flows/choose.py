@@ -6,7 +6,9 @@ as everywhere.
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -20,10 +22,12 @@ from vault.consent.ledger import MAX_COVERED, REFUSALS, Decision, How
 from vault.consent.standing import mask_of
 from vault.errors import Conflict, Invalid, NotFound
 from vault.events.message import Message
-from vault.flows.ingest.item import Act, Item, items_of
+from vault.flows.alone import take_alone
+from vault.flows.ingest.item import Act, Item, Named, items_of
 from vault.flows.ingest.receive import take_items
 from vault.flows.ingest.world import read_world
 from vault.flows.people.change import tools_of
+from vault.flows.people.profile import ProfileDraft
 from vault.flows.vault import Vault
 from vault.ids import random_bytes
 from vault.sources.store import Source
@@ -79,6 +83,9 @@ async def choose(vault: Vault, source: Source, act: ConsentAct) -> ChoiceOutcome
     `NotFound` where nobody can be meant.
     """
     item = _item(vault, source, act)
+    alone = await take_alone(vault, source, item)
+    if alone is not None:
+        return _outcome(vault, item, {tag: member.subject for member in alone.members for tag in member.tags}, alone)
     taken = await take_items(vault, source, [item])
     codes = {dropped.code for dropped in taken.outcome.dropped}
     if "id_conflict" in codes:
@@ -93,13 +100,23 @@ async def _standing(vault: Vault, item: Item) -> ChoiceOutcome:
     tools = tools_of(vault)
     async with vault.database.hot() as connection:
         world = await read_world(connection, tools, [item], again=True)
-    for named in sorted(item.named, key=lambda one: (not one.own, one.kind.priority)):
+    for named in _weightiest_first(item):
         profile = world.profile_of(named.tag)
         if profile is not None:
-            own = profile.member(world.owners[named.tag]).state
-            state = _joined([member.state for member in profile.members], tools.now)
-            return ChoiceOutcome(own.ledger_count, words_of(vault.catalogue, state, tools.now))
+            return _outcome(vault, item, world.owners, profile)
     raise NotFound("Nobody can be found by these ids.")
+
+
+def _weightiest_first(item: Item) -> list[Named]:
+    return sorted(item.named, key=lambda one: (not one.own, one.kind.priority))
+
+
+def _outcome(vault: Vault, item: Item, owners: Mapping[bytes, UUID], profile: ProfileDraft) -> ChoiceOutcome:
+    """The end of the ledger that the act was written to, and the choices of the whole profile."""
+    now = vault.clock.now()
+    members = {member.subject: member.state for member in profile.members}
+    own = next(members[owners[one.tag]] for one in _weightiest_first(item) if owners.get(one.tag) in members)
+    return ChoiceOutcome(own.ledger_count, words_of(vault.catalogue, _joined(list(members.values()), now), now))
 
 
 def _joined(members: list[State], now: Micros) -> State:

@@ -12,22 +12,24 @@ import msgspec
 from vault.audit.entry import Tag
 from vault.disclosures.held import Held, after_upsert
 from vault.disclosures.record import Released, objects_of, pack_detail
-from vault.disclosures.store import held_by
 from vault.errors import Conflict, Invalid, NotFound, Unavailable, Unreadable
 from vault.flows.release.line import Shown, allowed_of, shown_to
 from vault.flows.release.page import fresh
 from vault.flows.release.people import Known, find
 from vault.flows.release.plan import Plan
 from vault.flows.release.record import Left, Sheet, Turned, record
+from vault.flows.release.single import record_one
 from vault.flows.tags import identity_tag
 from vault.flows.vault import Vault
 from vault.identity.identifiers import normalise
 from vault.keys import names
+from vault.storage.session import Raw
 
 DEFAULT_LIMIT: Final = 10  # as Segment's Profile API
 MAX_LIMIT: Final = 200
 MISSING: Final = "Profile was not found."
 ATTEMPTS: Final = 3
+_RELEASED: Final = Tag.DISCLOSURE_LOOKUP_RELEASED
 
 Answer = dict[str, Any]
 
@@ -52,11 +54,14 @@ async def traits(
     if not 1 <= limit <= MAX_LIMIT:
         raise Invalid(f"limit is a number from 1 to {MAX_LIMIT}.")
     for _ in range(ATTEMPTS):
-        draft = await _decide(vault, plan, kind, value, include, limit)
-        if not fresh(vault, draft.at):
-            continue
         try:
-            await record(vault, plan, draft, Tag.DISCLOSURE_LOOKUP_RELEASED, Tag.DISCLOSURE_LOOKUP_WITHHELD)
+            async with vault.database.hot() as connection:
+                draft = await _decide(vault, connection, plan, kind, value, include, limit)
+                recorded = fresh(vault, draft.at) and await record_one(vault, connection, plan, draft, _RELEASED)
+            if not recorded:
+                if not fresh(vault, draft.at):
+                    continue
+                await record(vault, plan, draft, _RELEASED, Tag.DISCLOSURE_LOOKUP_WITHHELD)
         except Conflict as error:
             if error.reason != "retry":
                 raise
@@ -68,22 +73,21 @@ async def traits(
     raise Unavailable("The decision grew old before it could be sent; ask again.")
 
 
-async def _decide(vault: Vault, plan: Plan, kind: str, value: str, include: Sequence[str], limit: int) -> Draft:
+async def _decide(
+    vault: Vault, connection: Raw, plan: Plan, kind: str, value: str, include: Sequence[str], limit: int
+) -> Draft:
     """Reads the profile as it stands at one moment, and decides what is sent.
 
-    What the destination holds may be read a moment later: it is compared again, under a lock, when this is recorded.
+    What the destination holds is compared again, under a lock, when this is recorded.
     """
     tag = _tag(vault, kind, value)
-    async with vault.database.hot() as connection:
-        draft = Draft(at=vault.clock.now())
-        if tag is None or plan.ended(draft.at):
-            return draft
-        found = await find(connection, tag, plan.mask, vault.keyring.key(names.STATE))
-        if found is None:
-            return draft
-        known = found.known
-        held = await held_by(connection, plan.contract.number, [known.root]) if known is not None else {}
-    before = held.get(known.root) if known is not None else None
+    draft = Draft(at=vault.clock.now())
+    if tag is None or plan.ended(draft.at):
+        return draft
+    found = await find(connection, tag, plan.mask, plan.contract.number, vault.keyring.key(names.STATE))
+    if found is None:
+        return draft
+    known, before = found.known, found.held
     if known is None or (before is not None and before.damaged):
         draft.unreadable.append(found.subject)
         return draft

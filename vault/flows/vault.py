@@ -13,6 +13,7 @@ from vault.errors import Unavailable
 from vault.flows.ingest.item import Places
 from vault.flows.people.warm import Warm
 from vault.flows.release.plan import Plan, compile_plan
+from vault.flows.turns import Turns
 from vault.journal.file import Journal
 from vault.keys import names
 from vault.keys.keyring import Keyring
@@ -76,6 +77,7 @@ class Vault:
         self.log: FilteringBoundLogger = structlog.get_logger("vault")
         self.places = Places(catalogue)
         self.warm = Warm()
+        self.turns = Turns()
         self._plans: dict[str, Plan] = {}
 
     def serves(self, contract: Contract) -> bool:

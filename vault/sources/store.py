@@ -18,6 +18,7 @@ from vault.errors import Conflict, NotFound
 from vault.ids import random_token
 from vault.naming import check_name
 from vault.sources.dropped import Drop, DropCount
+from vault.storage.session import Connection, raw
 from vault.storage.tables import dropped, source
 
 KEY_PREFIX: Final = "pvw_"  # lets secret scanners and people see what was leaked
@@ -85,11 +86,17 @@ async def add(connection: AsyncConnection, name: str, *, server: bool, now: Micr
     return Source(source_id, name, server), write_key
 
 
-async def by_write_key(connection: AsyncConnection, write_key: str) -> Source | None:
-    """The enabled source of this write key, or None for a key that is unknown or whose source is disabled."""
-    statement = select(source).where(source.c.key_hash == key_hash(write_key), source.c.disabled_at.is_(None))
-    row = (await connection.execute(statement)).one_or_none()
-    return None if row is None else _source(row)
+_BY_KEY: Final = "SELECT source_id, name, server FROM source WHERE key_hash = $1 AND disabled_at IS NULL"
+
+
+async def by_write_key(connection: Connection, write_key: str) -> Source | None:
+    """The enabled source of this write key, or None for a key that is unknown or whose source is disabled.
+
+    Asked with every call.
+    """
+    driver = await raw(connection)
+    row = await driver.fetchrow(_BY_KEY, key_hash(write_key))
+    return None if row is None else Source(row[0], row[1], row[2])
 
 
 async def find(connection: AsyncConnection, name: str) -> Source | None:

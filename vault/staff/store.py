@@ -16,6 +16,7 @@ from vault.clock import Micros
 from vault.errors import Conflict, NotFound
 from vault.ids import random_token, uuid7
 from vault.naming import check_name
+from vault.storage.session import Connection, raw
 from vault.storage.tables import staff, staff_token
 
 PREFIX: Final = "pvs_"  # lets secret scanners and people see what was leaked
@@ -66,19 +67,20 @@ async def add_token(connection: AsyncConnection, staff_id: UUID, *, now: Micros)
     return token
 
 
-async def by_token(connection: AsyncConnection, token: str) -> Staff | None:
-    """The enabled member who carries this token; None for an unknown or revoked token and for a disabled member."""
-    statement = (
-        select(staff)
-        .join(staff_token, staff_token.c.staff_id == staff.c.staff_id)
-        .where(
-            staff_token.c.token_hash == token_hash(token),
-            staff_token.c.revoked_at.is_(None),
-            staff.c.disabled_at.is_(None),
-        )
-    )
-    row = (await connection.execute(statement)).one_or_none()
-    return None if row is None else _member(row)
+_CARRIER: Final = """
+SELECT s.staff_id, s.name, s.role FROM staff_token t JOIN staff s USING (staff_id)
+WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND s.disabled_at IS NULL
+"""
+
+
+async def by_token(connection: Connection, token: str) -> Staff | None:
+    """The enabled member who carries this token; None for an unknown or revoked token and for a disabled member.
+
+    Asked with every call.
+    """
+    driver = await raw(connection)
+    row = await driver.fetchrow(_CARRIER, token_hash(token))
+    return None if row is None else Staff(UUID(bytes=row[0].bytes), row[1], row[2])
 
 
 async def find(connection: AsyncConnection, name: str) -> Staff | None:

@@ -13,19 +13,23 @@ broken transaction never hands its connection to the next (threat H10). Knows no
 import asyncio
 import contextlib
 import logging
+import math
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final, Protocol, Self, runtime_checkable
 from uuid import uuid4
 
 import asyncpg
+from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, EmulatedDBAPIException, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.util import greenlet_spawn
 
 from vault.config import Settings
 from vault.errors import ConfigError, Conflict, Unavailable, VaultError
@@ -34,6 +38,7 @@ from vault.storage.fitness import check_server
 
 CONNECTIONS: Final = 24  # of one process, at most
 RESERVED: Final = 10  # of them, for what runs inside `reserved()`
+RESTED: Final = 1.0  # seconds after which a connection is asked whether it still lives
 KEPT: Final = 8  # of the others, that stay open when nobody uses them
 POOL_WAIT: Final = 10  # seconds until a caller is told that the vault is busy
 CONNECT_TIMEOUT: Final = 15  # seconds
@@ -43,6 +48,7 @@ RETRIES: Final = frozenset(
 )  # serialization, deadlock, lock timeout: the same work may succeed
 FULL: Final = "database_full"
 FULL_STATES: Final = frozenset({"53100", "58030"})  # no space on its disk, or an error of the disk
+_SINCE: Final = "since"
 REMEMBERED: Final = 30.0  # seconds that health tells of it
 SESSION: Final = {
     "application_name": "profile-vault",
@@ -55,6 +61,7 @@ SESSION: Final = {
 }
 _DATABASE_ERRORS: Final = (
     SQLAlchemyError,
+    EmulatedDBAPIException,  # what its pool lets through when a connection cannot be made
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
@@ -184,7 +191,7 @@ class Database:
     async def snapshot(self) -> AsyncIterator[Raw]:
         """A read-only transaction in which every statement sees the same moment."""
         async with (
-            self._checkout() as (_, driver),
+            self._lent() as driver,
             _transaction(driver.transaction(isolation="repeatable_read", readonly=True)),
         ):
             yield driver
@@ -192,26 +199,45 @@ class Database:
     @asynccontextmanager
     async def hot(self) -> AsyncIterator[Raw]:
         """A connection on which every statement is a transaction of its own."""
-        async with self._checkout() as (_, driver):
+        async with self._lent() as driver:
             yield driver
 
     @asynccontextmanager
     async def _checkout(self) -> AsyncIterator[tuple[AsyncConnection, Raw]]:
+        """A connection for Core, and the driver's own underneath."""
+        with self._faults():
+            with _unreachable():
+                connection = await self._pool.connect()
+            try:
+                driver = await raw(connection)
+                async with _whole(driver, connection.invalidate):
+                    yield connection, driver
+            finally:
+                await asyncio.shield(connection.close())
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[Raw]:
+        """The driver's connection alone: what Core would wrap around it costs more than most statements."""
+        with self._faults():
+            with _unreachable():
+                pooled: Any = await self._pool.raw_connection()
+            try:
+                driver: Raw = pooled.driver_connection
+                async with _whole(driver, partial(greenlet_spawn, pooled.invalidate)):
+                    yield driver
+            finally:
+                await asyncio.shield(greenlet_spawn(pooled.close))
+
+    @property
+    def _pool(self) -> AsyncEngine:
+        return self.reserve if _reserved.get() else self.engine
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """What the database says leaves without values."""
         failure: VaultError
         try:
-            async with self._connected() as connection:
-                driver = await raw(connection)
-                unknown = False
-                try:
-                    yield connection, driver
-                except (asyncio.CancelledError, TimeoutError):
-                    # A statement may still be on its way. If it is BEGIN, the connection does not know of it yet, and the
-                    # next borrower's statements, each acknowledged, would end with a transaction that nobody commits.
-                    unknown = True
-                    raise
-                finally:
-                    if unknown or driver.is_in_transaction():  # nobody else may get it
-                        await connection.invalidate()
+            yield
         except _DATABASE_ERRORS as error:
             failure = scrubbed(error)
             if failure.reason == FULL:
@@ -219,19 +245,6 @@ class Database:
         else:
             return
         raise failure from None
-
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[AsyncConnection]:
-        try:
-            connection = await (self.reserve if _reserved.get() else self.engine).connect()
-        except PoolTimeout:
-            raise Unavailable("Every connection to the database is in use.", code="database_busy") from None
-        except (OSError, TimeoutError):  # refused, unreachable, too slow: asyncpg lets these through as they are
-            raise Unavailable("The database does not answer.", code="database_unavailable") from None
-        try:
-            yield connection
-        finally:
-            await asyncio.shield(connection.close())
 
     def __repr__(self) -> str:
         return "Database()"
@@ -290,6 +303,32 @@ def _blank(error: BaseException) -> None:
             setattr(error, name, type(value)())  # of the same kind, so that the error can still print itself
 
 
+@contextmanager
+def _unreachable() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout:
+        raise Unavailable("Every connection to the database is in use.", code="database_busy") from None
+    except (OSError, TimeoutError):  # refused, unreachable, too slow: asyncpg lets these through as they are
+        raise Unavailable("The database does not answer.", code="database_unavailable") from None
+
+
+@asynccontextmanager
+async def _whole(driver: Raw, invalidate: Callable[[], Awaitable[Any]]) -> AsyncIterator[None]:
+    """Nobody else gets a connection of which it is not known how it stands."""
+    unknown = False
+    try:
+        yield
+    except (asyncio.CancelledError, TimeoutError):
+        # A statement may still be on its way. If it is BEGIN, the connection does not know of it yet, and the
+        # next borrower's statements, each acknowledged, would end with a transaction that nobody commits.
+        unknown = True
+        raise
+    finally:
+        if unknown or driver.is_in_transaction():
+            await invalidate()
+
+
 @asynccontextmanager
 async def _transaction(transaction: Any) -> AsyncIterator[None]:
     await transaction.start()
@@ -308,7 +347,7 @@ def _engine(url: str, kept: int, most: int) -> AsyncEngine:
         parsed = make_url(url)
     except ArgumentError:
         raise ConfigError("database_url is not a URL") from None
-    return create_async_engine(
+    engine = create_async_engine(
         parsed.set(drivername="postgresql+asyncpg"),
         # Transactions are begun and ended here, on the asyncpg connection, so that Core and raw statements share them.
         isolation_level="AUTOCOMMIT",
@@ -316,6 +355,27 @@ def _engine(url: str, kept: int, most: int) -> AsyncEngine:
         pool_size=kept,
         max_overflow=most - kept,
         pool_timeout=POOL_WAIT,
-        pool_pre_ping=True,
         connect_args={"server_settings": SESSION, "timeout": CONNECT_TIMEOUT, "target_session_attrs": "read-write"},
     )
+    event.listen(engine.sync_engine, "checkin", _rests)
+    event.listen(engine.sync_engine, "checkout", _still_there)
+    return engine
+
+
+def _rests(_dbapi_connection: Any, record: Any) -> None:
+    record.info[_SINCE] = time.monotonic()
+
+
+def _still_there(dbapi_connection: Any, record: Any, _fairy: Any) -> None:
+    """A connection that is known to be gone, or that rested and does not answer, is replaced by the pool.
+
+    Asking each time would be a round trip before every statement; a server that went away closes what it had open, and
+    that is seen without asking.
+    """
+    if record.driver_connection.is_closed():
+        raise DisconnectionError
+    if time.monotonic() - record.info.get(_SINCE, math.inf) > RESTED:
+        try:
+            dbapi_connection.ping()
+        except Exception:  # noqa: BLE001 (whatever it is, the connection is not to be used)
+            raise DisconnectionError from None

@@ -154,10 +154,7 @@ disclosure_state = Table(
     Column("acknowledged_at", BigInteger),
     # What a destination was told to delete, in the order in which it is repeated.
     Index(
-        "disclosure_state_removed",
-        "destination",
-        "removed_number",
-        postgresql_where=text("removed_number IS NOT NULL"),
+        "disclosure_state_removed", "destination", "removed_number", postgresql_where=text("removed_number IS NOT NULL")
     ),
 )
 
@@ -366,6 +363,7 @@ request = Table(
     Column("finished_at", BigInteger),
     Column("opened_by", Uuid, nullable=False),  # staff_id
     Column("detail", LargeBinary, nullable=False),  # canonical JSON: counts, stores, recipients; no personal value
+    Index("request_subject", "subject_id", postgresql_where=text("subject_id IS NOT NULL")),
 )
 
 archive, casefile = (

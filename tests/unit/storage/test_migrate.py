@@ -64,8 +64,8 @@ async def test_rows_are_stored_as_measured(database: Database) -> None:
         )
     found = {row["t"]: set(row["o"] or []) for row in options}
     assert found["subject"] == {"fillfactor=70"}
-    assert found["keys.subject_key"] == {"fillfactor=90", "toast_tuple_target=8160"}
-    assert found["compartment"] == {"fillfactor=75", "toast_tuple_target=8160"}
+    assert found["keys.subject_key"] == {"fillfactor=100", "toast_tuple_target=8160"}
+    assert found["compartment"] == {"fillfactor=90", "toast_tuple_target=8160"}
     assert found["disclosure_state"] == {"fillfactor=80"}
     wanted = {"subject.state", "keys.subject_key.wraps", "compartment.fields", "event.ct"}
     assert wanted <= {row["c"] for row in external}

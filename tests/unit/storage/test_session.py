@@ -290,3 +290,23 @@ async def test_a_pool_that_is_lent_out_is_told_in_time_and_the_reserve_is_there(
                 assert await connection.fetchval("SELECT 1") == 1
                 assert database.in_use() == {"common": CONNECTIONS - RESERVED, "reserved": 1}
     assert database.in_use() == {"common": 0, "reserved": 0}
+
+
+@pytest.mark.parametrize("way", ["hot", "snapshot", "begin"])
+async def test_h10_a_connection_that_cannot_be_made_is_unavailable_and_tells_nothing(
+    database_url: str, way: str
+) -> None:
+    """A server in recovery answers with an error of its own, which each way of borrowing has to hide."""
+    database = await Database.open(database_url)
+    try:
+        name = f"gone_{uuid4().hex}"
+        for engine in (database.engine, database.reserve):
+            await engine.dispose()
+            sa.event.listen(engine.sync_engine, "do_connect", lambda _d, _r, _a, given: given.update(database=name))
+        with pytest.raises(Unavailable) as caught:
+            async with getattr(database, way)():
+                pass
+        assert caught.value.reason == "database_unavailable"
+        assert name not in str(caught.value)
+    finally:
+        await database.close()

@@ -156,7 +156,11 @@ def _accounts_told(vault: Vault, purpose: PurposePlan, known: Known) -> list[tup
 async def _decide_person(vault: Vault, plan: Plan, tag: bytes, limit: int, after: str) -> Draft:
     async with vault.database.hot() as connection:
         draft = Draft(at=vault.clock.now())
-        found = None if plan.ended(draft.at) else await find(connection, tag, plan.mask, state_key(vault))
+        found = (
+            None
+            if plan.ended(draft.at)
+            else await find(connection, tag, plan.mask, plan.contract.number, state_key(vault))
+        )
         if found is None:
             return draft
         known = found.known

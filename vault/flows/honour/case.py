@@ -5,7 +5,7 @@ certificate's person digests are made here too, while the identifiers still open
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -37,24 +37,40 @@ async def open_case(vault: Vault, request: Request) -> None:
     desk = await desk_of(vault, request)
     known = identifiers_of(vault.catalogue, desk)
     now = vault.clock.now()
-    deadline = Micros(now + ANSWER_WITHIN)
-    salt = new_salt()
     async with take(vault, request) as taking:
-        held = await held_everywhere(taking.connection, desk.subjects)
-        owing = [one for one in held if owes(one)]
-        case = CaseFile(
-            request_id=request.request_id,
-            made_at=now,
-            members=tuple(desk.subjects),
-            tags=tuple(sorted(tag for member in desk.members for _, tag in member.tags)),
-            recipients=recipients(vault, owing, known, deadline),
-            salt=salt,
+        made = case_of(
+            vault, request.request_id, desk, known, await held_everywhere(taking.connection, desk.subjects), now
         )
         key = key_of(vault, names.case(request.request_id))
-        await store.put_case(taking.connection, request.request_id, seal_case(key, case), deadline)
-        await store.put_notices(taking.connection, notices_of(request.request_id, owing, deadline))
-        persons = [person_digest(salt, kind, normal) for kind, normal in normal_forms(vault.catalogue, known)]
-        await taking.move(Step.KEEP, detail={"persons": sorted(persons), "subjects": len(desk.subjects)})
+        await store.put_case(taking.connection, request.request_id, seal_case(key, made.case), made.deadline)
+        await store.put_notices(taking.connection, made.notices)
+        await taking.move(Step.KEEP, detail=made.detail)
+
+
+class Made(NamedTuple):
+    """A case, what each recipient owes, and what the request says of it."""
+
+    case: CaseFile
+    notices: list[Notice]
+    deadline: Micros
+    detail: dict[str, Any]
+
+
+def case_of(vault: Vault, request_id: UUID, desk: Desk, known: Known, held: Sequence[Held], now: Micros) -> Made:
+    """The case of an erasure. `held`: what any recipient holds of its members."""
+    deadline = Micros(now + ANSWER_WITHIN)
+    owing = [one for one in held if owes(one)]
+    case = CaseFile(
+        request_id=request_id,
+        made_at=now,
+        members=tuple(desk.subjects),
+        tags=tuple(sorted(tag for member in desk.members for _, tag in member.tags)),
+        recipients=recipients(vault, owing, known, deadline) if owing else (),
+        salt=new_salt(),
+    )
+    persons = [person_digest(case.salt, kind, normal) for kind, normal in normal_forms(vault.catalogue, known)]
+    detail = {"persons": sorted(persons), "subjects": len(desk.subjects)}
+    return Made(case, notices_of(request_id, owing, deadline), deadline, detail)
 
 
 async def desk_of(vault: Vault, request: Request) -> Desk:
@@ -79,7 +95,7 @@ def identifiers_of(catalogue: Catalogue, desk: Desk) -> Known:
     """Every identifier of the profile that still opens, by kind."""
     kinds = {identifier_object(kind.number): kind.name for kind in catalogue.identifiers.values()}
     found: dict[str, set[str]] = {}
-    for value in desk.values():
+    for value in desk.values(kinds.keys()):
         name = kinds.get(value.head.field)
         if name is not None:
             found.setdefault(name, set()).update(sighting.value for sighting in read_sightings(value.plaintext))

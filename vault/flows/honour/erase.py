@@ -13,7 +13,7 @@ from vault.audit.entry import Tag
 from vault.changes.store import mark
 from vault.clock import DAY, Micros, day_of
 from vault.errors import Conflict
-from vault.flows.honour.case import desk_of, identifiers_of, normal_forms
+from vault.flows.honour.case import Known, desk_of, identifiers_of, normal_forms
 from vault.flows.honour.opened import Desk
 from vault.flows.honour.steps import officer_of, take
 from vault.flows.tags import tombstone_tag
@@ -64,14 +64,13 @@ async def destroy(vault: Vault, request: Request) -> None:
     """Destroys the keys of every member. From here nothing of the person opens."""
     desk = await desk_of(vault, request)
     now = vault.clock.now()
-    tombstones = tombstones_of(vault, desk, now)
+    tombstones = tombstones_of(vault, desk, identifiers_of(vault.catalogue, desk), now)
     await vault.journal.append([Erasure(now, request.request_id, tuple(desk.subjects), tombstones)])
     async with take(vault, request) as taking:
         driver = await raw(taking.connection)
         held = await driver.fetch(_LOCK, desk.subjects)
         if len(held) != len(desk.subjects):
             raise Conflict(code="retry")
-        counts = await count(driver, desk.subjects)
         await driver.execute(_KEYS, desk.subjects)
         await _write_tombstones(driver, tombstones)
         await driver.execute(_ERASED, desk.subjects, now, request.request_id)
@@ -88,7 +87,7 @@ async def destroy(vault: Vault, request: Request) -> None:
             Step.ROWS,
             detail={
                 "destroyed_at": now,
-                "stores": counts,
+                "stores": {"keys": len(held)},
                 "tombstones": len(tombstones),
                 "late_until": end_of_day(now),
             },
@@ -100,7 +99,7 @@ def end_of_day(at: Micros) -> Micros:
     return Micros((day_of(at) + 1) * DAY)
 
 
-def tombstones_of(vault: Vault, desk: Desk, now: Micros) -> tuple[Tombstone, ...]:
+def tombstones_of(vault: Vault, desk: Desk, known: Known, now: Micros) -> tuple[Tombstone, ...]:
     """One a known identifier, in order of its tag. Objections to direct marketing outlive the erasure (threats D15)."""
     marketing = sum(p.mask for p in vault.catalogue.purposes.values() if "direct_marketing" in p.kinds)
     objected = 0
@@ -108,7 +107,7 @@ def tombstones_of(vault: Vault, desk: Desk, now: Micros) -> tuple[Tombstone, ...
         objected |= member.state.objected & marketing
     version = vault.keyring.newest_version(names.TOMBSTONE)
     until = end_of_day(now)
-    forms = normal_forms(vault.catalogue, identifiers_of(vault.catalogue, desk))
+    forms = normal_forms(vault.catalogue, known)
     tags = sorted(tombstone_tag(vault.keyring, kind, normal) for kind, normal in forms)
     return tuple(Tombstone(tag, version, until, suppress=False, objected=objected) for tag in tags)
 
@@ -186,8 +185,7 @@ ON CONFLICT DO NOTHING
 
 async def delete_rows(vault: Vault, request: Request) -> None:
     """Deletes everything that is keyed by an erased member, except what a recipient must still be told."""
-    async with vault.database.begin() as connection:
-        members = await store.members_of(connection, request.request_id)
+    members = await _counted(vault, request)
     await sweep(vault, request, members)
     async with take(vault, request) as taking:
         await leave(
@@ -195,9 +193,24 @@ async def delete_rows(vault: Vault, request: Request) -> None:
             taking.connection,
             Tag.RIGHTS_ROWS_DELETED,
             officer_of(request),
-            {"request": str(request.request_id), "events": int(request.detail["stores"]["events"])},
+            {"request": str(request.request_id), "events": int(taking.request.detail["stores"]["events"])},
         )
         await taking.move(Step.CERTIFY)
+
+
+async def _counted(vault: Vault, request: Request) -> list[UUID]:
+    """The members; how much was stored of them is on the request before the first row goes.
+
+    Nobody waits for this count: ten thousand events take longer than the destruction of their keys. Nobody writes to
+    an erased person, so it is the count of that moment.
+    """
+    async with take(vault, request) as taking:
+        members = await store.members_of(taking.connection, request.request_id)
+        known = taking.request.detail["stores"]
+        if "events" not in known:
+            counts = await count(await raw(taking.connection), members)
+            await taking.move(Step.ROWS, detail={"stores": counts | known})
+    return members
 
 
 async def sweep(vault: Vault, request: Request, members: Sequence[UUID]) -> None:

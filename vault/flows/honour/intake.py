@@ -13,6 +13,7 @@ from vault.errors import Conflict, Gone, Invalid, NotFound, VaultError
 from vault.flows.find import resolve_ref
 from vault.flows.honour.access import expire
 from vault.flows.honour.advance import destroy_now
+from vault.flows.honour.at_once import erase_at_once
 from vault.flows.honour.certify import answers_of
 from vault.flows.honour.steps import Taken, read
 from vault.flows.trail import leave
@@ -38,6 +39,11 @@ async def open_request(vault: Vault, actor: Actor, ref: str, kind: RequestType) 
     if kind not in TYPES:
         raise Invalid("A request is access, portability or erasure.", code="unknown_request_type")
     subject = await resolve_ref(vault, actor, ref)
+    opened_by = _staff(actor)
+    if kind == "erasure":
+        done = await erase_at_once(vault, actor, opened_by, subject)
+        if done is not None:
+            return done
     request_id = await _register(vault, actor, subject, kind)
     if kind == "erasure":
         await destroy_now(vault, request_id)

@@ -7,12 +7,12 @@ record is erased like everything else.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
-from vault.audit.entry import Tag
+from vault.audit.entry import Detail, Tag
 from vault.catalogue.load import Catalogue
 from vault.catalogue.purposes import Purpose
 from vault.clock import Micros
@@ -84,24 +84,43 @@ class Found(msgspec.Struct):
 async def keep(vault: Vault, request: Request) -> None:
     """Seals anew what law keeps, and says on the request what that is."""
     desk = await desk_of(vault, request)
-    keeping = [purpose for purpose in vault.catalogue.purposes.values() if purpose.on_erasure == "keep"]
-    found = [one for purpose in keeping if (one := await _gather(vault, desk, purpose)).records]
+    found = await gather(vault, desk)
     async with take(vault, request) as taking:
         if found:
-            subjects, rows = _sealed(vault, found)
+            subjects, rows = sealed(vault, found)
             await write(await raw(taking.connection), (), subjects, rows)
         await leave(
             vault,
             taking.connection,
             Tag.RIGHTS_VALUES_KEPT,
             officer_of(request),
-            {
-                "request": str(request.request_id),
-                "purposes": [one.purpose.name for one in found],
-                "records": [len(one.records) for one in found],
-            },
+            audited(request.request_id, found),
         )
-        await taking.move(Step.DESTROY, detail={"kept": [msgspec.to_builtins(_summary(one)) for one in found]})
+        await taking.move(Step.DESTROY, detail=told(found))
+
+
+def audited(request_id: UUID, found: Sequence[Found]) -> Detail:
+    """What the audit log says of it."""
+    return {
+        "request": str(request_id),
+        "purposes": [one.purpose.name for one in found],
+        "records": [len(one.records) for one in found],
+    }
+
+
+def told(found: Sequence[Found]) -> dict[str, Any]:
+    """What the request, and later the certificate, say of it."""
+    return {"kept": [msgspec.to_builtins(_summary(one)) for one in found]}
+
+
+async def gather(vault: Vault, desk: Desk) -> list[Found]:
+    """What law keeps of a profile, purpose by purpose. Events are read only where a compartment may hold such."""
+    held = 0
+    for member in desk.members:
+        for wrapped in member.wrapped:
+            held |= wrapped.held
+    keeping = [p for p in vault.catalogue.purposes.values() if p.on_erasure == "keep" and p.mask & held]
+    return [one for purpose in keeping if (one := await _gather(vault, desk, purpose)).records]
 
 
 async def _gather(vault: Vault, desk: Desk, purpose: Purpose) -> Found:
@@ -135,7 +154,7 @@ def _take_part(catalogue: Catalogue, found: Found, part: Part) -> None:
     found.records[place] = Record(part.at, part.received_at, part.kind, kept)
 
 
-def _sealed(vault: Vault, found: Sequence[Found]) -> tuple[list[SubjectRow], Rows]:
+def sealed(vault: Vault, found: Sequence[Found]) -> tuple[list[SubjectRow], Rows]:
     """The rows of one fresh subject that holds everything kept: a compartment a purpose, found by nothing."""
     now = vault.clock.now()
     subject = new_subject(now)
@@ -148,9 +167,9 @@ def _sealed(vault: Vault, found: Sequence[Found]) -> tuple[list[SubjectRow], Row
         wrapped.append(place)
         for record in one.records.values():
             key = random_bytes(EVENT_KEY_BYTES)  # the old one is a tag of the message id: it would lead back
-            sealed = seal_event(compartment, key, record.kind, msgspec.json.encode(record.message))
+            part = seal_event(compartment, key, record.kind, msgspec.json.encode(record.message))
             times = (record.at, record.received_at)
-            rows.events.append((_GROUP, subject, key, mask, _FIRST, *times, record.kind, sealed))
+            rows.events.append((_GROUP, subject, key, mask, _FIRST, *times, record.kind, part))
     rows.keys.append((_GROUP, subject, _FIRST, pack_wraps(wrapped)))
     ends = [end for one in found for end in one.ends if end is not None]
     if ends:

@@ -4,7 +4,7 @@ Promises: nothing is believed before the state row vouches for it; each value is
 Events of a compartment whose keys are gone are skipped: they are nobody's any more and wait for the sweep.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -71,8 +71,11 @@ class Desk:
         """The subject by which the profile is found."""
         return self.subjects[0]
 
-    def values(self) -> Iterator[Value]:
-        """Every field of every member. Raises `Unreadable` for one that does not open."""
+    def values(self, only: Collection[int] | None = None) -> Iterator[Value]:
+        """Every field of every member, or those of some numbers. Raises `Unreadable` for one that does not open.
+
+        A compartment that holds none of them is not opened.
+        """
         for member in self.members:
             subject = member.state.subject
             for row in member.compartments:
@@ -81,8 +84,12 @@ class Desk:
                 wrapped = self._places.get(place)
                 if wrapped is None or wrapped.compartment_id != row.compartment_id:
                     raise Unreadable
-                heads, sealed = parse_fields(row.blob)
-                opened = open_fields(self._compartment(place), zip(heads, sealed, strict=True), self._permit)
+                fields = list(zip(*parse_fields(row.blob), strict=True))
+                if only is not None:
+                    fields = [one for one in fields if one[0].field in only]
+                    if not fields:
+                        continue
+                opened = open_fields(self._compartment(place), fields, self._permit)
                 for head, plaintext in opened:
                     yield Value(subject, wrapped.held, head, plaintext)
 

@@ -77,18 +77,19 @@ class Decider:
         self.refused = refused
         self.rows = Rows.none()
         self._voice = Voice(f"source:{source.source_id}", vault.policy.number, world.tools.now)
+        self._turns = vault.turns
         self._noted: list[Drop] = []
         self._touched: dict[int, ProfileDraft] = {}
         self._reported: set[UUID] = set()
         self._stamps: dict[tuple[tuple[str, bool], ...] | None, Stamp | None] = {}  # most of a batch carry the same
         self._allowed: dict[int, tuple[ProfileDraft, int, int, int]] = {}  # by id: it, its members, alterations, mask
 
-    def decide(self, items: list[Item]) -> list[Verdict]:
+    async def decide(self, items: list[Item]) -> list[Verdict]:
         """A verdict for each item; the drafts of the world then hold what is to be written.
 
         May raise `LedgerNeeded`, `Unfit` or `Oversized`: then it is decided again, knowing that.
         """
-        verdicts = [self._noting(item) for item in items]
+        verdicts = [one async for one in self._turns.between(map(self._noting, items))]
         self._judge()
         for verdict in verdicts:
             if verdict.fresh:

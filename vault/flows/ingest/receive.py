@@ -111,7 +111,7 @@ async def _decide(
         warm = []  # half changed if they did not do
         decider = Decider(vault, source, world, learnt.refused)
         try:
-            return world, decider, decider.decide(pending)
+            return world, decider, await decider.decide(pending)
         except Unfit as found:
             if found.subjects <= learnt.unfit:
                 raise Unreadable from None

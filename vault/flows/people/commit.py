@@ -10,6 +10,7 @@ from typing import Final
 from vault.audit.entry import Entry, Tag, salted
 from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.write import Rows, write
+from vault.flows.turns import SLICE
 from vault.flows.vault import Vault
 from vault.ids import random_bytes, uuid7
 from vault.journal.narrowing import Narrowing, Objection, Refusal, RefusalKind, RemovedWraps, Restriction
@@ -27,8 +28,10 @@ async def commit(vault: Vault, drafts: Iterable[SubjectDraft], rows: Rows, actor
     subjects = []
     narrowings: list[Narrowing] = []
     changed = set()
-    for draft in everyone:
+    for at, draft in enumerate(everyone, start=1):
         row = draft.finish(rows)
+        if at % SLICE == 0:
+            await vault.turns.pause()
         if row is None:
             continue
         subjects.append(row)

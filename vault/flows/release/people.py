@@ -10,6 +10,8 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from vault.consent.ledger import head_of
+from vault.disclosures.held import Held
+from vault.disclosures.store import held_of
 from vault.errors import Unreadable
 from vault.keys.kept import Kept, scan_wraps
 from vault.profile.values import Directory, scan_fields
@@ -67,7 +69,9 @@ SELECT s.subject_id, s.root, s.version, s.state, k.version, k.wraps,
     ARRAY(SELECT (subject_id, purposes, generation, compartment_id, version, fields) FROM compartment
         WHERE subject_id = s.subject_id AND purposes & $2 <> 0),
     ARRAY(SELECT entry FROM ledger WHERE subject_id = s.subject_id ORDER BY sequence),
-    i.subject_id, (SELECT number FROM change WHERE subject_id = f.root)
+    i.subject_id, (SELECT number FROM change WHERE subject_id = f.root),
+    (SELECT (d.subject_id, d.destination, d.fields, d.gone, d.gone_number, d.removed_number, d.reason, d.into_root,
+        d.acknowledged_at) FROM disclosure_state d WHERE d.subject_id = f.root AND d.destination = $3)
 FROM identity i JOIN subject f USING (subject_id) JOIN subject s ON s.root = f.root
 LEFT JOIN keys.subject_key k ON k.subject_id = s.subject_id
 WHERE i.tag = $1
@@ -80,6 +84,7 @@ class Found(NamedTuple):
     subject: UUID
     known: Known | None  # None: rows that do not agree
     number: int  # of the latest change of the profile; 0 before the first
+    held: Held | None  # what the destination holds of it; None: nothing ever
 
 
 class _Rows(NamedTuple):
@@ -145,14 +150,15 @@ async def read(connection: Raw, subjects: Iterable[UUID], purposes: int, state_k
     return People(found, wanted, await _beside(connection, [row[0] for row in found], purposes), purposes, states)
 
 
-async def find(connection: Raw, tag: bytes, purposes: int, state_key: bytes) -> Found | None:
+async def find(connection: Raw, tag: bytes, purposes: int, destination: int, state_key: bytes) -> Found | None:
     """The whole profile of which one member is known by `tag`; None if nobody is. `purposes` as for `read`."""
-    found = await connection.fetch(_FOUND, tag, purposes)
+    found = await connection.fetch(_FOUND, tag, purposes, destination)
     if not found:
         return None
     states = Reader(state_key)
     members = [_members([row], _beside_it(row), purposes, states)[0] for row in found]
-    return Found(found[0][8], _profile(found[0][1], members), found[0][9] or 0)
+    held = None if found[0][10] is None else held_of(found[0][10])
+    return Found(found[0][8], _profile(found[0][1], members), found[0][9] or 0, held)
 
 
 def _beside_it(row: Any) -> _Rows:

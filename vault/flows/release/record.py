@@ -101,20 +101,7 @@ async def record(vault: Vault, plan: Plan, sheet: Sheet, released: Tag, withheld
         Row(one.root, one.number, salts[at : at + SALT_BYTES], one.detail)
         for one, at in zip(sorted(sheet.left, key=_root), range(0, len(salts), SALT_BYTES), strict=True)
     ]
-    entry = Entry(
-        entry_id=page.page,
-        at=sheet.at,
-        tag=released if sheet.left else withheld,
-        actor=f"destination:{plan.contract.name}",
-        policy=page.policy,
-        detail={
-            "destination": plan.contract.name,
-            "disclosed": len(rows),
-            "removed": sum(one.after.removed_number is not None for one in sheet.turned),
-            "unreadable": len(sheet.unreadable),
-            "rows": root_of(row_leaves(page, rows)).hex(),
-        },
-    )
+    entry = entry_of(plan, sheet, page, rows, released if sheet.left else withheld)
     async with vault.database.begin() as connection:
         driver = await raw(connection)
         await _check(driver, plan, sheet)
@@ -127,6 +114,24 @@ async def record(vault: Vault, plan: Plan, sheet: Sheet, released: Tag, withheld
             await told(connection, plan.contract.number, removed, sheet.at)
         await append(connection, entry)
         await _accuse(connection, entry, sheet.unreadable)
+
+
+def entry_of(plan: Plan, sheet: Sheet, page: Page, rows: Sequence[Row], tag: Tag) -> Entry:
+    """The leaf of a release: how much left, and the root over its salted rows."""
+    return Entry(
+        entry_id=page.page,
+        at=sheet.at,
+        tag=tag,
+        actor=f"destination:{plan.contract.name}",
+        policy=page.policy,
+        detail={
+            "destination": plan.contract.name,
+            "disclosed": len(rows),
+            "removed": sum(one.after.removed_number is not None for one in sheet.turned),
+            "unreadable": len(sheet.unreadable),
+            "rows": root_of(row_leaves(page, rows)).hex(),
+        },
+    )
 
 
 def row_leaves(page: Page, rows: Iterable[Row]) -> list[bytes]:

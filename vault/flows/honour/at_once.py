@@ -1,0 +1,208 @@
+"""An erasure in one go: what the steps do one after the other up to the destruction of keys, in one transaction.
+
+Everything is prepared from what was read: the case file, what law keeps, tombstones, the closed states. Journal and case
+key are on disk before the transaction begins; it locks the members, and writes nothing if one of them has moved on since,
+or if a request about the person is there already. Then, and where a profile is damaged or busy, nothing has happened, and
+the erasure is taken step by step (`advance`), fence first. After a crash there is a whole erasure or none.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from vault.audit.entry import SALT_BYTES, Detail, Entry, Tag, salted
+from vault.canonical import canonical_json
+from vault.clock import Micros
+from vault.disclosures.store import held_everywhere
+from vault.errors import NotFound, Unreadable
+from vault.flows.honour import keep
+from vault.flows.honour.case import Made, case_of, identifiers_of
+from vault.flows.honour.erase import end_of_day, tombstones_of
+from vault.flows.honour.opened import Desk, profile_of
+from vault.flows.people.write import Expected, Raced, Rows, SubjectRow, write
+from vault.flows.vault import Vault
+from vault.ids import random_bytes, uuid7
+from vault.journal.narrowing import Erasure, Tombstone
+from vault.keys import names
+from vault.policy.actors import Actor
+from vault.rights.casefile import seal_case
+from vault.rights.request import State, Step, due
+from vault.rights.store import Request
+from vault.state.record import pack
+from vault.storage.session import Raw, raw
+
+_GROUP: Final = 0
+
+_LOCK: Final = "SELECT version FROM subject WHERE subject_id = ANY ($1::uuid[]) ORDER BY subject_id FOR UPDATE"
+# The members are locked: who opens a request about one of them waits, or was seen. Keys go only where none was.
+_DESTROY: Final = """
+WITH free AS MATERIALIZED (
+    SELECT WHERE NOT EXISTS (SELECT FROM request WHERE subject_id = ANY ($1::uuid[]))
+), keys AS (
+    DELETE FROM keys.subject_key WHERE subject_id = ANY ($1::uuid[]) AND EXISTS (SELECT FROM free)
+    RETURNING subject_id
+), erased AS (
+    INSERT INTO erased (subject_id, at, request_id) SELECT s, $2, $3 FROM unnest($1::uuid[]) AS n(s)
+), tombstones AS (
+    INSERT INTO tombstone AS t (tag, key_version, until, suppress, objected)
+    SELECT tag, key_version, until, suppress, objected
+    FROM unnest($4::bytea[], $5::smallint[], $6::bigint[], $7::bool[], $8::bigint[])
+        AS n(tag, key_version, until, suppress, objected) ORDER BY tag
+    ON CONFLICT (tag) DO UPDATE SET key_version = excluded.key_version, until = greatest(t.until, excluded.until),
+        suppress = t.suppress OR excluded.suppress, objected = t.objected | excluded.objected
+), request AS (
+    INSERT INTO request (request_id, type, state, step, received_at, due_at, opened_by, detail)
+    VALUES ($3, 'erasure', $9, $10, $2, $11, $12, $13)
+), casefile AS (
+    INSERT INTO casefile (request_id, sealed, expires_at) VALUES ($3, $14, $15)
+), notices AS (
+    INSERT INTO recipient_notice (request_id, destination, subject_id, deadline)
+    SELECT $3, destination, subject_id, $15 FROM unnest($16::int[], $17::uuid[]) AS n(destination, subject_id)
+)
+SELECT count(*) FROM keys
+"""
+
+
+class _Lost(Exception):
+    """The person moved on, or is under another request. Nothing was written."""
+
+
+async def erase_at_once(vault: Vault, actor: Actor, opened_by: UUID, subject: UUID) -> UUID | None:
+    """The request of an erasure whose keys are destroyed; None if it has to be taken step by step.
+
+    Raises `Unavailable` if journal, key store or database cannot be written: then nothing is destroyed.
+    """
+    now = vault.clock.now()
+    request_id = uuid7(now)
+    async with vault.database.hot() as connection:
+        try:
+            members = await profile_of(vault, connection, subject)
+        except (NotFound, Unreadable):
+            return None
+        if any(member.state.fenced for member in members):
+            return None
+        desk = Desk(vault, members, vault.gate.rights(actor.label, request_id))
+        held = await held_everywhere(connection, desk.subjects)
+    found = await keep.gather(vault, desk)
+    known = identifiers_of(vault.catalogue, desk)
+    made = case_of(vault, request_id, desk, known, held, now)
+    tombstones = tombstones_of(vault, desk, known, now)
+    erasure = Erasure(now, request_id, tuple(desk.subjects), tombstones)
+    name = names.case(request_id)
+    key, _ = await asyncio.gather(asyncio.to_thread(_case_key, vault, name), vault.journal.append([erasure]))
+    subjects, rows = keep.sealed(vault, found) if found else ([], Rows.none())
+    subjects = [*_closed(vault, desk), *subjects]
+    rows.changes.extend((_GROUP, one) for one in desk.subjects)
+    rows.audit.extend(_entries(vault, actor, request_id, desk, found, len(tombstones), now))
+    detail = {
+        **made.detail,
+        **keep.told(found),
+        "destroyed_at": now,
+        "stores": {"keys": len(members)},  # the worker counts the others before it deletes them
+        "tombstones": len(tombstones),
+        "late_until": end_of_day(now),
+    }
+    request = Request(request_id, "erasure", State.IN_PROGRESS, Step.ROWS, None, now, due(now), None, opened_by, detail)
+    try:
+        async with vault.database.begin() as transaction:
+            driver = await raw(transaction)
+            await _take(driver, desk)
+            await _close(driver, desk, subjects, rows)
+            await _destroy(driver, request, desk.subjects, tombstones, made, seal_case(key, made.case))
+    except (_Lost, Raced):
+        await asyncio.to_thread(vault.keyring.destroy, name)
+        return None
+    return request_id
+
+
+def _case_key(vault: Vault, name: str) -> bytes:
+    """A new key for one case: on disk when this answers. For a thread, since it waits for the disk."""
+    vault.keyring.make(name)
+    return vault.keyring.key(name)
+
+
+def _closed(vault: Vault, desk: Desk) -> list[SubjectRow]:
+    """The state rows of the members, fenced."""
+    key = vault.keyring.key(names.STATE)
+    states = [msgspec.structs.replace(m.state, fenced=True, version=m.state.version + 1) for m in desk.members]
+    return [SubjectRow(s.subject, _GROUP, s.root, s.version, pack(s, key), fresh=False) for s in states]
+
+
+def _entries(
+    vault: Vault,
+    actor: Actor,
+    request_id: UUID,
+    desk: Desk,
+    found: Sequence[keep.Found],
+    tombstones: int,
+    now: Micros,
+) -> list[tuple[int, UUID, bytes, UUID | None, bytes]]:
+    """The same leaves as of the steps, since the same happened."""
+    request = str(request_id)
+    said: list[tuple[Tag, Detail, UUID | None]] = [
+        (Tag.RIGHTS_REQUEST_OPENED, {"request": request, "type": "erasure"}, desk.root),
+        (Tag.RIGHTS_PROFILE_FENCED, {"request": request, "subjects": len(desk.subjects)}, desk.root),
+        (Tag.RIGHTS_VALUES_KEPT, keep.audited(request_id, found), None),
+        (
+            Tag.RIGHTS_KEYS_DESTROYED,
+            {"request": request, "subjects": len(desk.subjects), "tombstones": tombstones},
+            None,
+        ),
+    ]
+    rows = []
+    for tag, detail, subject in said:
+        salt = random_bytes(SALT_BYTES)
+        entry = Entry(
+            entry_id=uuid7(now),
+            at=now,
+            tag=tag,
+            actor=actor.label,
+            policy=vault.policy.number,
+            subject=None if subject is None else salted(salt, subject.bytes),
+            detail=detail,
+        )
+        rows.append((_GROUP, entry.entry_id, entry.leaf(), subject, salt))
+    return rows
+
+
+async def _take(driver: Raw, desk: Desk) -> None:
+    """Holds the members as they were read: pages that are being recorded end first, and no other begins."""
+    versions = [row[0] for row in await driver.fetch(_LOCK, desk.subjects)]
+    ordered = sorted(desk.members, key=lambda one: one.state.subject.int)
+    if versions != [one.state.version for one in ordered]:
+        raise _Lost
+
+
+async def _close(driver: Raw, desk: Desk, subjects: Sequence[SubjectRow], rows: Rows) -> None:
+    expected = [Expected(one.state.subject, _GROUP, one.state.version) for one in desk.members]
+    if await write(driver, expected, subjects, rows):
+        raise _Lost
+
+
+async def _destroy(
+    driver: Raw, request: Request, subjects: Sequence[UUID], tombstones: Sequence[Tombstone], made: Made, sealed: bytes
+) -> None:
+    arguments: list[Any] = [
+        list(subjects),
+        request.received_at,
+        request.request_id,
+        [one.tag for one in tombstones],
+        [one.key_version for one in tombstones],
+        [one.until for one in tombstones],
+        [one.suppress for one in tombstones],
+        [one.objected for one in tombstones],
+        str(request.state),
+        str(request.step),
+        request.due_at,
+        request.opened_by,
+        canonical_json(request.detail),
+        sealed,
+        made.deadline,
+        [one.destination for one in made.notices],
+        [one.subject_id for one in made.notices],
+    ]
+    if await driver.fetchval(_DESTROY, *arguments) != len(subjects):
+        raise _Lost
