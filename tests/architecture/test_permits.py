@@ -54,3 +54,4 @@ def test_every_opener_demands_a_permit() -> None:
     sealing = importlib.import_module("vault.profile.sealing")
     for name in OPENERS:
         assert "permit" in inspect.signature(getattr(sealing, name)).parameters
+    assert "permit" in inspect.signature(sealing.Opening).parameters  # what a page opens by

@@ -118,6 +118,18 @@ async def older_values(owner: asyncpg.Connection, ada: UUID, _bea: UUID) -> None
         await _set_fields(owner, ada, row, row["fields"], row["version"])
 
 
+async def older_values_under_todays_version(owner: asyncpg.Connection, ada: UUID, _bea: UUID) -> None:
+    """A5: the values alone. Each of them opens: only the digest in the state tells."""
+    for row in await owner.fetch("SELECT * FROM old.compartment WHERE subject_id = $1", ada):
+        await owner.execute(
+            "UPDATE compartment SET fields = $4 WHERE subject_id = $1 AND purposes = $2 AND generation = $3",
+            ada,
+            row["purposes"],
+            row["generation"],
+            row["fields"],
+        )
+
+
 async def no_values(owner: asyncpg.Connection, ada: UUID, _bea: UUID) -> None:
     """A7: a row taken away."""
     await owner.execute(
@@ -279,7 +291,8 @@ async def _rewrap(owner: asyncpg.Connection, ada: UUID, bea: UUID, *, commitment
 
 ALL: list[Tamper] = [
     swap_fields, other_subject, other_keys_and_values, everything_of_another, weaker_compartment, wider_tag,
-    wider_tag_in_keys, older_values, no_values, no_keys, no_state, forged_values, forged_entry, flipped_choice, no_entry,
+    wider_tag_in_keys, older_values, older_values_under_todays_version, no_values, no_keys, no_state, forged_values,
+    forged_entry, flipped_choice, no_entry,
     other_entry, raised_generation, yesterdays_keys, yesterdays_keys_under_todays_version, yesterdays_state, other_wrap,
     other_wrap_and_commitment, unknown_epoch, garbage_everywhere, garbage_of_what_was_sent, another_root,
 ]  # fmt: skip

@@ -8,7 +8,7 @@ The context is never stored: the reader builds it from what it knows (`vault.can
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NoReturn
 
 from cryptography.exceptions import InvalidTag
@@ -55,13 +55,23 @@ class Aead:
         except InvalidTag:
             raise Unreadable from None
 
-    def decrypt_each(self, blob: bytes, spans: Iterable[tuple[int, int, bytes]]) -> list[bytes]:
-        """The plaintexts of several sealed values within `blob`, or `Unreadable`: each span is (start, end, context)."""
+    def decrypt_each(
+        self, blob: bytes, starts: Sequence[int], context: bytes, spots: Iterable[tuple[int, int, int]]
+    ) -> list[bytes]:
+        """The plaintexts of several sealed values within `blob`, or `Unreadable`.
+
+        Each spot is (place, from, to): the value stands from `starts[place]` to the next start, and its context is `context`
+        and the bytes of `blob` between the two.
+        """
         decrypt = self._cipher.decrypt
         try:
             return [
-                decrypt(blob[start : start + NONCE_BYTES], blob[start + NONCE_BYTES : end], context)
-                for start, end, context in spans
+                decrypt(
+                    blob[(start := starts[place]) : start + NONCE_BYTES],
+                    blob[start + NONCE_BYTES : starts[place + 1]],
+                    context + blob[first:last],
+                )
+                for place, first, last in spots
             ]
         except (InvalidTag, ValueError):  # ValueError: a span too short to hold a nonce
             raise Unreadable from None

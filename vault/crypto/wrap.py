@@ -66,9 +66,8 @@ def unwrap(cipher: WrappingKey, blob: bytes, place: bytes, commitment: bytes, pu
     """The field key. Raises `Unreadable` if the wrap is not of this place, or the data key is not the committed one."""
     if len(blob) != WRAP_BYTES or len(commitment) != COMMITMENT_BYTES:
         raise Unreadable
-    context = _wrap_context(place, commitment, purpose, epoch)
     try:
-        data_key = cipher.decrypt(commitment[:NONCE_BYTES], blob, context)
+        data_key = cipher.decrypt(commitment[:NONCE_BYTES], blob, _wrap_context(place, commitment, purpose, epoch))
     except InvalidTag:
         raise Unreadable from None
     field_key, derived = keys_of(data_key, place)

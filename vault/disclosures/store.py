@@ -137,7 +137,7 @@ async def held_by(raw: Raw, destination: int, subjects: Sequence[UUID], *, lock:
     With `lock`, nobody else changes it until the end of the transaction. A damaged row says `Held.damaged`.
     """
     found = await raw.fetch(_LOCKED if lock else _HELD, list(subjects), destination)
-    return {row["subject_id"]: held_of(row) for row in found}
+    return {row[0]: held_of(row) for row in found}
 
 
 async def removed_after(raw: Raw, destination: int, number: int, limit: int, *, confirmed: bool) -> list[Held]:
@@ -215,13 +215,6 @@ def held_of(row: Any) -> Held:
 def _held(row: Any) -> Held:
     subject, destination, fields, gone, gone_number, removed_number, reason, into_root, at = row
     return Held(
-        subject_id=subject,
-        destination=destination,
-        fields=parse_objects(fields),
-        gone=parse_objects(gone),
-        gone_number=gone_number,
-        removed_number=removed_number,
-        reason=reason,
-        into_root=into_root,
-        acknowledged_at=None if at is None else Micros(at),
-    )
+        subject, destination, parse_objects(fields), parse_objects(gone), gone_number, removed_number, reason, into_root,
+        None if at is None else Micros(at),
+    )  # fmt: skip

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 from itertools import pairwise
-from typing import Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 from uuid import UUID
 
 from vault.catalogue.numbers import RIGHTS, bits
@@ -21,16 +21,17 @@ from vault.errors import Unreadable
 from vault.ids import random_bytes
 from vault.keys.keyring import Keyring
 
+if TYPE_CHECKING:
+    from vault.keys.kept import Kept
+
 FORMAT: Final = 2
 ID_BYTES: Final = 16
 DATA_KEY_BYTES: Final = 32
 MAX_GENERATION: Final = 2**15 - 1  # the column is a PostgreSQL smallint
 MAX_ROW_BYTES: Final = 1 << 20  # some 300 compartments of 60 purposes; real rows stay under a few kilobytes
 
-_HEAD: Final = struct.Struct(f">{ID_BYTES}sQH{COMMITMENT_BYTES}sB")
-_PLACE_BYTES: Final = 26  # the front of a head: id, purposes, generation
-_MASK: Final = struct.Struct(">Q")
-_WRAP: Final = struct.Struct(f">BH{WRAP_BYTES}s")
+HEAD: Final = struct.Struct(f">{ID_BYTES}sQH{COMMITMENT_BYTES}sB")
+WRAP: Final = struct.Struct(f">BH{WRAP_BYTES}s")
 
 
 class Wrap(NamedTuple):
@@ -65,23 +66,6 @@ class Wrapped(NamedTuple):
         return self.held == self.purposes
 
 
-class Kept(NamedTuple):
-    """A compartment as it stands in a row of wraps, for a reader who needs at most one of them."""
-
-    compartment_id: bytes
-    purposes: int
-    generation: int
-    commitment: bytes
-    held: int  # as `Wrapped.held`
-    holding: bytes  # its part of what the state row vouches for: `state.record.holdings_of`
-    row: bytes
-    at: int  # where its wraps begin in `row`
-    names: bytes  # the purposes of its wraps, a byte each, in their order
-
-    def __repr__(self) -> str:
-        return f"Kept(purposes={self.purposes:#x}, generation={self.generation})"
-
-
 class Compartment:
     """An opened compartment: the cipher of its fields, and what they are bound to. Cannot be pickled or copied."""
 
@@ -96,13 +80,10 @@ class Compartment:
         "subject",
     )
 
-    def __init__(self, subject: UUID, wrapped: Wrapped | Kept, field_key: bytes) -> None:
-        """Made by `Opener` alone."""
+    def __init__(self, subject: UUID, wrapped: "Wrapped | Kept", field_key: bytes) -> None:
+        """Made by `Opener` and `open_each` alone."""
         self.subject = subject
-        self.compartment_id = wrapped.compartment_id
-        self.purposes = wrapped.purposes
-        self.generation = wrapped.generation
-        self.commitment = wrapped.commitment
+        self.compartment_id, self.purposes, self.generation, self.commitment = wrapped[:4]
         self.aead = Aead(field_key)
         self.field_place = self.event_place = b""  # what `sealing` binds values to, once it made it
 
@@ -113,7 +94,6 @@ class Compartment:
         raise TypeError("an opened compartment does not leave its process; send the wrapped one")
 
 
-_as_kept: Final = partial(tuple.__new__, Kept)
 _as_wrap: Final = partial(tuple.__new__, Wrap)  # `Wrap._make` without a Python call for each wrap
 
 # --- the row --------------------------------------------------------------------------------------------------------
@@ -127,59 +107,17 @@ def parse_wraps(row: bytes) -> tuple[Wrapped, ...]:
     found: list[Wrapped] = []
     offset = 1
     while offset < end:
-        body = offset + _HEAD.size
+        body = offset + HEAD.size
         if body > end:
             raise Unreadable
-        compartment_id, purposes, generation, commitment, count = _HEAD.unpack_from(row, offset)
-        offset = body + count * _WRAP.size
+        compartment_id, purposes, generation, commitment, count = HEAD.unpack_from(row, offset)
+        offset = body + count * WRAP.size
         if offset > end:
             raise Unreadable
-        wraps = tuple(map(_as_wrap, _WRAP.iter_unpack(row[body:offset])))
+        wraps = tuple(map(_as_wrap, WRAP.iter_unpack(row[body:offset])))
         found.append(Wrapped(compartment_id, purposes, generation, commitment, wraps))
     _check(found)
     return tuple(found)
-
-
-def scan_wraps(row: bytes) -> dict[tuple[int, int], Kept]:
-    """The compartments of a row by (purposes, generation), their wraps not cut out: for who opens a few of them.
-
-    Refuses exactly what `parse_wraps` refuses.
-    """
-    end = len(row)
-    if not 0 < end <= MAX_ROW_BYTES or row[0] != FORMAT:
-        raise Unreadable
-    found: dict[tuple[int, int], Kept] = {}
-    ids: list[bytes] = []
-    offset = 1
-    while offset < end:
-        body = offset + _HEAD.size
-        if body > end:
-            raise Unreadable
-        compartment_id, purposes, generation, commitment, count = _HEAD.unpack_from(row, offset)
-        after = body + count * _WRAP.size
-        if after > end or generation > MAX_GENERATION:
-            raise Unreadable
-        names = row[body : after : _WRAP.size]
-        held, mask = _held(purposes, names)
-        holding = row[offset : offset + _PLACE_BYTES] + mask
-        found[purposes, generation] = _as_kept(
-            (compartment_id, purposes, generation, commitment, held, holding, row, body, names)
-        )
-        ids.append(compartment_id)
-        offset = after
-    count = len(ids)
-    if len(found) != count or len(set(ids)) != count:
-        raise Unreadable
-    return found
-
-
-@lru_cache(maxsize=4096)
-def _held(purposes: int, names: bytes) -> tuple[int, bytes]:
-    """The mask of the purposes that have a wrap, as a number and as bytes; refused unless `_one_form`."""
-    if not _one_form(purposes, tuple(names)):
-        raise Unreadable
-    held = sum(1 << name for name in names if name != RIGHTS)
-    return held, _MASK.pack(held)
 
 
 def pack_wraps(compartments: Iterable[Wrapped]) -> bytes:
@@ -190,8 +128,8 @@ def pack_wraps(compartments: Iterable[Wrapped]) -> bytes:
         raise Unreadable  # `struct` would pad or cut them without a word
     parts = [bytes((FORMAT,))]
     for one in kept:
-        parts.append(_HEAD.pack(*one[:4], len(one.wraps)))
-        parts.extend(_WRAP.pack(*wrapped) for wrapped in one.wraps)
+        parts.append(HEAD.pack(*one[:4], len(one.wraps)))
+        parts.extend(WRAP.pack(*wrapped) for wrapped in one.wraps)
     return b"".join(parts)
 
 
@@ -214,12 +152,13 @@ def _check(compartments: Sequence[Wrapped]) -> None:
         raise Unreadable
     for one in compartments:
         purposes = next(zip(*one.wraps, strict=True), ())
-        if one.generation > MAX_GENERATION or not _one_form(one.purposes, purposes):
+        if one.generation > MAX_GENERATION or not one_form(one.purposes, purposes):
             raise Unreadable
 
 
 @lru_cache(maxsize=4096)  # sets of purposes come from the policies: a few dozen serve everyone
-def _one_form(mask: int, purposes: tuple[int, ...]) -> bool:
+def one_form(mask: int, purposes: tuple[int, ...]) -> bool:
+    """Do wraps for these purposes stand in a compartment of these purposes as `pack_wraps` writes them?"""
     if mask >> RIGHTS or not purposes or purposes[-1] != RIGHTS:
         return False
     ascending = all(low < high for low, high in pairwise(purposes))
@@ -303,20 +242,13 @@ class Opener:
             raise Unreadable
         return self.open(wrapped, purpose)
 
-    def open_kept(self, kept: Kept, purpose: int) -> Compartment:
-        """As `open`, for a compartment of which nothing was cut out yet."""
-        index = kept.names.find(purpose)
-        if index < 0:
-            raise Unreadable
-        return self._unwrap(kept, *_WRAP.unpack_from(kept.row, kept.at + index * _WRAP.size))
-
-    def _unwrap(self, wrapped: Wrapped | Kept, purpose: int, epoch: int, blob: bytes) -> Compartment:
+    def _unwrap(self, wrapped: Wrapped, purpose: int, epoch: int, blob: bytes) -> Compartment:
         cipher = self._ciphers.get((purpose, epoch))
         if cipher is None:
             cipher = self._derive(self._keyring.epoch_key(purpose, epoch), purpose, epoch)
-        place = place_of(wrapped.compartment_id, self._bytes, wrapped.purposes, wrapped.generation)
-        field_key = unwrap(cipher, blob, place, wrapped.commitment, purpose, epoch)
-        return Compartment(self._subject, wrapped, field_key)
+        compartment_id, purposes, generation, commitment = wrapped[:4]
+        place = place_of(compartment_id, self._bytes, purposes, generation)
+        return Compartment(self._subject, wrapped, unwrap(cipher, blob, place, commitment, purpose, epoch))
 
     def _derive(self, epoch_key: bytes, purpose: int, epoch: int) -> WrappingKey:
         cipher = wrapping_key(epoch_key, self._bytes, purpose, epoch)

@@ -35,6 +35,7 @@ from vault.profile.values import (
     SEAL_BYTES,
     Directory,
     FieldHead,
+    Form,
     Provenance,
 )
 
@@ -95,29 +96,36 @@ def open_fields(
     return opened
 
 
-def open_at(compartment: Compartment, stored: Directory, places: Iterable[int], permit: Permit) -> list[bytes]:
-    """The JSON values that stand at these places of a compartment's bytes, in their order.
+class Opening:
+    """What a permit opens of compartments that hold one set of fields. How far it reaches is found once, when this is made."""
 
-    As `open_field` for each; raises `Withheld` if the permit does not reach one of them, `Unreadable` if one does not open.
-    """
-    _check_purpose(compartment, permit)
-    objects = permit.objects
-    prefix = _field_prefix(compartment)
-    blob, numbers, starts = stored
-    spans: list[tuple[int, int, bytes]] = []
-    shared: list[tuple[int, int]] = []
-    for place in places:
-        field = numbers[place]
-        if objects is not None and field not in objects and (field not in _SHARED or not _reaches(permit, field)):
+    __slots__ = ("_bit", "_form", "_permit", "_shared", "_spots")
+
+    def __init__(self, form: Form, places: Iterable[int], permit: Permit) -> None:
+        """The values at these places of the directory. Raises `Withheld` if the permit does not reach one of them."""
+        _check_permit(permit)
+        chosen = tuple(places)
+        fields = [form.numbers[place] for place in chosen]
+        if not all(_reaches(permit, field) for field in fields):
             raise Withheld(code="not_permitted")
-        if field in _SHARED:
-            shared.append((len(spans), field))
-        at = HEADS_FROM + place * HEAD_BYTES
-        spans.append((starts[place], starts[place + 1], prefix + blob[at : at + _BOUND.size]))
-    opened = compartment.aead.decrypt_each(blob, spans)
-    for index, field in shared:
-        opened[index] = _limited(permit, field, opened[index])
-    return opened
+        heads = [HEADS_FROM + place * HEAD_BYTES for place in chosen]
+        self._form = form
+        self._permit = permit
+        self._bit = 1 << permit.purpose
+        self._spots = tuple([(place, at, at + _BOUND.size) for place, at in zip(chosen, heads, strict=True)])
+        self._shared = tuple([(index, field) for index, field in enumerate(fields) if field in _SHARED])
+
+    def open(self, compartment: Compartment, stored: Directory) -> list[bytes]:
+        """The JSON values, in the order of the places. Raises `Withheld` for a compartment of other purposes, `Unreadable`."""
+        if not compartment.purposes & self._bit:
+            _check_purpose(compartment, self._permit)
+        blob, form, starts = stored
+        if form is not self._form:
+            raise ValueError("a compartment with other fields")
+        opened = compartment.aead.decrypt_each(blob, starts, _field_prefix(compartment), self._spots)
+        for index, field in self._shared:
+            opened[index] = _limited(self._permit, field, opened[index])
+        return opened
 
 
 def seal_event(compartment: Compartment, event_key: bytes, kind: int, plaintext: bytes) -> bytes:
@@ -137,10 +145,14 @@ def open_event(compartment: Compartment, event_key: bytes, kind: int, sealed: by
 
 def _check_purpose(compartment: Compartment, permit: Permit) -> None:
     """Raises `Withheld` unless the permit's purpose is one of those that the values were collected for."""
-    if not isinstance(permit, Permit):  # types are checked before the program runs; this wall also stands while it does
-        raise TypeError("a permit is made by the gate only")
+    _check_permit(permit)
     if permit.purpose != RIGHTS and not compartment.purposes >> permit.purpose & 1:
         raise Withheld(code="other_purpose")
+
+
+def _check_permit(permit: Permit) -> None:
+    if not isinstance(permit, Permit):  # types are checked before the program runs; this wall also stands while it does
+        raise TypeError("a permit is made by the gate only")
 
 
 def _reaches(permit: Permit, field: int) -> bool:

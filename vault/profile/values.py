@@ -56,11 +56,27 @@ class FieldHead(NamedTuple):
 _as_head: Final = partial(tuple.__new__, FieldHead)  # `FieldHead._make` without a Python call for each
 
 
+class Form:
+    """Which fields a compartment holds. Few sets serve everyone: what follows from a set is worked out once and kept with it."""
+
+    __slots__ = ("lengths", "numbers", "places")
+
+    def __init__(self, numbers: tuple[int, ...]) -> None:
+        """`numbers` are object numbers, rising. Made by `scan_fields` alone, which gives one for each set."""
+        self.numbers = numbers
+        self.places: Mapping[int, int] = MappingProxyType({field: place for place, field in enumerate(numbers)})
+        # the last two bytes of each head
+        self.lengths = struct.Struct(">" + f"{HEAD_BYTES - 2}xH" * len(numbers)).unpack_from
+
+    def __repr__(self) -> str:
+        return f"Form({len(self.numbers)} fields)"
+
+
 class Directory(NamedTuple):
     """The stored fields of a compartment, checked and measured, with nothing cut out of them yet."""
 
     blob: bytes
-    numbers: tuple[int, ...]  # object numbers, rising
+    form: Form
     starts: list[int]  # where each sealed value begins; the last is where the bytes end
 
     def head(self, place: int) -> FieldHead:
@@ -72,7 +88,7 @@ class Directory(NamedTuple):
         return self.head(place), self.blob[self.starts[place] : self.starts[place + 1]]
 
     def __repr__(self) -> str:
-        return f"Directory({len(self.numbers)} fields)"
+        return f"Directory({len(self.form.numbers)} fields)"
 
 
 Entry = tuple[FieldHead, bytes]
@@ -91,33 +107,21 @@ def scan_fields(blob: bytes) -> Directory:
     at = HEADS_FROM + blob[1] * HEAD_BYTES
     if size < at:
         raise Unreadable
-    numbers = _numbers(blob[HEADS_FROM:at:HEAD_BYTES], blob[HEADS_FROM + 1 : at : HEAD_BYTES])
-    lengths = _lengths(len(numbers)).unpack_from(blob, HEADS_FROM)
-    starts = list(accumulate(lengths, initial=at))
+    form = _form(blob[HEADS_FROM:at:HEAD_BYTES], blob[HEADS_FROM + 1 : at : HEAD_BYTES])
+    lengths = form.lengths(blob, HEADS_FROM)
+    starts = [*accumulate(lengths, initial=at)]
     if starts[-1] != size or (lengths and min(lengths) < SEAL_BYTES):
         raise Unreadable
-    return _new(Directory, (blob, numbers, starts))
-
-
-@lru_cache(maxsize=MAX_FIELDS + 1)
-def _lengths(count: int) -> struct.Struct:
-    """Reads the last two bytes of so many heads."""
-    return struct.Struct(">" + f"{HEAD_BYTES - 2}xH" * count)
+    return _new(Directory, (blob, form, starts))
 
 
 @lru_cache(maxsize=4096)
-def _numbers(high: bytes, low: bytes) -> tuple[int, ...]:
-    """The object numbers of a directory, from their bytes; refused unless they rise."""
+def _form(high: bytes, low: bytes) -> Form:
+    """The form of a directory, from the bytes of its object numbers; refused unless they rise."""
     numbers = tuple([upper << 8 | lower for upper, lower in zip(high, low, strict=True)])
     if any(a >= b for a, b in pairwise(numbers)):
         raise Unreadable
-    return numbers
-
-
-@lru_cache(maxsize=4096)  # few sets of fields serve everyone
-def places_of(numbers: tuple[int, ...]) -> Mapping[int, int]:
-    """The place of each field in a directory of these."""
-    return MappingProxyType({field: place for place, field in enumerate(numbers)})
+    return Form(numbers)
 
 
 def parse_fields(blob: bytes) -> tuple[tuple[FieldHead, ...], tuple[bytes, ...]]:
@@ -147,7 +151,8 @@ def splice(stored: Directory, changes: Mapping[int, Entry | None]) -> Directory:
 
     What did not change is copied in stretches. Raises as `pack_fields`.
     """
-    blob, numbers, starts = stored
+    blob, form, starts = stored
+    numbers = form.numbers
     heads: list[bytes] = [b""]
     values: list[bytes] = []
     count, at = len(numbers), 0
@@ -183,7 +188,7 @@ def splice(stored: Directory, changes: Mapping[int, Entry | None]) -> Directory:
         return scan_fields(made)
     for place, longer in lengths:
         starts = [*starts[:place], *[start + longer for start in starts[place:]]]
-    return _new(Directory, (made, numbers, starts))
+    return _new(Directory, (made, form, starts))
 
 
 def _by_field(entry: tuple[FieldHead, bytes]) -> int:

@@ -24,7 +24,7 @@ from vault.catalogue.numbers import (
 from vault.errors import TooLarge, Unreadable, Withheld
 from vault.keys.compartments import Compartment, Wrapped
 from vault.policy.permit import Permit, _issue
-from vault.profile.sealing import open_at, open_event, open_field, open_fields, seal_event, seal_field
+from vault.profile.sealing import Opening, open_event, open_field, open_fields, seal_event, seal_field
 from vault.profile.values import FieldHead, Provenance, pack_fields, scan_fields
 
 VECTORS = Path(__file__).parents[2] / "vectors"
@@ -169,15 +169,17 @@ def test_what_is_opened_where_it_stands_is_what_opens_cut_out() -> None:
     stored = scan_fields(pack_fields(sealed))
     for chosen in ((0, 1, 2, 3), (3, 1), (2,), ()):
         alone = [open_field(compartment(), *sealed[at], permit()) for at in chosen]
-        assert open_at(compartment(), stored, chosen, permit()) == alone
+        assert Opening(stored.form, chosen, permit()).open(compartment(), stored) == alone
     named = permit(objects=frozenset((3, audience_object(1))))
-    assert open_at(compartment(), stored, (0, 3), named) == [b"3", b"[]"]
+    assert Opening(stored.form, (0, 3), named).open(compartment(), stored) == [b"3", b"[]"]
     with pytest.raises(Withheld):
-        open_at(compartment(), stored, (0, 1), named)
+        Opening(stored.form, (0, 1), named)
     with pytest.raises(Withheld):
-        open_at(compartment(), stored, (0,), permit(ANALYTICS))
+        Opening(stored.form, (0,), permit(ANALYTICS)).open(compartment(), stored)
     with pytest.raises(TypeError):
-        open_at(compartment(), stored, (0,), cast("Permit", object()))
+        Opening(stored.form, (0,), cast("Permit", object()))
+    with pytest.raises(ValueError, match="other fields"):
+        Opening(stored.form, (0,), permit()).open(compartment(), scan_fields(pack_fields(sealed[:3])))
 
 
 @given(st.data())
@@ -191,7 +193,7 @@ def test_a1_a12_nothing_opens_where_it_stands_once_a_byte_of_it_or_of_its_head_w
     except Unreadable:
         return
     with pytest.raises(Unreadable):
-        open_at(compartment(), stored, (0, 1), permit())
+        Opening(stored.form, (0, 1), permit()).open(compartment(), stored)
 
 
 def test_a_permit_for_one_computed_trait_shows_none_of_its_neighbours() -> None:

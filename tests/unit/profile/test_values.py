@@ -61,7 +61,7 @@ def test_a_splice_refuses_what_packing_refuses() -> None:
     full = scan_fields(pack_fields([(head(n), bytes(28)) for n in range(255)]))
     with pytest.raises(TooLarge):
         splice(full, {300: (head(300), bytes(28))})
-    assert splice(full, {300: (head(300), bytes(28)), 7: None}).numbers[-1] == 300
+    assert splice(full, {300: (head(300), bytes(28)), 7: None}).form.numbers[-1] == 300
 
 
 @given(fields(), st.data())

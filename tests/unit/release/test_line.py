@@ -8,6 +8,7 @@ from vault.flows.release import plan as plans
 from vault.flows.release.line import Shown, detail_of, upsert
 from vault.flows.release.plan import Item, Plan, PurposePlan
 from vault.policy.permit import _issue
+from vault.profile.values import Form
 
 MARKETING, SUPPORT = 6, 1
 
@@ -16,32 +17,28 @@ def item(number: int, name: str) -> Item:
     return Item(number, name, json.dumps(name).encode() + b":", lambda raw: raw, reveals=True, transform=0x100)
 
 
+NAME, ADDRESS, KIND = item(2, "first%Name"), item(6, "address"), item(0x4002, 'e"mail')
+
+
 def purpose(number: int, name: str, *items: Item) -> PurposePlan:
     permit = _issue(
         actor="test", purpose=number, objects=frozenset(one.number for one in items), policy=1, reason="test"
     )
     traits = {one.number: one for one in items}
     text = json.dumps(name).encode()
-    return PurposePlan(number, name, 1, permit, traits, {}, (), {}, text, {one.number: 0x100 for one in items})
+    transforms = {one.number: 0x100 for one in (*items, KIND)}
+    return PurposePlan(number, name, 1, permit, traits, {KIND.number: KIND}, (), {}, text, transforms)
 
 
 def shown(plan: PurposePlan, values: dict[int, bytes], addresses: list[bytes] | None = None) -> Shown:
-    kind = item(0x4002, 'e"mail')
-    return Shown(
-        plan,
-        [(plan.traits[number], value) for number, value in values.items()],
-        [(kind, addresses)] if addresses else [],
-        [],
-        plan.shape(tuple(values)),
-        {},
-    )
+    objects = (*values, KIND.number) if addresses else tuple(values)
+    identifiers = [(KIND, addresses)] if addresses else []
+    items = tuple(plan.traits[number] for number in values)
+    return Shown(plan, items, list(values.values()), identifiers, [], plan.shape(objects), {})
 
 
 def plan_of(*purposes: PurposePlan) -> Plan:
     return cast("Plan", type("Stand", (), {"purposes": purposes, "accounts": False}))
-
-
-NAME, ADDRESS = item(2, "firstName"), item(6, "address")
 
 
 def test_a_value_with_line_feeds_between_its_members_stays_one_line_and_the_same_value() -> None:
@@ -53,7 +50,7 @@ def test_a_value_with_line_feeds_between_its_members_stays_one_line_and_the_same
     assert line.endswith(b"}\n")
     assert b"\r" not in line
     read: dict[str, Any] = json.loads(line)
-    assert read["traits"] == {"firstName": "Ada", "address": {"street": "Main\nStreet 1", "city": "X"}}
+    assert read["traits"] == {"first%Name": "Ada", "address": {"street": "Main\nStreet 1", "city": "X"}}
     assert read["identifiers"] == {'e"mail': ["a@b.example"]}
     assert (read["op"], read["id"], read["version"], read["purposes"]) == ("upsert", "abc", 9, ["marketing"])
     assert "allowed" not in read
@@ -67,13 +64,13 @@ def test_a_line_for_several_purposes_names_each_value_once_and_says_what_it_may_
         [shown(support, {2: b'"Ada"', 6: b"{}"}), shown(marketing, {2: b'"Ada"'})],
         1,
     )
-    assert line.count(b'"firstName":') == 1
+    assert line.count(b'"first%Name":') == 1
     read = json.loads(line)
-    assert read["traits"] == {"firstName": "Ada", "address": {}}
+    assert read["traits"] == {"first%Name": "Ada", "address": {}}
     assert read["purposes"] == ["support", "marketing"]
     assert {name: one["traits"] for name, one in read["allowed"].items()} == {
-        "support": ["address", "firstName"],
-        "marketing": ["firstName"],
+        "support": ["address", "first%Name"],
+        "marketing": ["first%Name"],
     }
 
 
@@ -88,14 +85,23 @@ def test_the_record_says_what_the_line_shows() -> None:
 
 def test_only_a_field_that_several_compartments_hold_is_looked_for_twice() -> None:
     marketing = purpose(MARKETING, "marketing", NAME, ADDRESS)
-    apart = marketing.layout(2, ((2, 3), (4, 6, 0x8001)))
-    assert (apart.places, apart.traits, apart.clash) == (((0,), (1,)), ((2,), (6,)), False)
-    both = marketing.layout(2, ((2, 3), (2, 6)))
-    assert (both.places, both.traits, both.clash) == (((0,), (0, 1)), ((2,), (2, 6)), True)
+    apart = marketing.layout(2, (Form((2, 3)), Form((4, 6, 0x8001))))
+    assert (apart.spots, apart.clash) == (((0, 0, 2), (1, 1, 6)), False)
+    both = marketing.layout(2, (Form((2, 3)), Form((2, 6))))
+    assert (both.spots, both.clash, both.shape) == (((0, 0, 2), (1, 0, 2), (1, 1, 6)), True, None)
+
+
+def test_values_stand_in_the_order_of_the_plan_in_whatever_compartment_they_were_found() -> None:
+    marketing = purpose(MARKETING, "marketing", ADDRESS, NAME)
+    found = marketing.layout(2, (Form((2, 3)), Form((4, 6))))
+    assert found.items == (ADDRESS, NAME)
+    assert list(found.pick([b"name", b"address"])) == [b"address", b"name"]
+    assert found.shape == marketing.shape((6, 2))
+    assert marketing.layout(1, (Form((3,)),)).shape is None
 
 
 def test_people_with_strange_sets_of_fields_do_not_fill_the_memory() -> None:
     marketing = purpose(MARKETING, "marketing", NAME, ADDRESS)
     for number in range(plans.MAX_KNOWN * 2 + 5):
-        marketing.layout(1, ((2, number + 10),))
+        marketing.layout(1, (Form((2, number + 10)),))
     assert len(marketing.layouts) <= plans.MAX_KNOWN

@@ -91,11 +91,11 @@ async def members_of(
     rows = await connection.fetch(_MEMBERS, tag, after, count + 1)
     found, rest = rows[:count], len(rows) > count
     roots = [UUID(bytes=row[1].bytes) for row in found]
-    known = await read(connection, roots, plan.mask, state_key(vault))
+    known = (await read(connection, roots, plan.mask, state_key(vault))).of(roots)
     held = await held_by(connection, plan.contract.number, roots)
     people = People()
-    for row, root in zip(found, roots, strict=True):
-        place, one, before = UUID(bytes=row[0].bytes), known.get(root), held.get(root)
+    for row, root, one in zip(found, roots, known, strict=True):
+        place, before = UUID(bytes=row[0].bytes), held.get(root)
         people.last = place
         if not isinstance(one, Known) or (before is not None and before.damaged):
             draft.unreadable.append(root)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from vault.errors import Unreadable
 from vault.flows.people.read import StoredCompartment
 from vault.keys.compartments import Compartment, Wrapped
-from vault.profile.values import EMPTY, Directory, Entry, FieldHead, places_of, scan_fields, splice
+from vault.profile.values import EMPTY, Directory, Entry, FieldHead, scan_fields, splice
 from vault.state.record import Mark, digest
 
 
@@ -62,7 +62,7 @@ class CompartmentDraft:
                 raise Unreadable
         stored = self._stored = scan_fields(blob)
         self._blob = EMPTY  # it is in there
-        self._places = places_of(stored.numbers)
+        self._places = stored.form.places
         return stored
 
     def __contains__(self, field: int) -> bool:
@@ -128,4 +128,4 @@ class CompartmentDraft:
     def settle(self, mark: Mark, stored: Directory) -> None:
         """Its fields as drafted are stored now."""
         self.mark, self.version = mark, mark.version
-        self._stored, self._places, self._changes = stored, places_of(stored.numbers), None
+        self._stored, self._places, self._changes = stored, stored.form.places, None

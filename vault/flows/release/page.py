@@ -18,24 +18,19 @@ from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import msgspec
-
 from vault.audit.entry import Tag
-from vault.catalogue.load import Catalogue
-from vault.catalogue.numbers import audience_object, computed_object, identifier_object, is_account_object
 from vault.changes.cursor import Cursor, pack, unpack
 from vault.changes.store import page as changes_after
 from vault.clock import SECOND, Micros
-from vault.consent.ledger import Decision, parse_choice
-from vault.disclosures.held import Held, Reason, after_removal, after_upsert
+from vault.disclosures.held import Held
 from vault.disclosures.store import held_by, read_on, removed_after
-from vault.errors import Conflict, NotFound, Unavailable, Unreadable
+from vault.errors import Conflict, NotFound, Unavailable
 from vault.flows.release import effect
 from vault.flows.release.ahead import ahead
-from vault.flows.release.line import allowed_of, detail_of, objects_shown, shown_to, upsert
-from vault.flows.release.people import Known, Moved, read
+from vault.flows.release.decide import Decider, Draft, line_of
+from vault.flows.release.people import Known, Moved, People, read
 from vault.flows.release.plan import Plan
-from vault.flows.release.record import Left, Sheet, Turned, record
+from vault.flows.release.record import record
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.keys import names
@@ -43,20 +38,10 @@ from vault.measures import DECISION_AGE
 from vault.storage.session import Raw, raw
 
 MAX_LINES: Final = 1000  # people a page: some hundred kilobytes, decided in about 50 ms
-SLICE: Final = 250  # people read at once: the next are read while these are decided
-BREATH: Final = 25  # people decided at a stretch: about a millisecond, then others have their turn
+SLICE: Final = 500  # people read at once: the next are read while these are decided
+BREATH: Final = 25  # people decided at a stretch, step by step: some two milliseconds, then others have their turn
 FRESH: Final = SECOND  # a decision older than this is taken again
 ATTEMPTS: Final = 5  # each with half as many people as the one before
-
-Line = dict[str, Any]
-
-
-class Draft(Sheet):
-    """A page in the making."""
-
-    lines: list[bytes] = msgspec.field(default_factory=list)  # each ends in a line feed
-    after: int = 0
-    more: bool = False
 
 
 class Page(NamedTuple):
@@ -96,11 +81,11 @@ async def read_page(vault: Vault, destination: str, cursor: str | None, limit: i
     following = pack(
         Cursor(place.destination, place.incarnation, terms, draft.after, snapshot=place.snapshot and not ends), key
     )
-    lines = [_line({"op": "reset"})] if begins else []
+    lines = [line_of({"op": "reset"})] if begins else []
     lines += draft.lines
     if ends:
-        lines.append(_line({"op": "snapshot_end"}))
-    lines.append(_line({"cursor": following, "more": draft.more}))
+        lines.append(line_of({"op": "snapshot_end"}))
+    lines.append(line_of({"cursor": following, "more": draft.more}))
     return Page(lines, following, draft.at)
 
 
@@ -164,17 +149,18 @@ async def _decide(vault: Vault, plan: Plan, place: Cursor, limit: int) -> Draft:
         numbers = numbers[:limit]
         draft.after = numbers[-1] if numbers else place.number
         parts = [numbers[start : start + SLICE] for start in range(0, len(numbers), SLICE)]
+        decider = Decider(vault, plan, draft)
         reader = _Reader(vault, plan, connection, changes)
         async with aclosing(ahead(reader.read, parts)) as slices:
             async for part, seen in slices:
-                await _decide_part(vault, plan, draft, part, repeated, changes, seen)
+                await _decide_part(decider, draft, part, repeated, changes, seen)
     return draft
 
 
 class _Seen(NamedTuple):
     """What was read of the people of a slice."""
 
-    people: dict[UUID, Known | Moved | None]
+    people: People
     held: dict[UUID, Held]
     erased: set[UUID]
     ids: dict[UUID, str]  # the destination's own names
@@ -198,34 +184,37 @@ class _Reader(NamedTuple):
 
 
 async def _decide_part(
-    vault: Vault,
-    plan: Plan,
+    decider: Decider,
     draft: Draft,
     numbers: list[int],
     repeated: dict[int, Held],
     changes: dict[int, UUID],
     seen: _Seen,
 ) -> None:
-    people, held, erased, ids = seen
-    for count, number in enumerate(numbers):
-        if count % BREATH == 0:
-            await asyncio.sleep(0)
-        if number in repeated:
-            draft.lines.append(_line(_removal(plan, repeated[number])))
-        subject = changes.get(number)
-        if subject is None:
-            continue
-        known, before = people.get(subject), held.get(subject)
-        if before is not None and before.damaged:
-            draft.unreadable.append(subject)
-        elif subject in erased:
-            _remove(draft, plan, number, before, "erased")
-        elif isinstance(known, Known):
-            _person(vault, plan, draft, known, ids[subject], number, before)
-        elif isinstance(known, Moved):
-            _remove(draft, plan, number, before, "merged", known.root)
-        else:  # rows that do not agree, or are missing though nobody erased them: withheld and recorded
-            draft.unreadable.append(subject)
+    held = seen.held
+    for start in range(0, len(numbers), BREATH):
+        await asyncio.sleep(0)
+        part = numbers[start : start + BREATH]
+        subjects = [changes[number] for number in part if number in changes]
+        found = dict(zip(subjects, seen.people.of(subjects), strict=True))
+        told = decider.told([(one, held.get(one.root)) for one in found.values() if isinstance(one, Known)])
+        for number in part:
+            if number in repeated:
+                decider.repeat(repeated[number])
+            subject = changes.get(number)
+            if subject is None:
+                continue
+            known, before = found[subject], held.get(subject)
+            if before is not None and before.damaged:
+                draft.unreadable.append(subject)
+            elif isinstance(known, Known):
+                decider.person(number, known, seen.ids[subject], before, told[subject])
+            elif subject in seen.erased:
+                decider.remove(number, before, "erased")
+            elif isinstance(known, Moved):
+                decider.remove(number, before, "merged", known.root)
+            else:  # rows that do not agree, or are missing though nobody erased them: withheld and recorded
+                draft.unreadable.append(subject)
 
 
 async def _erased(connection: Raw, subjects: list[UUID]) -> set[UUID]:
@@ -233,118 +222,3 @@ async def _erased(connection: Raw, subjects: list[UUID]) -> set[UUID]:
         return set()
     rows = await connection.fetch("SELECT subject_id FROM erased WHERE subject_id = ANY ($1::uuid[])", subjects)
     return {row[0] for row in rows}
-
-
-def _person(vault: Vault, plan: Plan, draft: Draft, known: Known, name: str, number: int, before: Held | None) -> None:
-    if plan.ended(draft.at):
-        _remove(draft, plan, number, before, "contract_ended")
-        return
-    restricted = any(member.state.restricted for member in known.members)
-    if restricted and plan.contract.can_restrict and before is not None and before.fields:
-        draft.lines.append(_line({"op": "restrict", "id": name}))
-        return
-    allowed = allowed_of(vault.catalogue, known, draft.at) & plan.mask
-    try:
-        shown = shown_to(plan, vault.keyring, known, allowed) if allowed else []
-        reason = None if shown else _reason(plan, known, draft.at, allowed, before)
-    except Unreadable:
-        draft.unreadable.append(known.root)
-        return
-    unsettled = _unsettled(plan, known, draft.at)
-    if reason is not None:
-        _remove(draft, plan, number, before, reason, settled=not unsettled)
-        return
-    objects = objects_shown(shown)
-    was = before or Held(known.root, plan.contract.number)
-    after = after_upsert(was, objects | was.fields if unsettled else objects, number)
-    lost = (after.gone | after.fields) - objects
-    if lost and after.acknowledged_at is None:
-        draft.lines.append(_line(_retraction(vault.catalogue, name, lost)))
-    draft.lines.append(upsert(plan, name, shown, number))
-    detail = detail_of(shown, known.members[0].state.ledger_count)
-    draft.left.append(Left(known.root, number, detail))
-    if after is not before:
-        draft.turned.append(Turned(before, after))
-
-
-def _unsettled(plan: Plan, known: Known, now: Micros) -> bool:
-    """Has a choice ended that no ledger tells of yet?
-
-    What that takes back must wait for the number of its own change: under this one, whoever passed it would never hear.
-    """
-    for member in known.members:
-        for purpose, at in member.state.expiries:
-            if at <= now and plan.mask >> purpose & 1:
-                return True
-    return False
-
-
-def _remove(
-    draft: Draft,
-    plan: Plan,
-    number: int,
-    before: Held | None,
-    reason: Reason,
-    into: UUID | None = None,
-    *,
-    settled: bool = True,
-) -> None:
-    """Tells the destination to delete a profile that it holds; says nothing where it never held one, or was told before."""
-    if before is None or before.removed_number is not None:
-        return
-    after = after_removal(before, number, reason, into)
-    draft.lines.append(_line(_removal(plan, after)))
-    if settled:
-        draft.turned.append(Turned(before, after))
-
-
-def _line(line: Line) -> bytes:
-    return msgspec.json.encode(line) + b"\n"
-
-
-def _removal(plan: Plan, held: Held) -> Line:
-    line: Line = {"op": "remove", "id": plan.id_of(held.subject_id), "reason": held.reason}
-    if held.into_root is not None:
-        line["into"] = plan.id_of(held.into_root)
-    return line
-
-
-def _retraction(catalogue: Catalogue, name: str, lost: frozenset[int]) -> Line:
-    """Names of what must be deleted, each under the member in which an `upsert` carries it.
-
-    What left the policies has no name any more; the `upsert` that follows does not hold it, and is the whole view.
-    """
-    line: Line = {"op": "retract", "id": name, "traits": [], "identifiers": [], "audiences": []}
-    for number in lost & catalogue.objects.keys():
-        line.setdefault(_member_of(number), []).append(catalogue.object_name(number))
-    for member in line.keys() & {"traits", "identifiers", "audiences", "accounts"}:
-        line[member].sort()
-    return line
-
-
-def _member_of(number: int) -> str:
-    if number >= audience_object(0):
-        return "audiences"
-    if number >= computed_object(0) or number < identifier_object(0):
-        return "traits"
-    return "accounts" if is_account_object(number) else "identifiers"
-
-
-def _reason(plan: Plan, known: Known, now: Micros, allowed: int, before: Held | None) -> Reason:
-    """Why nothing is shown any more, as exactly as the destination needs to know."""
-    if any(member.state.fenced for member in known.members):
-        return "erased"
-    if before is not None and before.fields and not before.fields & plan.objects:
-        return "policy"
-    if any((m.state.refused | m.state.blocked | m.state.objected) & plan.mask & ~allowed for m in known.members):
-        return "withdrawn"
-    if _unsettled(plan, known, now) or any(
-        _expired(plan, entry) for member in known.members for entry in member.ledger
-    ):
-        return "expired"
-    return "out_of_scope"
-
-
-def _expired(plan: Plan, entry: bytes) -> bool:
-    choice = parse_choice(entry)
-    return choice.decision is Decision.EXPIRED and bool(plan.mask >> choice.purpose & 1)

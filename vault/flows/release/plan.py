@@ -3,7 +3,8 @@
 The gate has already been asked, for every object and purpose; a person's choices only take purposes away from this.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Final, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -30,12 +31,14 @@ from vault.destinations.transform import Apply, Kind, compile_transform, named
 from vault.disclosures.record import Basis, pack_items
 from vault.policy.gate import Gate
 from vault.policy.permit import Permit
+from vault.profile.sealing import Opening
+from vault.profile.values import Form
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 MAX_KNOWN: Final = 4096  # sets of fields kept: a few hundred serve a shop; strange people must not fill the memory
-_TRAITS_END: Final = identifier_object(0)
+FIRST_IDENTIFIER: Final = identifier_object(0)
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -50,20 +53,33 @@ class Item(msgspec.Struct, frozen=True):
     which: Literal["last", "first", "all"] = "all"  # of several identifiers
 
 
-class Layout(NamedTuple):
-    """Where a purpose finds what it may release in compartments that hold certain fields."""
-
-    places: tuple[tuple[int, ...], ...]  # for each compartment, of its directory: traits in front
-    traits: tuple[tuple[int, ...], ...]  # for each compartment, the numbers of those traits
-    clash: bool  # a trait stands in several compartments: the newest must be found
-
-
 class Shape(NamedTuple):
-    """A set of objects that left together: what a record says of it."""
+    """A set of objects that left together: what a record says of it, and the line around their values."""
 
     items: tuple[tuple[int, int], ...]  # (object, transform), rising
     objects: frozenset[int]
     packed: bytes  # `items` as a record holds them
+    line: bytes  # for `%`: the name of the profile, each trait, each kind of identifier, accounts, number
+
+
+class Spot(NamedTuple):
+    """Where a value stands."""
+
+    compartment: int
+    place: int  # in its directory
+    field: int
+
+
+class Layout(NamedTuple):
+    """Where a purpose finds what it may release in compartments that hold certain fields."""
+
+    openings: tuple[Opening | None, ...]  # for each compartment what is opened of it
+    spots: tuple[Spot, ...]  # of each value that these give
+    clash: bool  # a trait stands in several compartments: the newest must be found
+    # Where nothing but traits is opened, and all leave as they are:
+    items: tuple[Item, ...] = ()  # in the order of the line
+    pick: Callable[[list[bytes]], Sequence[bytes]] = tuple  # puts the values into that order
+    shape: Shape | None = None
 
 
 class PurposePlan(msgspec.Struct, frozen=True):
@@ -81,12 +97,12 @@ class PurposePlan(msgspec.Struct, frozen=True):
     transforms: dict[int, int]  # of every object that it may release
     accounts: dict[int, Item] = msgspec.field(default_factory=dict)  # by number of the account trait
     # Few sets of fields serve everyone, so what follows from a set alone is worked out once. Numbers only.
-    layouts: dict[tuple[int, tuple[tuple[int, ...], ...]], Layout] = msgspec.field(default_factory=dict)
+    layouts: dict[tuple[int, tuple[Form, ...]], Layout] = msgspec.field(default_factory=dict)
     shapes: dict[tuple[int, ...], Shape] = msgspec.field(default_factory=dict)
 
     def wants(self, field: int) -> bool:
         """True if a stored field is needed for this purpose."""
-        if field < _TRAITS_END:
+        if field < FIRST_IDENTIFIER:
             return field in self.traits
         if field == ACCUMULATORS:
             return bool(self.computed)
@@ -101,38 +117,77 @@ class PurposePlan(msgspec.Struct, frozen=True):
         """Every object number that it may release."""
         return frozenset(self.transforms)
 
-    def layout(self, of_root: int, numbers: tuple[tuple[int, ...], ...]) -> Layout:
+    def layout(self, of_root: int, forms: tuple[Form, ...]) -> Layout:
         """Where to look in compartments with these fields; the first `of_root` of them are the root's.
 
         Memberships are a value of the root: those of other members count for nothing.
         """
-        found = self.layouts.get((of_root, numbers))
+        found = self.layouts.get((of_root, forms))
         if found is None:
-            found = self._layout(of_root, numbers)
-            _keep(self.layouts, (of_root, numbers), found)
+            spots = [
+                Spot(number, place, field)
+                for number, form in enumerate(forms)
+                for place, field in enumerate(form.numbers)
+                if self.wants(field) and (number < of_root or field != MEMBERSHIPS)
+            ]
+            found = self.arranged(forms, spots)
+            _keep(self.layouts, (of_root, forms), found)
         return found
+
+    def arranged(self, forms: tuple[Form, ...], spots: list[Spot]) -> Layout:
+        """The layout that opens these spots, which come by compartment and place."""
+        places: list[list[int]] = [[] for _ in forms]
+        for compartment, place, _ in spots:
+            places[compartment].append(place)
+        openings = tuple(
+            [Opening(form, some, self.permit) if some else None for form, some in zip(forms, places, strict=True)]
+        )
+        fields = [field for _, _, field in spots]
+        numbers = [field for field in fields if field < FIRST_IDENTIFIER]
+        plain = Layout(openings, tuple(spots), clash=len(set(numbers)) != len(numbers))
+        if (
+            plain.clash
+            or not fields
+            or not all(field in self.traits and self.traits[field].reveals for field in fields)
+        ):
+            return plain
+        shown = [number for number in self.traits if number in fields]
+        order = [fields.index(number) for number in shown]
+        return plain._replace(
+            items=tuple([self.traits[number] for number in shown]),
+            pick=tuple if order == sorted(order) else itemgetter(*order),
+            shape=self.shape(tuple(shown)),
+        )
 
     def shape(self, objects: tuple[int, ...]) -> Shape:
         """The record of these objects, in whatever order they were shown."""
         found = self.shapes.get(objects)
         if found is None:
             items = tuple(sorted((number, self.transforms[number]) for number in objects))
-            found = Shape(items, frozenset(objects), pack_items(items))
+            found = Shape(items, frozenset(objects), pack_items(items), self._line(frozenset(objects), objects))
             _keep(self.shapes, objects, found)
         return found
 
-    def _layout(self, of_root: int, numbers: tuple[tuple[int, ...], ...]) -> Layout:
-        places, traits = [], []
-        for shelf, fields in enumerate(numbers):
-            wanted = [
-                place
-                for place, field in enumerate(fields)
-                if self.wants(field) and (shelf < of_root or field != MEMBERSHIPS)
-            ]
-            places.append(tuple(wanted))  # numbers rise, and those of traits are the lowest
-            traits.append(tuple(fields[place] for place in wanted if fields[place] < _TRAITS_END))
-        everyone = [number for some in traits for number in some]
-        return Layout(tuple(places), tuple(traits), len(set(everyone)) != len(everyone))
+    def _line(self, objects: frozenset[int], order: tuple[int, ...]) -> bytes:
+        """The line of a plan with this purpose alone: all of it but values, the name and the number."""
+        items = {item.number: item for item in (*self.traits.values(), *(item for _, item in self.computed))}
+        accounts = objects & {item.number for item in self.accounts.values()}
+        audiences = {item.number: item for item in self.audiences.values()}
+        names = sorted({audiences[number].name for number in objects & audiences.keys()})
+        return (
+            b'{"op":"upsert","id":"%%b","traits":{%b},"identifiers":{%b},"audiences":%b%b,"purposes":[%b],"version":%%d}'
+            % (
+                b",".join([_literal(items[number].key) + b"%b" for number in order if number in items]),
+                b",".join([_literal(self.identifiers[n].key) + b"[%b]" for n in order if n in self.identifiers]),
+                _literal(msgspec.json.encode(names)),
+                b"%b" if accounts else b"",
+                _literal(self.text),
+            )
+        )
+
+
+def _literal(text: bytes) -> bytes:
+    return text.replace(b"%", b"%%")
 
 
 def _keep(known: dict[K, V], key: K, value: V) -> None:
