@@ -47,6 +47,7 @@ class Connection(HttpToolsProtocol):
         self._ended = False  # a request ended within the piece at hand
         self._head_bytes = 0  # of a head that came in several pieces; the first piece is not counted
         self._refused: VaultError | None = None
+        self._last_word: VaultError | None = None  # to be said once everything before it is answered
 
     # --- what the transport says ------------------------------------------------------------------------------------
 
@@ -67,6 +68,8 @@ class Connection(HttpToolsProtocol):
         """Feed the parser; end what has grown too large."""
         if self._lingering.lingers:
             self._lingering.discard(len(data))
+            return
+        if self._last_word is not None:
             return
         if self._deadline is None and not self._in_message:
             self._arm(self.head_seconds)  # also for bytes that begin nothing
@@ -122,11 +125,15 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole: the application begins, and the body has its seconds."""
         try:
+            front.check_version(self.parser.get_http_version())
             front.check_headers(self.headers)  # before the application begins: where the body ends depends on them
         except VaultError as refused:
             self._stop(refused)
+        if self.parser.should_upgrade():  # a tunnel; whatever comes next would be read as a request
+            self._stop(Invalid("No tunnels here.", code="invalid_http"))
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._stop(Invalid("Wait for answers before sending more.", code="invalid_http"))
+            self._last_word = Invalid("Wait for answers before sending more.", code="invalid_http")
+            self._stop(self._last_word)
         super().on_headers_complete()
         self._in_head = False
         self._in_message = True
@@ -149,10 +156,17 @@ class Connection(HttpToolsProtocol):
         del msg
         self.refuse(self._refused or Invalid("These bytes are no HTTP request.", code="invalid_http"))
 
+    def on_response_complete(self) -> None:
+        """A request is answered. After the last of too many comes the reason why there is no more."""
+        if self._last_word is None or self.pipeline:
+            super().on_response_complete()
+            return
+        self.refuse(self._last_word)
+
     def refuse(self, error: VaultError) -> None:
         """Say so, where an answer can only be meant for this request, and close."""
         self._disarm()
-        if self.transport.is_closing():
+        if self.transport.is_closing() or (self._last_word is not None and not self.cycle.response_complete):
             return
         if self._answerable():
             status, headers, body = bare(error)

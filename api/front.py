@@ -42,6 +42,12 @@ def check(scope: Mapping[str, Any]) -> None:
     _check_query(query)
 
 
+def check_version(version: str) -> None:
+    """Pass HTTP/1.0 and 1.1. The parser takes others, too: a line without a version is HTTP/0.9 to it. Raises Invalid."""
+    if version not in {"1.0", "1.1"}:
+        raise Invalid("Speak HTTP/1.1.", code="invalid_http")
+
+
 def check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Pass headers that are few, small, and say once what decides. Raises Invalid, TooLarge."""
     seen = set()
@@ -54,6 +60,8 @@ def check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
             if name in seen:
                 raise Invalid("A header that may come once came twice.", code="repeated_header")
             seen.add(name)
+        if name == b"upgrade":  # the parser would end the message here, and read its body as the next request
+            raise Invalid("Speak HTTP/1.1 and ask for no upgrade.", code="invalid_header")
         if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
             raise Invalid("Transfer-Encoding is chunked or absent.", code="invalid_header")
 

@@ -143,6 +143,12 @@ SHAPES: dict[str, bytes] = {
     "an unknown version": b"POST /v1/track HTTP/3.7\r\nHost: vault.test\r\n\r\n",
     "an unknown method": b"JANE /v1/track HTTP/1.1\r\nHost: vault.test\r\n\r\n",
     "a method with a NUL": b"GE\0T /v1/track HTTP/1.1\r\nHost: vault.test\r\n\r\n",
+    "a tunnel with a body": b"CONNECT vault.test:443 HTTP/1.1\r\nHost: vault.test\r\nContent-Length: %d\r\n\r\n"
+    % len(HIDDEN)
+    + HIDDEN,
+    "no version": b"GET /livez\r\n\r\n",
+    "version 0.9": b"GET /livez HTTP/0.9\r\nHost: vault.test\r\nConnection: close\r\n\r\n",
+    "version 2 spelt as 1": b"GET /livez HTTP/2.0\r\nHost: vault.test\r\nConnection: close\r\n\r\n",
     "a tunnel": b"CONNECT vault.test:443 HTTP/1.1\r\nHost: vault.test\r\n\r\n",
     "raw bytes in the path": b"GET /v1/\xff HTTP/1.1\r\nHost: vault.test\r\n\r\n",
     "a space in the path": b"GET /v1/a b HTTP/1.1\r\nHost: vault.test\r\n\r\n",
@@ -174,10 +180,32 @@ async def test_g14_trailers_are_no_headers(port: int, secrets: Secrets) -> None:
     assert [answer.status for answer in answers] == [401, 404]
 
 
-async def test_g14_an_upgrade_is_never_made(port: int) -> None:
-    for upgrade in (b"h2c", b"websocket", b"TLS/1.0"):
-        head = b"GET /livez HTTP/1.1\r\nHost: vault.test\r\nConnection: Upgrade, close\r\nUpgrade: %b\r\n\r\n" % upgrade
-        assert [answer.status for answer in await _say(port, [head])] == [200], upgrade
+UPGRADES: dict[str, bytes] = {
+    "h2c": b"Connection: Upgrade, close\r\nUpgrade: h2c\r\n",
+    "a websocket": b"Connection: upgrade\r\nUpgrade: websocket\r\n",
+    "TLS": b"Connection: Upgrade\r\nUpgrade: TLS/1.0\r\n",
+    "without saying so": b"Upgrade: foo\r\n",
+}
+
+
+@pytest.mark.parametrize("body", ["with a length", "in chunks", "apart from its head", "none"])
+async def test_g14_an_upgrade_is_refused_and_no_body_behind_it_becomes_a_request(
+    port: int, body: str, secrets: Secrets
+) -> None:
+    """The parser ends such a message at its headers: what a proxy passed on as a body was read as the next request."""
+    key = b"Authorization: Bearer " + secrets.client.encode() + b"\r\n"
+    length = b"Content-Length: %d\r\n\r\n" % len(HIDDEN)
+    for name, upgrade in UPGRADES.items():
+        head = HEAD + key + upgrade
+        pieces = {
+            "with a length": [head + length + HIDDEN],
+            "in chunks": [head + CHUNKED + b"\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(HIDDEN), HIDDEN)],
+            "apart from its head": [head + length, HIDDEN],
+            "none": [HIDDEN[:-2] + upgrade + b"\r\n"],
+        }[body]
+        answers = await _say(port, pieces)
+        assert [answer.status for answer in answers] == [400], name
+        _is_problem(answers[0], "invalid_header")
 
 
 # --- what never ends ----------------------------------------------------------------------------------------------------
@@ -238,8 +266,17 @@ async def test_g7_a_body_without_end_is_answered_and_the_connection_ends(port: i
 
 async def test_g7_requests_are_not_queued_without_end(port: int) -> None:
     answers = await _say(port, [HIDDEN * 5_000])
-    assert len(answers) <= connection.MAX_PIPELINED + 1
+    assert len(answers) <= connection.MAX_PIPELINED + 2  # the last says why there are no more
     assert {answer.status for answer in answers} <= {200, 400}
+
+
+async def test_g7_who_sends_too_many_at_once_gets_every_answer_that_it_may_have_and_a_reason_for_the_rest(
+    port: int,
+) -> None:
+    """One is answered while 16 wait; without their answers a client could not tell what took effect."""
+    answers = await _say(port, [HIDDEN * (connection.MAX_PIPELINED + 2)])
+    assert [answer.status for answer in answers] == [200] * (connection.MAX_PIPELINED + 1) + [400]
+    _is_problem(answers[-1], "invalid_http")
 
 
 async def test_g7_a_peer_that_says_no_more_is_given_up(impatient: int) -> None:
