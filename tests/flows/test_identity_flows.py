@@ -216,7 +216,18 @@ async def test_a_browser_joins_nobody_and_changes_nobody(world: World) -> None:
     draft = await world.draft("evil", "anonymous_id")
     assert draft.state.claimed == await world.subject("victim")
     assert set(await links(world)) == {(Rule.CLAIMED, False)}
-    assert set(draft.tags.values()) <= {4, 5}  # its device and order numbers; no address, no user
+    assert set(draft.tags.values()) == {4}  # its device; no address, no user, no order number
+
+
+async def test_b11_a_browser_squats_no_order_number(world: World) -> None:
+    """Threats B1, B11: order numbers can be guessed, and the first to name one would have been found by it."""
+    squat = [order(None, 1, anon="evil", order_id="o-1"), order(None, 1, anon="evil", order_id="o-2")]
+    await world.send(*squat, source="app")
+    assert await world.subject("o-1", "order_id") is None
+    await world.send(order("victim", 99, order_id="o-1"))
+    assert await world.subject("o-1", "order_id") == await world.subject("victim")
+    await world.send(order(None, 1, anon="evil-2", order_id="o-1"), source="app")
+    assert await world.subject("o-1", "order_id") == await world.subject("victim")
 
 
 async def test_a_server_confirms_a_claim(world: World) -> None:

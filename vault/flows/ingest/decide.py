@@ -291,7 +291,8 @@ class Decider:
             self.world.admit(profile)
             self._touched[id(profile)] = profile
         allowed = allowed or self._collectable(profile)
-        finding = [n for n in item.named if not n.kind.joins and n.tag not in self.world.owners]
+        # Of servers only: order numbers can be guessed, and a browser would be found by everybody's (threats B1, B11).
+        finding = [n for n in item.named if not n.kind.joins and n.tag not in self.world.owners and self.source.server]
         for named in (*place.attach, *finding):
             self._attach(item, place, named, allowed)
         for named in item.named:
