@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import rich_click as click
 
+from vault.cli.memory import keep_memory_private
 from vault.cli.output import fail
 from vault.errors import VaultError
 
@@ -79,6 +80,7 @@ def main() -> None:
 
     Settings come from `profile-vault.toml` and `PROFILE_VAULT_*`; every command takes `--json`.
     """
+    keep_memory_private()  # here, since nearly every command opens the vault, and so holds the root key
 
 
 if __name__ == "__main__":

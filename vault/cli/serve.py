@@ -10,7 +10,6 @@ import rich_click as click
 import uvicorn
 
 from vault.cli.logs import log_as_json
-from vault.cli.memory import keep_memory_private
 from vault.cli.roles import role_of
 from vault.config import load
 from vault.errors import ConfigError
@@ -64,7 +63,6 @@ def serve(host: str, port: int, *, no_worker: bool, doors: str, purposes: str, l
     load()  # a wrong setting is told here, in one line, before a server starts
     role = role_of(doors, purposes)
     log_as_json(log_level)
-    keep_memory_private()
     answer(role, host, port, worker=not no_worker)
 
 

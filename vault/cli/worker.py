@@ -4,7 +4,7 @@ import rich_click as click
 from prometheus_client import start_http_server
 
 from vault.cli.logs import log_as_json
-from vault.cli.memory import keep_memory_private, settle
+from vault.cli.memory import settle
 from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option
 from vault.cli.roles import role_of
@@ -54,7 +54,6 @@ def worker(
     if once and port is not None:
         raise ConfigError("`--once` ends by itself: it needs no `--port`")
     log_as_json()
-    keep_memory_private()
     if port is not None:
         answer(role or ProcessRole(doors=()), "127.0.0.1", port, worker=True)
         return

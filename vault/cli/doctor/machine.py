@@ -156,7 +156,7 @@ def core_files() -> Finding:
     """Would a crash write the keys in memory to a file?"""
     soft, _ = resource.getrlimit(resource.RLIMIT_CORE)
     if soft == 0:
-        return ok("core files", "switched off in this shell")
+        return ok("core files", "off: every command switches them off for itself")
     found = "a crash of a process started here would write its memory, with keys, to a file"
     return warning(
         "core files", found, "ulimit -c 0 before `serve`; for a service LimitCORE=0, for a container --ulimit core=0"
