@@ -6,16 +6,18 @@ not list is dropped later, by name. The bytes have passed `clean.scan`: they are
 """
 
 import re
+from itertools import islice
 from math import isfinite
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from vault.clock import Micros
 from vault.errors import Invalid, TooLarge
-from vault.events.message import Message, MessageType
+from vault.events.clean import scan, tolerate_nan
+from vault.events.message import CONSENT_EVENT, Message, MessageType
 from vault.events.times import read_time, said_at
-from vault.events.wire import Batch, Context, Keyed, Raws, Stamps, Wire, external_ids, stamp_of
+from vault.events.wire import Batch, Called, Calls, Context, Keyed, Raws, Stamps, Wire, external_ids, stamp_of
 from vault.ids import random_token
 
 MAX_BODY: Final = 512_000  # bytes of a batch: 500 KB, as Segment documents
@@ -26,6 +28,8 @@ MAX_MESSAGE_ID: Final = 100  # characters
 MAX_ID: Final = 512  # characters of an identifier
 MAX_GROUP_ID: Final = 500  # characters, as Segment has it
 MAX_FIELDS: Final = 300  # properties or traits of one message
+MAX_KEYS: Final = 3  # a body names its key once; messages may hold a property of that name
+MAX_CALLED: Final = 20  # messages of a body that may hurry past others; browsers put 10 in a batch
 MAX_NUMBER: Final = 64  # characters of a number: exact decimals, but no number that costs more than it says
 TYPES: Final[tuple[MessageType, ...]] = ("identify", "track", "page", "screen", "group", "alias")
 
@@ -45,24 +49,51 @@ class Decoded(msgspec.Struct, frozen=True):
 
 
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+_Read = TypeVar("_Read")
 _batch: Final = msgspec.json.Decoder(Batch)
 _wire: Final = msgspec.json.Decoder(Wire)
 _context: Final = msgspec.json.Decoder(Context | None)
 _keyed: Final = msgspec.json.Decoder(Keyed)
+_calls: Final = msgspec.json.Decoder(Calls)
 _object: Final = msgspec.json.Decoder(Raws)
 _TYPES: Final[dict[str, MessageType]] = {known: known for known in TYPES}
 _QUOTE: Final = ord('"')
 _AFTER_NINE: Final = ord(":")
+_KEY: Final = re.compile(rb'"writeKey" ?: ?"([!#-\[\]-~]{1,200})"')
 # What a client may change when it sends the same message again.
 _RETRIED: Final = frozenset({"sentAt", "writeKey", "_metadata", "receivedAt"})
+
+
+def keys_in(body: bytes) -> tuple[str, ...]:
+    """What may be the write key of a body that nobody has looked at yet: a quick look, for who is to be asked about it.
+
+    The last one and the first few are told. Which of them is the key, `write_key_of` says once the body may be read.
+    """
+    found = [_KEY.match(body, max(0, body.rfind(b'"writeKey"'))), *islice(_KEY.finditer(body), MAX_KEYS - 1)]
+    return tuple(dict.fromkeys(one[1].decode() for one in found if one is not None))
 
 
 def write_key_of(body: bytes) -> str | None:
     """The `writeKey` at the top of a body, if there is one. Never raises: who cannot be read has no key."""
     try:
-        return _keyed.decode(mend(body)).write_key
+        return _tolerant(_keyed, mend(body))[0].write_key
     except _UNREADABLE:
         return None
+
+
+def is_change(body: bytes) -> bool:
+    """Is a message of this body the change of a consent? For small bodies: what is unreadable, large or long says no."""
+    if CONSENT_EVENT.encode() not in body:
+        return False
+    try:
+        scan(body)
+        said = _calls.decode(mend(body))
+    except (Invalid, *_UNREADABLE):
+        return False
+    calls: list[Called] = [said, *(said.batch or ())]
+    return len(calls) <= MAX_CALLED and any(
+        one.event == CONSENT_EVENT and one.type in {None, "track"} for one in calls if isinstance(one.type, str | None)
+    )
 
 
 def decode(body: bytes, kind: str, received_at: Micros) -> Decoded:
@@ -74,12 +105,11 @@ def decode(body: bytes, kind: str, received_at: Micros) -> Decoded:
     if kind != "batch":
         if len(body) > MAX_EVENT:
             raise TooLarge("A message has at most 32 KB.", code="event_too_large")
-        _check_object(mended)
-        return _messages([msgspec.Raw(mended)], kind, Batch([]), received_at)
+        return _messages([msgspec.Raw(_strict_object(mended))], kind, Batch([]), received_at)
     if len(body) > MAX_BODY:
         raise TooLarge("A batch has at most 500 KB.", code="batch_too_large")
     try:
-        batch = _batch.decode(mended)
+        batch, _ = _tolerant(_batch, mended)
     except _UNREADABLE:
         raise Invalid("A batch is a JSON object with a list named `batch`.", code="invalid_json") from None
     if len(batch.batch) > MAX_LISTED:
@@ -87,9 +117,13 @@ def decode(body: bytes, kind: str, received_at: Micros) -> Decoded:
     return _messages(batch.batch, None, batch, received_at)
 
 
+# A first half that no second follows, or a second half that follows no first.
 _HALF: Final = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|[c-fC-F][0-9a-fA-F]{2}(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD].{3}))",
+    re.DOTALL,
 )
+_BACKSLASH: Final = b"\xfe"  # in no UTF-8
 
 
 def mend(body: bytes) -> bytes:
@@ -99,12 +133,23 @@ def mend(body: bytes) -> bytes:
     """
     if b"\\ud" not in body and b"\\uD" not in body:
         return body
-    return _HALF.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
+    return _HALF.sub(rb"\\ufffd", body.replace(rb"\\", _BACKSLASH)).replace(_BACKSLASH, rb"\\")
 
 
-def _check_object(body: bytes) -> None:
+def _tolerant(decoder: msgspec.json.Decoder[_Read], body: bytes) -> tuple[_Read, bytes]:
+    """What the body says, and the body that says it strictly. NaN is looked for only where the strict reading fails."""
     try:
-        _object.decode(body)
+        return decoder.decode(body), body
+    except _UNREADABLE:
+        tolerated = tolerate_nan(body)
+        if tolerated is body:
+            raise
+        return decoder.decode(tolerated), tolerated
+
+
+def _strict_object(body: bytes) -> bytes:
+    try:
+        return _tolerant(_object, body)[1]
     except _UNREADABLE:
         raise Invalid("A message is a JSON object.", code="invalid_json") from None
 

@@ -67,6 +67,19 @@ class Keyed(msgspec.Struct, rename="camel"):
     write_key: str | None = None
 
 
+class Called(msgspec.Struct):
+    """A message, for what its event is called."""
+
+    type: Any = None
+    event: Any = None
+
+
+class Calls(Called):
+    """Any body, for what its events are called."""
+
+    batch: list[Called] | None = None
+
+
 _external_ids: Final = msgspec.json.Decoder(list[ExternalId] | None)
 
 

@@ -15,12 +15,15 @@ from vault.errors import Invalid, TooLarge
 from vault.events.clean import tolerate_nan
 from vault.events.decode import (
     MAX_BODY,
+    MAX_CALLED,
     MAX_EVENT,
     MAX_EVENTS,
     MAX_GROUP_ID,
     MAX_LISTED,
     Decoded,
     decode,
+    is_change,
+    keys_in,
     mend,
     write_key_of,
 )
@@ -313,6 +316,38 @@ def test_g3_a_category_that_says_both_says_no(answers: str) -> None:
     context = f'{{"consent":{{"categoryPreferences":{{{answers}}}}}}}'
     body = f'{{"batch":[{{"type":"track","userId":"u","event":"E","context":{context}}}]}}'
     assert decode(body.encode(), "batch", NOW).messages[0].stamp == {"a": False}
+
+
+CHANGE = {"type": "track", "event": "Segment Consent Preference Updated", "userId": "u"}
+
+
+@pytest.mark.parametrize(
+    ("body", "is_one"),
+    [
+        (CHANGE, True),
+        ({"event": CHANGE["event"]}, True),  # the path says that it is a track call
+        ({"batch": [TRACK, CHANGE]}, True),
+        ({"batch": [TRACK] * (MAX_CALLED - 2) + [CHANGE]}, True),
+        ({"batch": [TRACK] * (MAX_CALLED - 1) + [CHANGE]}, False),  # nobody carries many past the others
+        ({"batch": [{**TRACK, "properties": {"x": CHANGE["event"]}}]}, False),
+        ({"batch": [{**TRACK, "properties": CHANGE}]}, False),
+        ({**CHANGE, "type": "page"}, False),
+        ({**TRACK, "properties": {"event": CHANGE["event"]}}, False),
+        ({"batch": [CHANGE, 5]}, False),
+        ([CHANGE], False),
+    ],
+)
+def test_h17_a_body_hurries_by_what_its_events_are_called_and_by_no_word_in_it(body: Any, is_one: bool) -> None:
+    assert is_change(json.dumps(body).encode()) is is_one
+
+
+def test_g7_a_key_is_found_without_a_parser_wherever_it_stands() -> None:
+    assert keys_in(b'{"batch":[],"writeKey":"k-1"}') == ("k-1",)
+    assert keys_in(b'{"writeKey" : "k-1","batch":[{"properties":{"writeKey":"k-2"}}]}') == ("k-2", "k-1")
+    many = b",".join(b'{"writeKey":"n-%d"}' % number for number in range(9_000))
+    assert keys_in(b'{"batch":[' + many + b'],"writeKey":"k-1"}') == ("k-1", "n-0", "n-1")
+    for none in (b"", b'{"writeKey":5}', b'{"writeKey":"\\u006b"}', b'{"writeKey":"' + b"k" * 300 + b'"}'):
+        assert keys_in(none) == ()
 
 
 def test_the_change_event_is_known_by_type_and_name() -> None:
