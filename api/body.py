@@ -11,13 +11,14 @@ import asyncio
 import json
 import math
 import zlib
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
 from litestar import Request
 from litestar.exceptions import InternalServerException
 
+from api.room import GUEST, Guest, enter_desk, room_of, who_of
 from vault.errors import Invalid, TooLarge
 from vault.events.clean import scan
 from vault.flows.feedback import MAX_LINES
@@ -35,10 +36,30 @@ _NO_SUCH_BODY: Final = "The body does not have the members and types of this cal
 _Wire = TypeVar("_Wire", bound=msgspec.Struct)
 
 
+async def received(request: Request[Any, Any, Any], *, limit: int) -> bytes:
+    """The whole body of a request, for which there is room. Raises Overloaded, and what `read` raises."""
+    guest = request.scope.get(GUEST)
+    if not isinstance(guest, Guest):
+        guest = room_of(request.app).admit(who_of(request.scope))
+        request.scope[GUEST] = guest  # type: ignore[typeddict-unknown-key]  # who answers the request lets it go
+    return await read(request.stream(), request.headers.get("content-encoding"), limit=limit, grows=guest.grow)
+
+
+def _no_matter(_size: int) -> None:
+    """Nobody counts."""
+
+
 async def read(
-    stream: AsyncIterable[bytes], encoding: str | None, *, limit: int, seconds: float = BODY_SECONDS
+    stream: AsyncIterable[bytes],
+    encoding: str | None,
+    *,
+    limit: int,
+    seconds: float = BODY_SECONDS,
+    grows: Callable[[int], None] = _no_matter,
 ) -> bytes:
     """The whole body, inflated when `encoding` is gzip. `limit` in bytes holds for what came and for what it inflates to.
+
+    `grows` is told of every piece, and may end it.
 
     Raises:
         TooLarge: over the limit. Invalid: another encoding, a broken or unfinished gzip stream, or a body that was broken
@@ -49,19 +70,24 @@ async def read(
         raise Invalid("Send gzip or no content encoding.", code="unsupported_encoding")
     try:
         async with asyncio.timeout(seconds):
-            raw = await _whole(stream, limit)
+            raw = await _whole(stream, limit, grows)
     except TimeoutError:
         raise Invalid(f"A body is sent within {BODY_SECONDS:.0f} seconds.", code="too_slow") from None
     except InternalServerException:  # the framework's word for a client that hung up; nobody reads this answer
         raise Invalid("The body was broken off.", code="incomplete_body") from None
-    return raw if wanted == "identity" else inflate(raw, limit=limit)
+    if wanted == "identity":
+        return raw
+    body = inflate(raw, limit=limit)
+    grows(max(0, len(body) - len(raw)))
+    return body
 
 
-async def _whole(stream: AsyncIterable[bytes], limit: int) -> bytes:
+async def _whole(stream: AsyncIterable[bytes], limit: int, grows: Callable[[int], None]) -> bytes:
     """All of it. A bytearray, since a million chunks of one byte must not become a million objects."""
     raw = bytearray()
     async for chunk in stream:
         raw += chunk
+        grows(len(chunk))
         if len(raw) > limit:
             raise TooLarge(f"The limit is {limit} bytes.")
     return bytes(raw)
@@ -76,14 +102,16 @@ def require_type(content_type: str | None, allowed: frozenset[str] = JSON) -> No
 async def read_own(request: Request[Any, Any, Any], kind: type[_Wire]) -> _Wire:
     """The body of an own door as its struct. Raises Invalid, TooLarge."""
     require_type(request.headers.get("content-type"))
-    raw = await read(request.stream(), request.headers.get("content-encoding"), limit=MAX_OWN_BYTES)
+    raw = await received(request, limit=MAX_OWN_BYTES)
+    await enter_desk(request.scope)
     return decode_own(raw, kind)
 
 
 async def read_lines(request: Request[Any, Any, Any]) -> bytes:
     """The NDJSON of an own door, each line of it strict JSON. Raises Invalid, TooLarge."""
     require_type(request.headers.get("content-type"), NDJSON)
-    raw = await read(request.stream(), request.headers.get("content-encoding"), limit=MAX_FEEDBACK_BYTES)
+    raw = await received(request, limit=MAX_FEEDBACK_BYTES)
+    await enter_desk(request.scope)
     scan(raw)
     lines = [line for line in raw.split(b"\n") if line.strip()]
     if len(lines) > MAX_LINES:
@@ -95,7 +123,8 @@ async def read_lines(request: Request[Any, Any, Any]) -> bytes:
 
 async def read_nothing(request: Request[Any, Any, Any]) -> None:
     """A call whose path says it all takes no body, or `{}`: members that nothing reads are refused, as everywhere (G13)."""
-    raw = await read(request.stream(), request.headers.get("content-encoding"), limit=MAX_OWN_BYTES)
+    raw = await received(request, limit=MAX_OWN_BYTES)
+    await enter_desk(request.scope)
     if raw.strip() not in {b"", b"{}"}:
         raise Invalid("This call takes no body.", code="unexpected_body")
 

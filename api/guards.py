@@ -12,7 +12,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from api.auth import bearer, bearer_or_basic
-from api.limits import limits_of, noted
+from api.limits import identified, limits_of, noted
 from vault.errors import Forbidden, NotFound
 from vault.flows.admit import admit_destination, admit_staff
 from vault.flows.vault import Vault
@@ -32,9 +32,9 @@ def vault_of(connection: Connection) -> Vault:
 async def staff_only(connection: Connection, handler: BaseRouteHandler) -> None:
     """A member of staff whose role has the right that the handler names in its options."""
     vault = vault_of(connection)
-    limits = limits_of(connection)
+    limits = limits_of(connection.app)
     secret = bearer(connection.headers.get("authorization"))
-    actor = await limits.admit(secret, admit_staff(vault, secret))
+    actor = await identified(connection, secret, admit_staff(vault, secret))
     noted(connection, limits.staff(actor.id))
     right = handler.opt.get("right")
     if not isinstance(right, Right) or actor.role is None or not vault.staff_gate.allows(actor.role, right):
@@ -47,9 +47,9 @@ async def destination_only(connection: Connection, _handler: BaseRouteHandler) -
     vault = vault_of(connection)
     header = connection.headers.get("authorization")
     lookup = "name" not in connection.path_params  # Segment's paths name no destination; its clients send Basic
-    limits = limits_of(connection)
+    limits = limits_of(connection.app)
     secret = bearer_or_basic(header) if lookup else bearer(header)
-    found = await limits.admit(secret, admit_destination(vault, secret))
+    found = await identified(connection, secret, admit_destination(vault, secret))
     if lookup:
         noted(connection, limits.lookup(found))
     else:

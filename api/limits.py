@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from litestar.connection import ASGIConnection
 
+from api.room import WHO
 from vault.config import Limits
 from vault.errors import RateLimited, Unauthenticated, Unavailable
 
@@ -105,7 +106,7 @@ class RateLimits:
         """What `ask` finds out about the holder of this secret. Raises what it raises, and RateLimited for strangers."""
         if secret is None:
             return await ask  # nobody is asked about nothing, so it costs nothing
-        digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+        digest = _digest(secret)
         if digest not in self._known and self._strangers.left(self._timer()) < 1.0:
             if asyncio.iscoroutine(ask):
                 ask.close()
@@ -124,6 +125,11 @@ class RateLimits:
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
         return found
+
+    def name_of(self, secret: str | None) -> str:
+        """What the gates call the holder of a secret that was good before; all others have one name together, and it is empty."""
+        digest = b"" if secret is None else _digest(secret)
+        return digest[:12].hex() if digest in self._known else ""
 
     def source(self, source_id: int, *, acts: bool = False) -> Verdict:
         """A call of a source. Choices have a bucket of their own. Raises RateLimited."""
@@ -166,6 +172,10 @@ class RateLimits:
         return verdict
 
 
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
 _HINTS: Final = {
     "source": "Send more messages a call, or raise `source_rate`.",
     "acts": "Send several choices a call, or raise `source_rate`.",
@@ -176,14 +186,24 @@ _HINTS: Final = {
 }
 
 
-def limits_of(connection: ASGIConnection[Any, Any, Any, Any]) -> RateLimits:
+def limits_of(app: Any) -> RateLimits:
     """The buckets of this application; made at first use, when the vault and its settings are there."""
-    state = connection.app.state
-    made = state.get("limits")
+    made = app.state.get("limits")
     if not isinstance(made, RateLimits):
-        made = RateLimits(state.vault.settings.limits)
-        state.limits = made
+        vault = app.state.get("vault")
+        made = RateLimits(Limits() if vault is None else vault.settings.limits)
+        app.state.limits = made
     return made
+
+
+async def identified(
+    connection: ASGIConnection[Any, Any, Any, Any], secret: str | None, ask: Awaitable[_Found]
+) -> _Found:
+    """What `ask` finds out about the holder of this secret; from here on the gates know the caller by name."""
+    limits = limits_of(connection.app)
+    found = await limits.admit(secret, ask)
+    connection.scope[WHO] = limits.name_of(secret)  # type: ignore[typeddict-unknown-key]
+    return found
 
 
 def noted(connection: ASGIConnection[Any, Any, Any, Any], verdict: Verdict) -> None:

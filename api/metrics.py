@@ -10,7 +10,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from api.admission import Door, Gate
+from api.admission import Door
+from api.gate import Gate
 from vault.flows.figures import Figures
 from vault.measures import REGISTRY
 

@@ -7,8 +7,7 @@ the overload. It leaves no line of its own, but one a second with their number.
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import Any, Final
 
 import structlog
@@ -16,12 +15,14 @@ from litestar import Litestar
 from litestar.types import Message, Receive, Scope, Send
 
 from api import front
-from api.admission import ARRIVAL, DEADLINE, URGENT, Door, admission_of
+from api.admission import DEADLINE, URGENT, Door, admission_of, arrived
+from api.auth import bearer_or_basic
 from api.doors import door_of
 from api.ingest.cors import ANY_ORIGIN
-from api.limits import VERDICT, OverRate
+from api.limits import VERDICT, OverRate, limits_of
 from api.metrics import Metrics
 from api.problems import REFUSAL, bare
+from api.room import GUEST, TURN
 from vault.errors import Overloaded, RateLimited, VaultError
 from vault.flows.reserve import reserved
 from vault.ids import random_token
@@ -31,6 +32,7 @@ SHED: Final = "(shed)"  # what was sent away before it was routed
 SPREAD: Final = 5  # seconds: those who are sent away come back spread over so many, not all at once
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 ID_BYTES: Final = 9
+_WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = structlog.get_logger("access")
 
 
@@ -85,6 +87,10 @@ class Observed(Litestar):
             shed = True
             await self._send_away(door, refused, watched)
         finally:
+            arrived(scope)
+            guest: Any = scope.pop(GUEST, None)  # type: ignore[typeddict-item]
+            if guest is not None:
+                guest.leave()
             self._tell(scope, status, time.perf_counter() - started, request_id, shed=shed)
 
     # --- who may begin ------------------------------------------------------------------------------------------------
@@ -96,53 +102,58 @@ class Observed(Litestar):
                 await self._answer(scope, receive, send)
             return
         admission = admission_of(self)
+        headers = dict(scope["headers"])
+        who = limits_of(self).name_of(bearer_or_basic(headers.get(b"authorization", b"").decode("latin-1")))
         if door is Door.INGEST:
-            if admission.gates[door].full:
-                again = await admission.second_look(receive, dict(scope["headers"]))
+            if admission.is_full(door, who):
+                again = await admission.second_look(receive, headers, who)
                 if again is None:
                     raise Overloaded
                 scope[URGENT] = True  # type: ignore[typeddict-unknown-key]
                 receive = again
-            gone = admission.gates[door].arrives()
-            scope[ARRIVAL] = gone  # type: ignore[typeddict-unknown-key]
-            try:
-                await self._answer(scope, receive, send)  # it takes its slot once its body is there
-            finally:
-                gone()
+            await self._answer(scope, receive, send)  # it takes its slot once its body is there
             return
-        through = admission.gate_for(door)
-        release = await admission.gates[through].enter()
-        try:
-            with self._before_batches() if through is Door.DESK else nullcontext():
-                await self._in_time(door, scope, receive, send, release)
-        finally:
-            release()
+        if admission.is_full(door, who):
+            raise Overloaded
+        with reserved() if door is Door.DESK else nullcontext():
+            await self._in_time(door, scope, receive, send, who)
 
-    @contextmanager
-    def _before_batches(self) -> Iterator[None]:
-        """Connections of their own, and the first turn in this process."""
-        with reserved(), self.state.vault.turns.first():
-            yield
+    async def _in_time(self, door: Door, scope: Scope, receive: Receive, send: Send, who: str) -> None:
+        """Slot and deadline last from the end of the body, if there is one, until the answer begins.
 
-    async def _in_time(self, door: Door, scope: Scope, receive: Receive, send: Send, release: Any) -> None:
-        """Slot and deadline last until the answer begins: how fast a client takes it in must hold up nobody."""
+        How slowly a client sends or takes in must hold up nobody.
+        """
+        admission, loop = admission_of(self), asyncio.get_running_loop()
         begun = False
+        held = ExitStack()
         try:
-            async with asyncio.timeout(DEADLINE[door]) as deadline:
+            async with asyncio.timeout(None) as deadline:
+
+                async def enter(caller: str) -> None:
+                    held.callback(await admission.gates[admission.gate_for(door, caller)].enter(caller))
+                    if door is Door.DESK:
+                        held.enter_context(self.state.vault.turns.first())
+                    deadline.reschedule(loop.time() + DEADLINE[door])
 
                 async def begins(message: Message) -> None:
                     nonlocal begun
                     if not begun:
                         begun = True
                         deadline.reschedule(None)
-                        release()
+                        held.close()
                     await send(message)
 
+                if door is Door.DESK and scope.get("method") not in _WITHOUT_BODY:
+                    scope[TURN] = enter  # type: ignore[typeddict-unknown-key]
+                else:
+                    await enter(who)
                 await self._answer(scope, receive, begins)
         except TimeoutError:
             if begun:
                 raise
             raise Overloaded(code="given_up") from None
+        finally:
+            held.close()
 
     async def _send_away(self, door: Door, refused: Overloaded, send: Send) -> None:
         """503, with a time to come back that differs from one to the next."""

@@ -37,7 +37,7 @@ async def settings(
 @post("/m", status_code=200, summary="Swallow the SDK's own metrics")
 async def metrics(request: Request[Any, Any, Any]) -> Taken:
     """Counters of analytics.js about itself. `settings` turns them off; a page that sends them all the same is not refused."""
-    await front.read(request.stream(), None, limit=MAX_SWALLOWED)
+    await front.received(request, limit=MAX_SWALLOWED)
     return Taken()
 
 

@@ -10,7 +10,7 @@ from api import body as front
 from api.admission import tracking
 from api.ingest import browser
 from api.ingest.cors import OpenToBrowsers
-from api.ingest.intake import header_source, take_beacon, take_tracking
+from api.ingest.intake import header_source, look_into, take_beacon, take_tracking
 from api.ingest.wire import Chosen, Consents, Taken, TakenFromServer, act_of, taken
 from api.metrics import Metrics
 from vault.flows import browse
@@ -41,9 +41,10 @@ def _tracking(kind: str, paths: tuple[str, ...]) -> HTTPRouteHandler:
     async def take(
         request: Request[Any, Any, Any], vault: NamedDependency[Vault], metrics: NamedDependency[Metrics]
     ) -> Taken | TakenFromServer:
-        source, body = await take_tracking(request)
-        async with tracking(request, body):
-            outcome = await receive(vault, source, body, kind)
+        came = await take_tracking(request)
+        async with tracking(request, came.body):
+            source = await look_into(request, came)
+            outcome = await receive(vault, source, came.body, kind)
         metrics.received(outcome.stored, [one.code for one in outcome.dropped])
         return taken(outcome) if source.server else Taken()
 
@@ -70,9 +71,10 @@ async def beacon(
     request: Request[Any, Any, Any], vault: NamedDependency[Vault], metrics: NamedDependency[Metrics]
 ) -> Taken:
     """A batch from a page that is being left. A beacon has no headers of its own, so the write key is in the query."""
-    source, body = await take_beacon(request)
-    async with tracking(request, body):
-        outcome = await receive(vault, source, body, "batch")
+    came = await take_beacon(request)
+    async with tracking(request, came.body):
+        source = await look_into(request, came)
+        outcome = await receive(vault, source, came.body, "batch")
     metrics.received(outcome.stored, [one.code for one in outcome.dropped])
     return Taken()
 

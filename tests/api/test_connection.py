@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 import uvicorn
+from litestar import Litestar
 
 from api import connection
 from api.app import create_app
@@ -31,13 +32,21 @@ class Impatient(connection.Connection):
 
 
 @asynccontextmanager
-async def _listening(vault: Vault, kind: type[connection.Connection]) -> AsyncIterator[int]:
+async def listening(
+    vault: Vault, kind: type[connection.Connection] = connection.Connection, *, app: Litestar | None = None
+) -> AsyncIterator[int]:
     """The application behind uvicorn as `serve` starts it, in this process; gives its port."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     config = uvicorn.Config(
-        create_app(vault), http=kind, ws="none", lifespan="off", access_log=False, log_config=None, server_header=False
+        app or create_app(vault),
+        http=kind,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
     )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
@@ -51,14 +60,14 @@ async def _listening(vault: Vault, kind: type[connection.Connection]) -> AsyncIt
 
 @pytest.fixture
 async def port(vault: Vault) -> AsyncIterator[int]:
-    async with _listening(vault, connection.Connection) as listening:
-        yield listening
+    async with listening(vault, connection.Connection) as port:
+        yield port
 
 
 @pytest.fixture
 async def impatient(vault: Vault) -> AsyncIterator[int]:
-    async with _listening(vault, Impatient) as listening:
-        yield listening
+    async with listening(vault, Impatient) as port:
+        yield port
 
 
 class Answer(msgspec.Struct):
@@ -80,7 +89,7 @@ def _answers(received: bytes) -> list[Answer]:
     return found
 
 
-async def _say(port: int, pieces: Iterable[bytes]) -> list[Answer]:
+async def say(port: int, pieces: Iterable[bytes]) -> list[Answer]:
     """Send the pieces, and read until the server closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     received = b""
@@ -158,14 +167,14 @@ SHAPES: dict[str, bytes] = {
 
 async def test_g14_bytes_that_can_be_cut_in_two_ways_are_one_refusal_and_the_end_of_the_connection(port: int) -> None:
     for name, raw in SHAPES.items():
-        answers = await _say(port, [raw])
+        answers = await say(port, [raw])
         assert len(answers) == 1, name
         assert 400 <= answers[0].status < 500, name
         _is_problem(answers[0], json.loads(answers[0].body)["code"])
 
 
 async def test_g14_a_length_that_is_too_short_leaves_bytes_that_are_no_request(port: int) -> None:
-    answers = await _say(port, [HEAD + b'Content-Length: 1\r\n\r\n{"jane.planted":1}\r\n\r\n'])
+    answers = await say(port, [HEAD + b'Content-Length: 1\r\n\r\n{"jane.planted":1}\r\n\r\n'])
     assert [answer.status for answer in answers] in (
         [],
         [400],
@@ -176,7 +185,7 @@ async def test_g14_trailers_are_no_headers(port: int, secrets: Secrets) -> None:
     key = secrets.server.encode()
     body = b'{"userId":"u","event":"Order Completed"}'
     raw = HEAD + CHUNKED + b"\r\n%x\r\n%b\r\n0\r\nAuthorization: Bearer %b\r\nContent-Encoding: gzip\r\n\r\n"
-    answers = await _say(port, [raw % (len(body), body, key) + b"GET /x HTTP/1.0\r\nHost: vault.test\r\n\r\n"])
+    answers = await say(port, [raw % (len(body), body, key) + b"GET /x HTTP/1.0\r\nHost: vault.test\r\n\r\n"])
     assert [answer.status for answer in answers] == [401, 404]
 
 
@@ -203,7 +212,7 @@ async def test_g14_an_upgrade_is_refused_and_no_body_behind_it_becomes_a_request
             "apart from its head": [head + length, HIDDEN],
             "none": [HIDDEN[:-2] + upgrade + b"\r\n"],
         }[body]
-        answers = await _say(port, pieces)
+        answers = await say(port, pieces)
         assert [answer.status for answer in answers] == [400], name
         _is_problem(answers[0], "invalid_header")
 
@@ -265,7 +274,7 @@ async def test_g7_a_body_without_end_is_answered_and_the_connection_ends(port: i
 
 
 async def test_g7_requests_are_not_queued_without_end(port: int) -> None:
-    answers = await _say(port, [HIDDEN * 5_000])
+    answers = await say(port, [HIDDEN * 5_000])
     assert len(answers) <= connection.MAX_PIPELINED + 2  # the last says why there are no more
     assert {answer.status for answer in answers} <= {200, 400}
 
@@ -274,7 +283,7 @@ async def test_g7_who_sends_too_many_at_once_gets_every_answer_that_it_may_have_
     port: int,
 ) -> None:
     """One is answered while 16 wait; without their answers a client could not tell what took effect."""
-    answers = await _say(port, [HIDDEN * (connection.MAX_PIPELINED + 2)])
+    answers = await say(port, [HIDDEN * (connection.MAX_PIPELINED + 2)])
     assert [answer.status for answer in answers] == [200] * (connection.MAX_PIPELINED + 1) + [400]
     _is_problem(answers[-1], "invalid_http")
 
@@ -289,7 +298,7 @@ async def test_g7_a_peer_that_says_no_more_is_given_up(impatient: int) -> None:
         ("chunks without end", HEAD + CHUNKED + b"\r\n1\r\n{\r\n", "too_slow"),
         ("half a chunk", HEAD + CHUNKED + b"\r\n1;", "too_slow"),
     ):
-        answers = await _say(impatient, [raw])
+        answers = await say(impatient, [raw])
         assert len(answers) == (0 if code is None else 1), name
         for answer in answers:
             _is_problem(answer, str(code))
@@ -329,7 +338,7 @@ async def test_bodies_in_many_pieces_and_gzip_pass(port: int, secrets: Secrets) 
     packed = gzip.compress(json.dumps(event).encode())
     chunks = b"".join(b"1\r\n%b\r\n" % bytes([byte]) for byte in packed) + b"0\r\n\r\n"
     head = HEAD + b"Authorization: Bearer %b\r\nContent-Encoding: gzip\r\nConnection: close\r\n" + CHUNKED + b"\r\n"
-    (answer,) = await _say(port, [head % secrets.server.encode(), chunks])
+    (answer,) = await say(port, [head % secrets.server.encode(), chunks])
     assert answer.status == 200
 
 
@@ -338,7 +347,7 @@ async def test_a_body_that_comes_with_its_head_is_no_head_however_large(port: in
     """The event loop reads up to 256 KB at once: a whole batch of an SDK is often one piece, and so is the next one."""
     body = b'{"batch":[' + b" " * size + b"]}"
     request = b"POST /v1/batch HTTP/1.1\r\nHost: vault.test\r\nContent-Length: %d\r\n" % len(body)
-    answers = await _say(port, [request + b"\r\n" + body, request + b"Connection: close\r\n\r\n" + body])
+    answers = await say(port, [request + b"\r\n" + body, request + b"Connection: close\r\n\r\n" + body])
     assert [answer.status for answer in answers] == [401, 401]
 
 
@@ -380,10 +389,10 @@ async def test_g7_who_goes_on_sending_after_the_answer_is_not_listened_to_for_ev
     class Curt(connection.Connection):
         linger_seconds = 0.2
 
-    async with _listening(vault, Curt) as listening:
+    async with listening(vault, Curt) as port:
         endless = (b"x" * 100_000 for _ in range(1_000_000))
         head = b"POST /v1/batch HTTP/1.1\r\nHost: vault.test\r\nContent-Length: 3000000\r\n\r\n"
-        _, writer = await asyncio.open_connection("127.0.0.1", listening)
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(head)
         async with asyncio.timeout(PATIENCE):
             with pytest.raises(ConnectionError):

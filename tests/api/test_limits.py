@@ -56,8 +56,8 @@ class House:
             for door in doors:
                 gate = self.admission.gates[door]
                 tasks: list[asyncio.Task[Callable[[], None]]] = []
-                while not gate.full:
-                    tasks.append(asyncio.create_task(gate.enter()))
+                while not (gate.is_full() and gate.is_full("anybody")):
+                    tasks.append(asyncio.create_task(gate.enter(f"caller-{len(tasks)}")))
                     await asyncio.sleep(0)
                 stack.push_async_callback(_emptied, tasks)
             yield

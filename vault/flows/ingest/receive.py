@@ -25,11 +25,15 @@ from vault.flows.watch import tell, tell_refused
 from vault.sources.dropped import Drop
 from vault.sources.store import Source, count_dropped
 
+PART: Final = 200  # messages of a body in work at once; the batches of SDKs have 100 at most
 ATTEMPTS: Final = 30  # each is lost only to somebody who wrote
 
 
 async def receive(vault: Vault, source: Source, body: bytes, kind: str) -> Outcome:
-    """Take the messages of a body. `kind` is `batch` or the type that the path names.
+    """Take the messages of a body, a part after the other. `kind` is `batch` or the type that the path names.
+
+    No more people than a part names are in work (threats G7). If a part fails, those before it are taken, and the sender
+    sends all of them again, to one effect.
 
     Raises `Invalid` or `TooLarge` for a body that is none, `Conflict` (code `retry`) when others kept winning every race,
     `Unavailable` when it cannot be made durable. One bad message does not lose the others.
@@ -39,10 +43,18 @@ async def receive(vault: Vault, source: Source, body: bytes, kind: str) -> Outco
     except Invalid as error:
         await tell_refused(vault, source, error.reason)
         raise
-    items = items_of(vault.places, vault.keyring, source, decoded.messages)
+    stored = 0
+    dropped: list[Dropped] = []
     rejected = [Dropped(one.index, one.code) for one in decoded.rejected]
-    taken = await take_items(vault, source, items, rejected)
-    return taken.outcome
+    for first in range(0, max(1, len(decoded.messages)), PART):
+        if first:
+            await vault.turns.pause()
+        items = items_of(vault.places, vault.keyring, source, decoded.messages[first : first + PART])
+        taken = await take_items(vault, source, items, rejected)
+        stored += taken.outcome.stored
+        dropped += taken.outcome.dropped
+        rejected = []  # they were told with the first
+    return Outcome(stored, sorted(dropped, key=lambda one: one.index))
 
 
 class Taken(NamedTuple):
