@@ -42,6 +42,24 @@ async def test_a_person_who_is_warm_is_written_without_a_read(world: World, monk
     assert (await world.traits("warehouse"))["lifetime_value"] == 20
 
 
+async def test_g7_who_is_kept_warm_is_bounded_by_bytes_and_not_by_number_alone(world: World) -> None:
+    """Whoever holds the public key of a browser can make up people as large as a person may be."""
+    await world.send(order("u-1", 20))
+    one = world.vault.warm.size
+    assert one > 0
+    warm = world.vault.warm = Warm(most=one * 3)
+    for number in range(9):
+        await world.send(*[order(f"u-{number}", amount, order_id=f"o-{amount}") for amount in range(3)])
+        assert warm.size <= one * 3
+    assert 1 <= len(warm) <= 3
+    for number in range(9):
+        await world.send(identify(f"u-{number}", firstName="x" * 400))
+        assert warm.size <= one * 3
+    before = warm.size
+    warm.forget([draft.subject for draft in (await world.drafts()).values()])
+    assert (before > 0, warm.size, len(warm)) == (True, 0, 0)
+
+
 async def test_what_another_process_wrote_is_never_lost(world: World) -> None:
     other = _elsewhere(world)
     for amount in (1, 2, 4, 8):

@@ -53,6 +53,11 @@ class CompartmentDraft:
         """True if its fields are not as they are stored."""
         return self._changes is not None
 
+    @property
+    def size(self) -> int:
+        """Bytes of its fields as they are stored."""
+        return len(self._blob if self._stored is None else self._stored.blob)
+
     def _look(self) -> Directory:
         """What is stored, looked into for the first time. Raises `Unreadable` unless the state vouches for these bytes."""
         blob = self._blob
