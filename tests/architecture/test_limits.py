@@ -40,6 +40,7 @@ LIMITS: Final[dict[str, float]] = {
     "Links of a page": links.MAX_LINKS,
     "A number in a message": decode.MAX_NUMBER,
     "Nesting of any body": clean.MAX_DEPTH,
+    "Objects and lists of any body": clean.MAX_NESTS,
     "A body of our own calls": body.MAX_OWN_BYTES,
     "Choices of an act": choose.MAX_CHOICES,
     "Evidence of a choice": choose.MAX_EVIDENCE,
