@@ -26,6 +26,9 @@ class Sighting(msgspec.Struct, frozen=True, array_like=True):
         return "Sighting(...)"
 
 
+MOST_BYTES: Final = (
+    16_384  # of the sightings of one kind in one set of purposes: each new one is sealed with all of them
+)
 _decoder: Final = msgspec.json.Decoder(list[Sighting])
 
 
@@ -49,6 +52,21 @@ def join(sightings: Iterable[Sighting]) -> list[Sighting]:
         old = joined.get(new.value)
         joined[new.value] = new if old is None else _both(old, new)
     return sorted(joined.values(), key=_by_value)
+
+
+def fitting(sightings: Iterable[Sighting]) -> list[Sighting]:
+    """Those said last, as many as fit into `MOST_BYTES`: whoever orders every day has some hundred order numbers of late.
+
+    The older values are forgotten here; their tags still find the person, and the events that named them keep them.
+    """
+    left = MOST_BYTES - 2
+    kept = []
+    for one in sorted(sightings, key=lambda s: (-s.last_said_at, s.value)):
+        left -= len(msgspec.json.encode(one)) + 1
+        if left < 0:
+            break
+        kept.append(one)
+    return kept
 
 
 def choose(sightings: Iterable[Sighting], which: Which) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from vault.catalogue.identifiers import IdentifierKind
 from vault.catalogue.numbers import identifier_object
 from vault.flows.people.compartment import CompartmentDraft
 from vault.flows.people.draft import SubjectDraft
-from vault.profile.sightings import Sighting, join, read_sightings, write_sightings
+from vault.profile.sightings import MOST_BYTES, Sighting, fitting, join, read_sightings, write_sightings
 from vault.profile.values import FieldHead, Provenance
 
 CLIENT: Final = 0  # authority of a value: a later one wins only among equals
@@ -146,4 +146,7 @@ def _add(draft: SubjectDraft, mask: int, field: int, sightings: Sequence[Sightin
     before = draft.get(mask, field)
     known = read_sightings(before) if before is not None else []
     origin = Provenance(provenance.source, provenance.event_key, SERVER, draft.tools.now)
-    draft.put_joint(mask, field, origin, write_sightings(join([*known, *sightings])))
+    after = write_sightings(join([*known, *sightings]))
+    if len(after) > MOST_BYTES:
+        after = write_sightings(fitting(join([*known, *sightings])))
+    draft.put_joint(mask, field, origin, after)
