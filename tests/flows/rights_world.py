@@ -11,9 +11,10 @@ from vault.consent.ledger import Authority, Choice, Decision, How
 from vault.disclosures.held import Held
 from vault.disclosures.record import Released, pack_detail
 from vault.disclosures.store import Page, Row, write_page
+from vault.flows.people.attempt import Tools
 from vault.flows.people.change import tools_of
 from vault.flows.people.commit import commit
-from vault.flows.people.draft import SubjectDraft, Tools
+from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.read import profiles
 from vault.flows.tags import identity_tag
 from vault.flows.vault import Vault

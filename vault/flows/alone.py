@@ -15,9 +15,10 @@ from vault.flows.ingest.decide import Decider, Oversized, Unfit
 from vault.flows.ingest.item import Item
 from vault.flows.ingest.voice import Voices
 from vault.flows.ingest.world import World
+from vault.flows.people.attempt import Tools
 from vault.flows.people.change import assemble, tools_of
 from vault.flows.people.commit import commit
-from vault.flows.people.draft import LedgerNeeded, Tools
+from vault.flows.people.draft import LedgerNeeded
 from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.read import believed
 from vault.flows.people.warm import Grave

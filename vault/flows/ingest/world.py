@@ -8,8 +8,9 @@ from uuid import UUID
 from vault.consent.standing import fold
 from vault.errors import Unreadable
 from vault.flows.ingest.item import Item, Named, Taggers
+from vault.flows.people.attempt import Tools
 from vault.flows.people.change import assemble
-from vault.flows.people.draft import SubjectDraft, Tools
+from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.read import Stored, ledgers, moved_on, profiles
 from vault.flows.people.warm import Grave, Kept

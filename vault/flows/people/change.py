@@ -6,8 +6,9 @@ from uuid import UUID
 
 from vault.consent.standing import fold
 from vault.errors import Conflict, NotFound, Unreadable
+from vault.flows.people.attempt import Tools
 from vault.flows.people.commit import commit
-from vault.flows.people.draft import SubjectDraft, Tools
+from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.read import Stored, ledgers, moved_on, profiles
 from vault.flows.people.write import Raced

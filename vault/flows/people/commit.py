@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from vault.audit.entry import Entry, Tag, salted
-from vault.flows.people.draft import SubjectDraft, Tools
+from vault.flows.people.attempt import Tools
+from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.write import Rows, write
 from vault.flows.turns import SLICE
 from vault.flows.vault import Vault

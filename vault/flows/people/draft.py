@@ -16,6 +16,7 @@ from vault.clock import Micros
 from vault.consent.ledger import Choice, chain, pack_choice
 from vault.consent.standing import Standing
 from vault.errors import Unreadable
+from vault.flows.people.attempt import Tools
 from vault.flows.people.compartment import CompartmentDraft
 from vault.flows.people.read import Stored
 from vault.flows.people.write import Rows
@@ -28,12 +29,9 @@ from vault.keys.compartments import (
     pack_wraps,
     without,
 )
-from vault.keys.keyring import Keyring
-from vault.policy.gate import Gate
-from vault.policy.permit import Permit
 from vault.profile.sealing import open_field, open_fields, seal_event, seal_field
 from vault.profile.values import Directory, FieldHead, Provenance
-from vault.state.record import Mark, State, Writer, digest, fresh, holdings
+from vault.state.record import Mark, State, digest, fresh, holdings
 
 JOINT_FIELDS: Final = (ACCUMULATORS, MEMBERSHIPS)  # hold only while every purpose of their compartment does
 EXPIRY: Final = 1  # due: a granted choice ends
@@ -46,28 +44,6 @@ class LedgerNeeded(Exception):
     def __init__(self, subject: UUID) -> None:
         self.subject = subject
         super().__init__()
-
-
-class Tools(msgspec.Struct, frozen=True):
-    """What the drafts of one attempt need of the vault, and the rows that they leave: they are written together."""
-
-    keyring: Keyring
-    gate: Gate
-    state_key: bytes
-    states: Writer
-    now: Micros
-    permits: dict[int, Permit] = msgspec.field(default_factory=dict)  # so that one is asked for once a purpose
-    rows: Rows = msgspec.field(default_factory=Rows.none)
-
-    def permit(self, purpose: int) -> Permit:
-        """The computing permit of a purpose."""
-        found = self.permits.get(purpose)
-        if found is None:
-            found = self.permits[purpose] = self.gate.compute(purpose)
-        return found
-
-    def __repr__(self) -> str:
-        return "Tools(...)"
 
 
 class SubjectDraft:
