@@ -17,6 +17,7 @@ from vault.clock import Clock, SystemClock
 from vault.config import Settings
 from vault.crypto.services.local import LocalKeyService, make_key_file
 from vault.errors import ConfigError
+from vault.flows.adopt import adopt
 from vault.flows.enact import enact, named
 from vault.flows.vault import Vault
 from vault.journal.file import Journal
@@ -63,8 +64,7 @@ async def open_vault(
             )
         keyring = Keyring(keystore, beside_database=settings.beside, clock=clock)
         keyring.open((names.JOURNAL,))
-        if service.whole:
-            keyring.ensure((), ())
+        made = keyring.ensure((), ()) if service.whole else []
         # Only a database that nobody used may begin a journal: a lost one must stop the start (promise 12).
         journal = Journal(settings.journal, keyring.key(names.JOURNAL), begin=service.whole and not used)
         remembered = await asyncio.to_thread(lambda: named(entry.narrowing for entry in journal.read()))
@@ -75,6 +75,8 @@ async def open_vault(
         _hold(keyring, service, keystore, catalogue, role)
         async with database.begin() as connection:
             origin = await incarnation(connection)
+            if names.REQUEST in made:  # a database from before that key: its rows have no codes yet
+                await adopt(connection, keystore, catalogue)
         yield Vault(
             settings=settings,
             clock=clock,

@@ -39,7 +39,7 @@ async def enact(
             policy=before.number if before is not None else applied.number,
             detail={"number": applied.number, "digest": applied.digest.hex(), **since},
         )
-        await append(connection, entry)
+        await append(connection, entry, journal.key)
     await journal.append([PolicyApplied(now, applied.number, applied.digest)])
     return applied
 

@@ -26,6 +26,8 @@ from vault.policy.version import Version
 from vault.storage.session import Database
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from structlog.typing import FilteringBoundLogger
 
 
@@ -79,6 +81,7 @@ class Vault:
         self.places = Places(catalogue)
         self.audiences = Audiences(catalogue)
         self.warm = Warm()
+        self.accused: set[UUID] = set()  # requests whose rows were found forged
         self.turns = Turns()
         self._plans: dict[str, Plan] = {}
 

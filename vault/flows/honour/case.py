@@ -17,7 +17,7 @@ from vault.destinations.pseudonym import person_key, pseudonym
 from vault.disclosures.held import Held
 from vault.disclosures.store import held_everywhere
 from vault.flows.honour.opened import Desk, profile_of
-from vault.flows.honour.steps import key_of, officer_of, take
+from vault.flows.honour.steps import OWED, key_of, officer_of, take
 from vault.flows.vault import Vault
 from vault.identity.identifiers import normalise
 from vault.keys import names
@@ -38,9 +38,8 @@ async def open_case(vault: Vault, request: Request) -> None:
     known = identifiers_of(vault.catalogue, desk)
     now = vault.clock.now()
     async with take(vault, request) as taking:
-        made = case_of(
-            vault, request.request_id, desk, known, await held_everywhere(taking.connection, desk.subjects), now
-        )
+        held = await held_everywhere(taking.connection, desk.subjects, vault.keyring.key(names.STATE))
+        made = case_of(vault, request.request_id, desk, known, held, now)
         key = key_of(vault, names.case(request.request_id))
         await store.put_case(taking.connection, request.request_id, seal_case(key, made.case), made.deadline)
         await store.put_notices(taking.connection, made.notices)
@@ -69,7 +68,8 @@ def case_of(vault: Vault, request_id: UUID, desk: Desk, known: Known, held: Sequ
         salt=new_salt(),
     )
     persons = [person_digest(case.salt, kind, normal) for kind, normal in normal_forms(vault.catalogue, known)]
-    detail = {"persons": sorted(persons), "subjects": len(desk.subjects)}
+    detail: dict[str, Any] = {"persons": sorted(persons), "subjects": len(desk.subjects)}
+    detail[OWED] = [[one.destination, str(one.subject_id), deadline] for one in owing]
     return Made(case, notices_of(request_id, owing, deadline), deadline, detail)
 
 

@@ -15,7 +15,7 @@ from vault.clock import DAY, Micros, day_of
 from vault.errors import Conflict
 from vault.flows.honour.case import Known, desk_of, identifiers_of, normal_forms
 from vault.flows.honour.opened import Desk
-from vault.flows.honour.steps import officer_of, take
+from vault.flows.honour.steps import MEMBERS, members_of, officer_of, take
 from vault.flows.tags import tombstone_tag
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
@@ -83,9 +83,11 @@ async def destroy(vault: Vault, request: Request) -> None:
             {"request": str(request.request_id), "subjects": len(desk.subjects), "tombstones": len(tombstones)},
         )
         await _forget(vault, taking.connection, desk.subjects)
+        taking.forgotten()
         await taking.move(
             Step.ROWS,
             detail={
+                MEMBERS: [str(one) for one in desk.subjects],
                 "destroyed_at": now,
                 "stores": {"keys": len(held)},
                 "tombstones": len(tombstones),
@@ -134,7 +136,7 @@ async def _forget(vault: Vault, connection: Transaction, subjects: Sequence[UUID
     Writing the requests waits for whoever is making an archive just now; what they made is found then.
     """
     about = await store.requests_about(connection, subjects)
-    await store.forget_subject(connection, subjects)
+    await store.forget_subject(connection, subjects, vault.keyring.key(names.REQUEST))
     for request_id in about:
         vault.keyring.destroy(names.archive(request_id))
     await store.drop_archives(connection, about)
@@ -205,12 +207,18 @@ async def _counted(vault: Vault, request: Request) -> list[UUID]:
     an erased person, so it is the count of that moment.
     """
     async with take(vault, request) as taking:
-        members = await store.members_of(taking.connection, request.request_id)
+        members = await erased_by(taking.connection, taking.request)
         known = taking.request.detail["stores"]
         if "events" not in known:
             counts = await count(await raw(taking.connection), members)
             await taking.move(Step.ROWS, detail={"stores": counts | known})
     return members
+
+
+async def erased_by(connection: Transaction, request: Request) -> list[UUID]:
+    """The subjects that a request has erased."""
+    named = members_of(request)
+    return await store.members_of(connection, request.request_id) if named is None else named
 
 
 async def sweep(vault: Vault, request: Request, members: Sequence[UUID]) -> None:
