@@ -156,3 +156,18 @@ async def test_d_nobody_is_left_out_of_an_erasure_under_way(vault: Vault) -> Non
     assert (await read_request(vault, actor, request))["state"] == "completed"
     assert await rows_of(vault, "SELECT 1 FROM subject WHERE subject_id = $1", ada) == []
     assert await rows_of(vault, "SELECT 1 FROM identifier WHERE subject_id = $1", ada) == []
+
+
+async def test_d_an_erasure_takes_the_tags_whose_records_somebody_deleted(vault: Vault) -> None:
+    """No index leads from a person to `identity`: the tags are made from the sealed values as well."""
+    ada = await person(vault, KNOWN)
+    actor = officer(vault)
+    ref = await find(vault, actor, "user_id", "ada")
+    await owner_does(vault, "DELETE FROM identifier")
+    request = await open_request(vault, actor, ref, "erasure")
+    await advance_all(vault)
+    assert await rows_of(vault, "SELECT 1 FROM identity WHERE subject_id = $1", ada) == []
+    stores = {
+        one["store"]: one["rows"] for one in (await fetch_certificate(vault, actor, request))["document"]["stores"]
+    }
+    assert stores["lookup tags"] == len(KNOWN)

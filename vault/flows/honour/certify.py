@@ -14,7 +14,7 @@ import msgspec
 from vault.audit.entry import Tag
 from vault.clock import Micros
 from vault.disclosures.store import held_everywhere
-from vault.flows.honour.erase import count, erased_by, sweep
+from vault.flows.honour.erase import count, count_lookup, erased_by, sweep
 from vault.flows.honour.steps import MEMBERS, OWED, Taking, officer_of, take
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
@@ -38,6 +38,7 @@ async def certify(vault: Vault, request: Request) -> None:
     async with take(vault, request) as taking:
         members = await erased_by(taking.connection, taking.request)
         left = await count(await raw(taking.connection), members)
+        left |= await count_lookup(vault, taking.connection, taking.request, members)
         if any(left.values()):
             await taking.move(Step.ROWS)
             return

@@ -22,6 +22,7 @@ from vault.flows.vault import Vault
 from vault.journal.narrowing import Erasure, Tombstone
 from vault.keys import names
 from vault.rights import store
+from vault.rights.casefile import open_case
 from vault.rights.request import Step
 from vault.rights.store import Request, Transaction
 from vault.storage.session import Raw, raw
@@ -150,12 +151,12 @@ DELETE FROM event WHERE (subject_id, event_key, purposes) IN (
 """
 _IDENTITY: Final = """
 DELETE FROM identity WHERE subject_id = ANY ($1::uuid[])
-    AND tag IN (SELECT tag FROM identifier WHERE subject_id = ANY ($1::uuid[]))
+    AND tag IN (SELECT tag FROM identifier WHERE subject_id = ANY ($1::uuid[]) UNION ALL SELECT unnest($2::bytea[]))
 """
+_LOOKUP: Final = "SELECT count(*) FROM identity WHERE subject_id = ANY ($1::uuid[]) AND tag = ANY ($2::bytea[])"
 _ROWS: Final = (
     "DELETE FROM compartment WHERE subject_id = ANY ($1::uuid[])",
     "DELETE FROM ledger WHERE subject_id = ANY ($1::uuid[])",
-    _IDENTITY,
     "DELETE FROM identifier WHERE subject_id = ANY ($1::uuid[])",
     "DELETE FROM link WHERE subject_id = ANY ($1::uuid[]) OR root = ANY ($1::uuid[])",
     "DELETE FROM membership WHERE subject_id = ANY ($1::uuid[])",
@@ -211,6 +212,7 @@ async def _counted(vault: Vault, request: Request) -> list[UUID]:
         known = taking.request.detail["stores"]
         if "events" not in known:
             counts = await count(await raw(taking.connection), members)
+            counts |= await count_lookup(vault, taking.connection, taking.request, members)
             await taking.move(Step.ROWS, detail={"stores": counts | known})
     return members
 
@@ -229,11 +231,28 @@ async def sweep(vault: Vault, request: Request, members: Sequence[UUID]) -> None
             pass
     async with vault.database.begin() as transaction:
         driver = await raw(transaction)
+        await driver.execute(_IDENTITY, subjects, await tags_of(vault, transaction, request))
         for statement in _ROWS:
             await driver.execute(statement, subjects)
         await driver.execute(_SETTLED, subjects)
         await driver.execute(_BARE, subjects)
         await driver.execute(_LATE, subjects, request.request_id, await _deadline(transaction, request))
+
+
+async def tags_of(vault: Vault, connection: Transaction, request: Request) -> list[bytes]:
+    """The tags that found the person, from the case file; none once nobody is waited for, and they are long gone."""
+    sealed = await store.get_case(connection, request.request_id)
+    if sealed is None:
+        return []
+    return list(open_case(vault.keyring.key(names.case(request.request_id)), request.request_id, sealed).tags)
+
+
+async def count_lookup(
+    vault: Vault, connection: Transaction, request: Request, members: Sequence[UUID]
+) -> dict[str, int]:
+    """How many tags still find the person: a store as the others, counted by tag, since no index leads there by subject."""
+    tags = await tags_of(vault, connection, request)
+    return {"lookup tags": int(await (await raw(connection)).fetchval(_LOOKUP, list(members), tags))}
 
 
 async def _deadline(connection: Transaction, request: Request) -> Micros:
