@@ -13,6 +13,7 @@ from vault.audit.entry import Tag
 from vault.changes.store import mark
 from vault.clock import DAY, Micros, day_of
 from vault.errors import Conflict
+from vault.flows.graves import write_graves
 from vault.flows.honour.case import Known, desk_of, identifiers_of, normal_forms
 from vault.flows.honour.opened import Desk
 from vault.flows.honour.steps import MEMBERS, members_of, officer_of, take
@@ -51,14 +52,6 @@ _KEYS: Final = "DELETE FROM keys.subject_key WHERE subject_id = ANY ($1::uuid[])
 _ERASED: Final = """
 INSERT INTO erased (subject_id, at, request_id) SELECT s, $2, $3 FROM unnest($1::uuid[]) AS n(s) ON CONFLICT DO NOTHING
 """
-_TOMBSTONES: Final = """
-INSERT INTO tombstone AS t (tag, key_version, until, suppress, objected)
-SELECT tag, key_version, until, suppress, objected
-FROM unnest($1::bytea[], $2::smallint[], $3::bigint[], $4::bool[], $5::bigint[])
-    AS n(tag, key_version, until, suppress, objected) ORDER BY tag
-ON CONFLICT (tag) DO UPDATE SET key_version = excluded.key_version, until = greatest(t.until, excluded.until),
-    suppress = t.suppress OR excluded.suppress, objected = t.objected | excluded.objected
-"""
 
 
 async def destroy(vault: Vault, request: Request) -> None:
@@ -73,7 +66,7 @@ async def destroy(vault: Vault, request: Request) -> None:
         if len(held) != len(desk.subjects):
             raise Conflict(code="retry")
         await driver.execute(_KEYS, desk.subjects)
-        await _write_tombstones(driver, tombstones)
+        await write_graves(driver, tombstones)
         await driver.execute(_ERASED, desk.subjects, now, request.request_id)
         await mark(driver, desk.subjects)
         await leave(
@@ -118,17 +111,6 @@ def tombstones_of(vault: Vault, desk: Desk, known: Known, now: Micros) -> tuple[
 async def count(driver: Raw, subjects: Sequence[UUID]) -> dict[str, int]:
     """How many rows each store holds of these subjects."""
     return {name: int(await driver.fetchval(query, list(subjects))) for name, query in STORES.items()}
-
-
-async def _write_tombstones(driver: Raw, tombstones: Sequence[Tombstone]) -> None:
-    await driver.execute(
-        _TOMBSTONES,
-        [one.tag for one in tombstones],
-        [one.key_version for one in tombstones],
-        [one.until for one in tombstones],
-        [one.suppress for one in tombstones],
-        [one.objected for one in tombstones],
-    )
 
 
 async def _forget(vault: Vault, connection: Transaction, subjects: Sequence[UUID]) -> None:
