@@ -52,6 +52,7 @@ class _Ends:
         self._journal = journal
         self._commit = commit
         self._words = 0
+        self.key = journal.key
 
     async def append(self, entries: Sequence[Narrowing]) -> int:
         if self._words:

@@ -34,11 +34,6 @@ def _key(name: str, kind: object, **options: object) -> Column:  # type: ignore[
     return Column(name, kind, primary_key=True, **options)  # type: ignore[arg-type]
 
 
-def _said(what: str) -> tuple[Column, Column]:  # type: ignore[type-arg]
-    """When it was, and a code by which it is believed (rights.codes, disclosures.store)."""
-    return Column(f"{what}_at", BigInteger), Column(f"{what}_code", LargeBinary)
-
-
 # --- one person ------------------------------------------------------------------------------------------------------
 
 subject = Table(
@@ -156,7 +151,8 @@ disclosure_state = Table(
     Column("removed_number", BigInteger),  # change number of the `remove` line, when nothing is held any more
     Column("reason", Text),  # why it was removed
     Column("into_root", Uuid),  # for reason `merged`
-    *_said("acknowledged"),
+    Column("acknowledged_at", BigInteger),
+    Column("acknowledged_code", LargeBinary),  # disclosures.store
     # What a destination was told to delete, in the order in which it is repeated.
     Index(
         "disclosure_state_removed", "destination", "removed_number", postgresql_where=text("removed_number IS NOT NULL")
@@ -384,9 +380,11 @@ recipient_notice = Table(
     _key("request_id", Uuid),
     _key("destination", Integer),
     _key("subject_id", Uuid),  # the erased root whose pseudonym the recipient knows
-    *_said("told"),
-    *_said("acknowledged"),
+    Column("told_at", BigInteger),
+    Column("acknowledged_at", BigInteger),
     Column("deadline", BigInteger, nullable=False),
+    Column("told_code", LargeBinary),  # rights.codes
+    Column("acknowledged_code", LargeBinary),
 )
 
 certificate = Table(
