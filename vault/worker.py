@@ -18,6 +18,7 @@ from vault.flows import ready
 from vault.flows.deliver import deliver_due
 from vault.flows.graves import restore_graves
 from vault.flows.honour.advance import advance_all
+from vault.flows.lag import check_log
 from vault.flows.settle import settle_due
 from vault.flows.vault import Vault
 from vault.flows.watch import sweep
@@ -44,7 +45,7 @@ async def run(vault: Vault, *, once: bool = False) -> None:
             (roles.CHANGES, _Numbering(vault).step, IDLE),
             (roles.REQUESTS, lambda: advance_all(vault), IDLE),
             (roles.AUDIT, lambda: integrate(vault.database, vault.keyring, vault.settings.journal, vault.clock), IDLE),
-            (roles.WEBHOOKS, lambda: deliver_due(vault, transport), IDLE),
+            (roles.WEBHOOKS, lambda: _push(vault, transport), IDLE),
             (roles.DUE, lambda: settle_due(vault), SLOW),
             ("graves", lambda: restore_graves(vault), HOUR / SECOND),
             ("watches", lambda: sweep(vault), SWEEPING),
@@ -56,6 +57,12 @@ async def run(vault: Vault, *, once: bool = False) -> None:
         async with asyncio.TaskGroup() as group:
             for name, step, pause in steps:
                 group.create_task(_loop(vault, name, step, pause), name=f"worker:{name}")
+
+
+async def _push(vault: Vault, transport: Transport) -> int:
+    """As `deliver_due`, while the audit log keeps up."""
+    await check_log(vault)
+    return await deliver_due(vault, transport)
 
 
 class _Numbering:
