@@ -10,6 +10,7 @@ from tests.flows.rights_world import gave, officer, person, rows_of
 from vault.audit.entry import Tag, parse
 from vault.canonical import canonical_json
 from vault.errors import Unreadable
+from vault.flows.adopt import adopt
 from vault.flows.find import find
 from vault.flows.honour.advance import advance_all
 from vault.flows.honour.intake import fetch_certificate, open_request, read_request
@@ -171,3 +172,17 @@ async def test_d_an_erasure_takes_the_tags_whose_records_somebody_deleted(vault:
         one["store"]: one["rows"] for one in (await fetch_certificate(vault, actor, request))["document"]["stores"]
     }
     assert stores["lookup tags"] == len(KNOWN)
+
+
+async def test_a_request_from_before_there_were_codes_is_taken_over_once_and_carried_out(vault: Vault) -> None:
+    ada = await person(vault, KNOWN, consents=("marketing",))
+    await gave(vault, "email-tool", ada, "trait:email")
+    old, now, actor = UUID(int=uuid4().int >> 8), vault.clock.now(), officer(vault)
+    await owner_does(vault, FORGED, old, "erasure", "fence", ada, now, UUID(actor.id), b"{}", None)
+    await owner_does(vault, "UPDATE audit_in SET code = NULL")
+    async with vault.database.begin() as connection:
+        await adopt(connection, vault.keystore, vault.catalogue)
+    await advance_all(vault)
+    assert (await read_request(vault, actor, old))["state"] == "partly_completed"
+    assert await rows_of(vault, "SELECT 1 FROM audit_in WHERE code IS NULL") == []
+    assert await accused(vault) == []
