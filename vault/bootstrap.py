@@ -10,17 +10,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import vault as package
-from vault.audit.entry import Entry, Tag
 from vault.audit.log import check_head
-from vault.audit.store import append, tagged
 from vault.catalogue.load import Catalogue, load, read_folder
 from vault.changes.incarnation import incarnation
 from vault.clock import Clock, SystemClock
 from vault.config import Settings
 from vault.crypto.services.local import LocalKeyService, make_key_file
 from vault.errors import ConfigError
+from vault.flows.adopt import adopt
+from vault.flows.enact import enact, named
 from vault.flows.vault import Vault
-from vault.ids import uuid7
 from vault.journal.file import Journal
 from vault.journal.narrowing import PolicyApplied
 from vault.keys import names
@@ -30,9 +29,9 @@ from vault.keys.roles import EVERYTHING, ProcessRole
 from vault.policy import version
 from vault.policy.gate import Gate
 from vault.policy.staff import StaffGate
-from vault.policy.version import Version
+from vault.policy.version import Named, Version
 from vault.storage.migrate import migrate, newest, revision
-from vault.storage.session import Connection, Database
+from vault.storage.session import Database
 
 __all__ = ["EVERYTHING", "ProcessRole", "Vault", "open_vault"]
 
@@ -65,18 +64,19 @@ async def open_vault(
             )
         keyring = Keyring(keystore, beside_database=settings.beside, clock=clock)
         keyring.open((names.JOURNAL,))
-        if service.whole:
-            keyring.ensure((), ())
+        made = keyring.ensure((), ()) if service.whole else []
         # Only a database that nobody used may begin a journal: a lost one must stop the start (promise 12).
         journal = Journal(settings.journal, keyring.key(names.JOURNAL), begin=service.whole and not used)
-        applied_before = await asyncio.to_thread(_applied, journal)
+        remembered = await asyncio.to_thread(lambda: named(entry.narrowing for entry in journal.read()))
         async with database.hot() as connection:
             await check_head(connection, keyring, settings.journal)
-        live, files = await _policies(settings, database, journal, clock, applied_before, first=service.whole)
+        live, files = await _policies(settings, database, journal, clock, remembered, first=service.whole)
         catalogue = load(files)
         _hold(keyring, service, keystore, catalogue, role)
         async with database.begin() as connection:
             origin = await incarnation(connection)
+            if names.REQUEST in made:  # a database from before that key: its rows have no codes yet
+                await adopt(connection, keystore, catalogue)
         yield Vault(
             settings=settings,
             clock=clock,
@@ -156,55 +156,21 @@ def _hold(
     keyring.open(role.names(numbers))
 
 
-def _applied(journal: Journal) -> dict[int, Version]:
-    """The policy versions that the journal knows, by number; the whole journal is verified on the way. Raises `Unreadable`."""
-    entries = (entry.narrowing for entry in journal.read())
-    return {one.number: Version(one.number, one.digest) for one in entries if isinstance(one, PolicyApplied)}
-
-
-async def _was_applied(connection: Connection, number: int) -> bool:
-    """True if the audit log, or what waits for it, says that this policy version was applied."""
-    return any(entry.detail.get("number") == number for entry in await tagged(connection, Tag.POLICY_VERSION_APPLIED))
-
-
 async def _policies(
-    settings: Settings,
-    database: Database,
-    journal: Journal,
-    clock: Clock,
-    applied_before: dict[int, Version],
-    *,
-    first: bool,
+    settings: Settings, database: Database, journal: Journal, clock: Clock, named: Named, *, first: bool
 ) -> tuple[Version, dict[str, str]]:
     """The live policy version and its files; a `first` start applies the folder.
 
-    Raises `Unreadable` for a database that fell behind the journal. The newest may be missing if its commit never came:
-    then the audit log has no entry of it either, since both are of one commit.
+    Raises `Unreadable` for a database whose versions are not those of the journal.
     """
     async with database.begin() as connection:
-        found = await version.live(connection)
-        number = 0 if found is None else found[0].number
-        newest = max(applied_before, default=0)
-        lost = number == newest - 1 and not await _was_applied(connection, newest)
-        expected = applied_before.get(newest - 1 if lost else newest)
-        if expected is not None:
-            found = await version.live(connection, at_least=expected)
+        found = await version.live(connection, named)
     if found is not None:
+        live = found[0]
+        if first and live.number > named.newest:  # a crash came between its commit and the journal's second word
+            await journal.append([PolicyApplied(clock.now(), live.number, live.digest)])
         return found
     if not first:
         raise ConfigError("no policies were ever applied here; run `profile-vault keys init` once, first")
     files = read_folder(policies_folder(settings))
-    now = clock.now()
-    async with database.begin() as connection:
-        applied = await version.apply(connection, files, FIRST_START, now)
-        await journal.append([PolicyApplied(now, applied.number, applied.digest)])
-        entry = Entry(
-            entry_id=uuid7(now),
-            at=now,
-            tag=Tag.POLICY_VERSION_APPLIED,
-            actor="operator",
-            policy=applied.number,
-            detail={"number": applied.number, "digest": applied.digest.hex()},
-        )
-        await append(connection, entry)
-    return applied, files
+    return await enact(database, journal, files, FIRST_START, clock.now()), files

@@ -11,12 +11,14 @@ from typing import Final
 
 from vault.audit.log import integrate
 from vault.changes.sequencer import BATCH, sequence
-from vault.clock import SECOND
+from vault.clock import HOUR, SECOND
 from vault.destinations.transport import Transport
 from vault.errors import VaultError
 from vault.flows import ready
 from vault.flows.deliver import deliver_due
+from vault.flows.graves import restore_graves
 from vault.flows.honour.advance import advance_all
+from vault.flows.lag import check_log
 from vault.flows.settle import settle_due
 from vault.flows.vault import Vault
 from vault.flows.watch import sweep
@@ -31,7 +33,7 @@ SWEEPING: Final = 10.0  # what watchers of sources left may lie a little longer
 MAX_WAIT: Final = 30.0
 FIRST: Final = frozenset({"requests"})  # loops that use the connections kept for people's rights
 
-_DUTY: Final = {"watches": roles.CHANGES}  # it needs no key, either
+_DUTY: Final = {"watches": roles.CHANGES, "graves": roles.DUE}  # the first needs no key, the second those of writers
 
 Step = Callable[[], Awaitable[int]]
 
@@ -43,8 +45,9 @@ async def run(vault: Vault, *, once: bool = False) -> None:
             (roles.CHANGES, _Numbering(vault).step, IDLE),
             (roles.REQUESTS, lambda: advance_all(vault), IDLE),
             (roles.AUDIT, lambda: integrate(vault.database, vault.keyring, vault.settings.journal, vault.clock), IDLE),
-            (roles.WEBHOOKS, lambda: deliver_due(vault, transport), IDLE),
+            (roles.WEBHOOKS, lambda: _push(vault, transport), IDLE),
             (roles.DUE, lambda: settle_due(vault), SLOW),
+            ("graves", lambda: restore_graves(vault), HOUR / SECOND),
             ("watches", lambda: sweep(vault), SWEEPING),
         ]
         steps = [step for step in steps if _DUTY.get(step[0], step[0]) in vault.role.duties]
@@ -54,6 +57,12 @@ async def run(vault: Vault, *, once: bool = False) -> None:
         async with asyncio.TaskGroup() as group:
             for name, step, pause in steps:
                 group.create_task(_loop(vault, name, step, pause), name=f"worker:{name}")
+
+
+async def _push(vault: Vault, transport: Transport) -> int:
+    """As `deliver_due`, while the audit log keeps up."""
+    await check_log(vault)
+    return await deliver_due(vault, transport)
 
 
 class _Numbering:

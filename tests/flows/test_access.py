@@ -8,7 +8,8 @@ import pytest
 
 from tests.fakes import FakeClock
 from tests.flows.rights_world import gave, officer, person, rows_of
-from vault.audit.entry import Tag
+from tests.worlds import World, identify, say, track
+from vault.audit.entry import Tag, parse
 from vault.audit.log import integrate
 from vault.clock import DAY, HOUR
 from vault.disclosures.held import after_removal
@@ -127,7 +128,7 @@ async def test_what_a_recipient_was_told_to_delete_is_open_until_it_says_that_it
 
     assert await told() == ([], ["email", "email"])
     async with vault.database.begin() as connection:
-        await acknowledge(connection, number, [root], clock.now())
+        await acknowledge(connection, number, [root], clock.now(), vault.keyring.key(names.STATE))
     clock.advance(1)
     assert await told() == ([], [])
 
@@ -287,3 +288,29 @@ async def test_pages_about_no_person_say_what_is_declared(vault: Vault) -> None:
     assert {key["use"] for key in browse.public_keys(vault)["keys"]} == {"audit", "certificate", "receipt"}
     with pytest.raises(NotFound):
         await browse.dropped(vault, None, "no-such-source")
+
+
+async def test_an_answer_says_that_events_are_missing_which_somebody_deleted(vault: Vault) -> None:
+    root = await person(vault, KNOWN, TRAITS, orders=2, consents=CONSENTS)
+    async with vault.database.hot() as connection:
+        parts = await connection.fetchval("SELECT count(*) FROM event WHERE subject_id = $1", root)
+        await connection.execute(
+            "DELETE FROM event WHERE event_key = (SELECT event_key FROM event WHERE subject_id = $1 LIMIT 1)", root
+        )
+    archive, _, _ = await _archive(vault)
+    assert f"{parts // 2} of the parts" in json.loads(archive.read("data.json"))["incomplete"]
+    leaves = [parse(row[0]) for row in await rows_of(vault, "SELECT leaf FROM audit_in")]
+    (failed,) = [one for one in leaves if one.tag is Tag.INTEGRITY_CHECK_FAILED]
+    assert failed.detail["missing"] == parts // 2
+
+
+async def test_what_the_vault_swept_itself_is_not_missing(world: World, clock: FakeClock) -> None:
+    await world.send(identify("u-1", email=EMAIL), track("Product Viewed", "u-1", product_id="p-1"))
+    consented = [one.name for one in world.vault.catalogue.purposes.values() if one.legal_basis == "consent"]
+    await world.choose(*(say(name, "withdrawn") for name in consented), user="u-1")
+    before = await world.count("event")
+    clock.advance(micros=HOUR)
+    await world.settle()
+    archive, _, _ = await _archive(world.vault)
+    assert await world.count("event") < before
+    assert "incomplete" not in json.loads(archive.read("data.json"))

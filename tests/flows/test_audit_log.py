@@ -53,7 +53,7 @@ class Log:
                     policy=1,
                     detail={"number": number},
                 )
-                made.append(await store.append(connection, entry, subject))
+                made.append(await store.append(connection, entry, self.keyring.key(names.JOURNAL), subject))
         return made
 
     async def grow(self, *sizes: int) -> None:
@@ -124,7 +124,7 @@ async def test_a_rolled_back_entry_leaves_no_gap(log: Log) -> None:
     with pytest.raises(RuntimeError):  # noqa: PT012 - the transaction belongs to the claim
         async with log.database.begin() as connection:
             entry = Entry(entry_id=uuid4(), at=log.clock.now(), tag=Tag.AUDIT_LOG_READ, actor="vault", policy=0)
-            await store.append(connection, entry)
+            await store.append(connection, entry, log.keyring.key(names.JOURNAL))
             raise RuntimeError
     await log.grow(1)
     report = await log.verify()
@@ -335,3 +335,35 @@ async def test_f4_nothing_is_signed_on_a_log_whose_leaves_and_nodes_were_rewritt
     with pytest.raises(Conflict):
         await log.grow(1)
     assert read_head(log.journal, log.keyring.key(names.JOURNAL)) == before
+
+
+async def test_f7_an_entry_that_no_process_wrote_is_refused_and_the_log_says_so(log: Log) -> None:
+    await log.add(2)
+    entry = Entry(
+        entry_id=uuid7(log.clock.now()), at=log.clock.now(), tag=Tag.RIGHTS_ARCHIVE_MADE, actor="vault", policy=1
+    )
+    async with log.database.hot() as owner:
+        await owner.execute("INSERT INTO audit_in VALUES ($1, $2)", entry.entry_id, entry.leaf())
+        await owner.execute(
+            "UPDATE audit_in SET leaf = leaf || '\\x20'::bytea WHERE entry_id ="
+            " (SELECT entry_id FROM audit_in ORDER BY entry_id LIMIT 1)"
+        )
+    while await integrate(log.database, log.keyring, log.journal, log.clock):
+        pass
+    async with log.database.hot() as owner:
+        taken = [parse(row[0]) for row in await owner.fetch("SELECT leaf FROM audit ORDER BY number")]
+        assert await owner.fetch("SELECT 1 FROM audit_in") == []
+    assert [one.tag for one in taken] == [Tag.POLICY_VERSION_APPLIED, Tag.INTEGRITY_CHECK_FAILED]
+    assert taken[1].detail["entries"] == 2
+    assert (await log.verify()).good
+
+
+async def test_nobody_who_holds_another_key_writes_an_entry(log: Log) -> None:
+    entry = Entry(
+        entry_id=uuid7(log.clock.now()), at=log.clock.now(), tag=Tag.RIGHTS_ARCHIVE_MADE, actor="vault", policy=1
+    )
+    async with log.database.begin() as connection:
+        await store.append(connection, entry, bytes(32))
+    await integrate(log.database, log.keyring, log.journal, log.clock)
+    async with log.database.begin() as connection:
+        assert await store.find(connection, entry.entry_id) is None

@@ -135,7 +135,10 @@ async def test_the_next_page_tells_the_recipient_and_its_word_makes_a_new_revisi
     await advance_all(vault)
     said_at = isoformat(clock.now())
     async with vault.database.begin() as connection:
-        assert await acknowledge(connection, number, [done["subject"]], vault.clock.now()) == 1
+        assert (
+            await acknowledge(connection, number, [done["subject"]], vault.clock.now(), vault.keyring.key(names.STATE))
+            == 1
+        )
     clock.advance(60)  # the worker looks later than anything happened
     await advance_all(vault)
     found = await fetch_certificate(vault, done["actor"], done["request"])

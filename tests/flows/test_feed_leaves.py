@@ -17,13 +17,13 @@ from vault.clock import DAY
 from vault.config import Settings
 from vault.errors import NotFound
 from vault.flows import lookup
+from vault.flows.enact import enact
 from vault.flows.find import find
 from vault.flows.honour import intake
 from vault.flows.honour.advance import STEPS, advance
 from vault.flows.honour.intake import open_request
 from vault.flows.settle import settle_due
 from vault.flows.vault import Vault
-from vault.policy import version
 from vault.rights.request import Step
 
 Edit = Callable[[str], str]
@@ -52,8 +52,8 @@ def opened(database_url: str, tmp_path: Path, clock: FakeClock) -> Open:
             policies=policies,
             database_url=database_url,
         )
-        async with open_vault(settings, clock=clock) as vault, vault.database.begin() as connection:
-            await version.apply(connection, read_folder(policies), "a test", clock.now())
+        async with open_vault(settings, clock=clock) as vault:
+            await enact(vault.database, vault.journal, read_folder(policies), "a test", clock.now(), vault.policy)
         async with open_vault(settings, clock=clock) as vault:
             yield vault
 

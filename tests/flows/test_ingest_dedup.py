@@ -71,3 +71,16 @@ async def test_one_message_a_hundred_times_at_once_has_one_effect(world: World) 
     assert {d.code for outcome in outcomes for d in outcome.dropped} == {"duplicate"}
     assert (await world.traits("warehouse"))["lifetime_value"] == 20
     assert await world.count("subject") == 1
+
+
+async def test_a_message_whose_dedup_row_somebody_deleted_is_a_duplicate_and_not_refused_for_ever(world: World) -> None:
+    message = order("u-1", 20)
+    await world.send(identify("u-1", email="ada@example.com"), message)
+    async with world.vault.database.hot() as connection:
+        await connection.execute("DELETE FROM dedup")
+    for _ in range(2):
+        outcome = await world.send(message, order("u-2", 5))
+        assert [one.code for one in outcome.dropped] == ["duplicate"]
+        assert outcome.stored == 1
+    async with world.vault.database.hot() as connection:
+        assert await connection.fetchval("SELECT count(DISTINCT event_key) FROM event") == 3

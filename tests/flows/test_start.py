@@ -1,19 +1,23 @@
 """Claims about starting: what is lost or fell behind stops it, and nothing is made anew in its place (promise 12)."""
 
+import contextlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from tests.fakes import FakeClock
-from vault.audit.entry import Tag
 from vault.bootstrap import open_vault
-from vault.catalogue.load import read_folder
+from vault.canonical import canonical_json
+from vault.catalogue.load import digest_of, read_folder
 from vault.config import Settings
 from vault.errors import ConfigError, Unavailable, Unreadable
-from vault.flows.trail import leave
+from vault.flows.enact import enact
 from vault.flows.vault import Vault
-from vault.journal.narrowing import PolicyApplied
+from vault.journal.file import Journal
+from vault.journal.narrowing import Narrowing
 from vault.policy import version
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,20 +45,36 @@ class _Crash(Exception):
     """The process ended here."""
 
 
-async def apply_another(vault: Vault, *, commit: bool = True) -> None:
-    """A second policy version, as `policy apply` makes it; without `commit` the crash comes between journal and commit."""
+class _Ends:
+    """A journal with which the process ends: behind the first word (the commit never comes), or before the second."""
+
+    def __init__(self, journal: Journal, *, commit: bool) -> None:
+        self._journal = journal
+        self._commit = commit
+        self._words = 0
+        self.key = journal.key
+
+    async def append(self, entries: Sequence[Narrowing]) -> int:
+        if self._words:
+            raise _Crash
+        self._words += 1
+        number = await self._journal.append(entries)
+        if not self._commit:
+            raise _Crash
+        return number
+
+
+def second() -> dict[str, str]:
     files = {**read_folder(ROOT / "policies")}
     files["purposes.toml"] += "\n# reviewed again\n"
-    try:
-        async with vault.database.begin() as connection:
-            applied = await version.apply(connection, files, "olivia", vault.clock.now())
-            await vault.journal.append([PolicyApplied(vault.clock.now(), applied.number, applied.digest)])
-            detail = {"number": applied.number, "digest": applied.digest.hex()}
-            await leave(vault, connection, Tag.POLICY_VERSION_APPLIED, "operator", detail)
-            if not commit:
-                raise _Crash  # noqa: TRY301 - it stands for the end of the process
-    except _Crash:
-        pass
+    return files
+
+
+async def apply_another(vault: Vault, journal: Journal | _Ends | None = None) -> None:
+    """A second policy version, as `policy apply` makes it."""
+    told = cast("Journal", journal or vault.journal)
+    with contextlib.suppress(_Crash):
+        await enact(vault.database, told, second(), "olivia", vault.clock.now(), vault.policy)
 
 
 async def test_a_vault_opens_again(settings: Settings, clock: FakeClock) -> None:
@@ -98,5 +118,82 @@ async def test_e17_a_policy_version_that_was_taken_out_of_the_database_stops_the
 
 async def test_a_policy_version_whose_commit_never_came_stops_nothing(settings: Settings, clock: FakeClock) -> None:
     async with open_vault(settings, clock=clock) as vault:
-        await apply_another(vault, commit=False)
+        await apply_another(vault, _Ends(vault.journal, commit=False))
     assert await start(settings, clock) == 1
+    async with open_vault(settings, clock=clock) as vault:
+        await apply_another(vault)
+    assert await start(settings, clock) == 2
+
+
+async def test_a_policy_version_that_was_committed_before_a_crash_is_live_from_then_on(
+    settings: Settings, clock: FakeClock
+) -> None:
+    async with open_vault(settings, clock=clock) as vault:
+        await apply_another(vault, _Ends(vault.journal, commit=True))
+    async with open_vault(settings, clock=clock) as vault:  # which tells the journal
+        assert vault.policy.number == 2
+        await owner_does(vault, "DELETE FROM policy_version WHERE number = 2")
+    with pytest.raises(Unreadable):
+        await start(settings, clock)
+
+
+async def owner_does(vault: Vault, statement: str, *values: object) -> None:
+    """As somebody who owns the database and holds no key."""
+    async with vault.database.hot() as connection:
+        await connection.execute(statement, *values)
+
+
+INSERT = "INSERT INTO policy_version (number, digest, files, applied_at, applied_by) VALUES ($1, $2, $3, 0, 'operator')"
+
+
+@pytest.mark.parametrize("number", [2, 3, 9])
+async def test_e17_a_policy_version_that_somebody_inserted_stops_the_start(
+    settings: Settings, clock: FakeClock, number: int
+) -> None:
+    files = second()
+    version.check(files)  # they hold together, and their digest is public arithmetic
+    async with open_vault(settings, clock=clock) as vault:
+        await owner_does(vault, INSERT, number, digest_of(files), canonical_json(files))
+    with pytest.raises(Unreadable):
+        await start(settings, clock)
+
+
+async def test_e17_a_forged_version_is_not_taken_for_one_whose_commit_came_before_a_crash(
+    settings: Settings, clock: FakeClock
+) -> None:
+    files = {**second(), "purposes.toml": second()["purposes.toml"] + "# and wider\n"}
+    async with open_vault(settings, clock=clock) as vault:
+        await apply_another(vault, _Ends(vault.journal, commit=False))
+        await owner_does(vault, INSERT, 2, digest_of(files), canonical_json(files))
+    with pytest.raises(Unreadable):
+        await start(settings, clock)
+
+
+async def test_e17_the_newest_policy_version_deleted_with_its_audit_leaf_stops_the_start(
+    settings: Settings, clock: FakeClock
+) -> None:
+    async with open_vault(settings, clock=clock) as vault:
+        await apply_another(vault)
+        await owner_does(vault, "DELETE FROM policy_version WHERE number = 2")
+        await owner_does(vault, "DELETE FROM audit_in")
+    with pytest.raises(Unreadable):
+        await start(settings, clock)
+
+
+async def test_e17_the_files_of_the_live_version_edited_with_its_digest_stop_the_start(
+    settings: Settings, clock: FakeClock
+) -> None:
+    files = second()
+    async with open_vault(settings, clock=clock) as vault:
+        await owner_does(
+            vault, "UPDATE policy_version SET digest = $1, files = $2", digest_of(files), canonical_json(files)
+        )
+    with pytest.raises(Unreadable):
+        await start(settings, clock)
+
+
+async def test_e17_an_emptied_table_is_no_first_start(settings: Settings, clock: FakeClock) -> None:
+    async with open_vault(settings, clock=clock) as vault:
+        await owner_does(vault, "DELETE FROM policy_version")
+    with pytest.raises(Unreadable):
+        await start(settings, clock)

@@ -18,11 +18,17 @@ from vault.audit.entry import Tag
 from vault.bootstrap import open_vault
 from vault.changes.incarnation import renew
 from vault.clock import DAY, SECOND, Micros
+from vault.destinations.store import Webhook as Row
+from vault.destinations.store import set_webhook, webhooks
 from vault.destinations.transport import Transport
+from vault.destinations.webhook import address_code
 from vault.errors import Invalid, Unavailable
 from vault.flows import deliver, hooks
+from vault.flows.adopt import adopt
 from vault.flows.deliver import deliver_due
 from vault.flows.vault import Vault
+from vault.keys import names
+from vault.storage.session import raw
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 
@@ -84,6 +90,11 @@ async def push(vault: Vault, transport: Transport) -> int:
     while moved := await deliver_due(vault, transport):
         total += moved
     return total
+
+
+async def hook_rows(vault: Vault) -> list[Row]:
+    async with vault.database.begin() as connection:
+        return await webhooks(connection)
 
 
 async def hook_row(vault: Vault) -> Any:
@@ -184,8 +195,11 @@ async def test_c6_a_withdrawal_while_the_connection_is_made_stops_the_delivery(
     vault.settings = msgspec.structs.replace(vault.settings, webhook_networks=LOOPBACK)
     async with Transport(LOOPBACK, resolve=resolve) as transport:
         await registered(vault, recipient)
-        async with vault.database.hot() as connection:
-            await connection.execute("UPDATE webhook SET url = $1", f"http://slow.example:{recipient.port}/")
+        (hook,), url = await hook_rows(vault), f"http://slow.example:{recipient.port}/"
+        secret = vault.keyring.key(names.webhook("email-tool"))
+        code = address_code(vault.keyring.key(names.PSEUDONYM), secret, hook.destination, url)
+        async with vault.database.begin() as connection:
+            await set_webhook(connection, hook.destination, url, clock.now(), code)
         assert await push(vault, transport) == 1
     ((_, body),) = recipient.requests
     assert b"ada@planted.example" not in body
@@ -205,8 +219,11 @@ async def test_a_recipient_that_is_always_too_slow_to_reach_gets_nothing_and_is_
     vault.settings = msgspec.structs.replace(vault.settings, webhook_networks=LOOPBACK)
     async with Transport(LOOPBACK, resolve=resolve) as transport:
         await registered(vault, recipient)
-        async with vault.database.hot() as connection:
-            await connection.execute("UPDATE webhook SET url = $1", f"http://slow.example:{recipient.port}/")
+        (hook,), url = await hook_rows(vault), f"http://slow.example:{recipient.port}/"
+        secret = vault.keyring.key(names.webhook("email-tool"))
+        code = address_code(vault.keyring.key(names.PSEUDONYM), secret, hook.destination, url)
+        async with vault.database.begin() as connection:
+            await set_webhook(connection, hook.destination, url, clock.now(), code)
         assert await push(vault, transport) == 0
     assert recipient.requests == []
     assert (await hook_row(vault))["failures"] == 1
@@ -422,3 +439,46 @@ class _Clock:
         import datetime as dt  # noqa: PLC0415 - as above
 
         return dt.datetime.fromtimestamp(self.at / SECOND, tz=tz)
+
+
+@pytest.mark.parametrize("edit", ["UPDATE webhook SET url = $1", "UPDATE webhook SET url = $1, code = NULL"])
+async def test_h1_an_address_that_somebody_wrote_into_the_database_gets_nothing(
+    vault: Vault, transport: Transport, recipient: Recipient, edit: str
+) -> None:
+    shop = await open_shop(vault)
+    await shop.person("ada")
+    await hooks.register(vault, "email-tool", "http://127.0.0.1:1/hook")
+    async with vault.database.hot() as connection:
+        await connection.execute(edit, f"http://127.0.0.1:{recipient.port}/in")
+    assert await push(vault, transport) == 0
+    assert recipient.requests == []
+    row = await hook_row(vault)
+    assert (row["cursor"], row["failures"]) == (None, 1)
+    assert [one.detail for one in await audited(vault, Tag.INTEGRITY_CHECK_FAILED)] == [{"destination": "email-tool"}]
+
+
+async def test_h1_an_earlier_address_put_back_with_its_code_gets_nothing(
+    vault: Vault, transport: Transport, recipient: Recipient
+) -> None:
+    shop = await open_shop(vault)
+    await shop.person("ada")
+    await registered(vault, recipient)
+    before = await hook_row(vault)
+    await hooks.register(vault, "email-tool", "http://127.0.0.1:1/hook")
+    async with vault.database.hot() as connection:
+        await connection.execute("UPDATE webhook SET url = $1, code = $2", before["url"], before["code"])
+    assert await push(vault, transport) == 0
+    assert recipient.requests == []
+
+
+async def test_an_address_from_before_there_were_codes_is_taken_over_once(
+    vault: Vault, transport: Transport, recipient: Recipient
+) -> None:
+    shop = await open_shop(vault)
+    await shop.person("ada")
+    await registered(vault, recipient)
+    async with vault.database.begin() as connection:
+        await (await raw(connection)).execute("UPDATE webhook SET code = NULL")
+        await adopt(connection, vault.keystore, vault.catalogue)
+    assert await push(vault, transport) > 0
+    assert recipient.requests != []

@@ -390,6 +390,7 @@ def journal() -> dict[str, Any]:
         ["restriction/1", 1004, SUBJECT],
         ["removed-wraps/1", 1005, SUBJECT, [[b"\xa1" * 16, 5], [b"\xa1" * 16, 63]]],
         ["policy/1", 1006, 2, b"\x09" * 32],
+        ["policy-intent/1", 1007, 3, b"\x0a" * 32],
     ]
     frames: list[bytes] = []
     before = hashlib.sha256(magic).digest()
@@ -432,9 +433,9 @@ def journal() -> dict[str, Any]:
         "page": "docs/formats/journal.md",
         "source": SOURCE,
         "key": KEY.hex(),
-        "valid": [{"name": "one of each kind", "bytes": whole.hex(), "numbers": 7, "payloads": payloads}],
+        "valid": [{"name": "one of each kind", "bytes": whole.hex(), "numbers": 8, "payloads": payloads}],
         "unfinished": [
-            {"name": n, "bytes": b.hex(), "numbers": 7 if n == "zeros behind" else 6, "expected": "last frame absent"}
+            {"name": n, "bytes": b.hex(), "numbers": 8 if n == "zeros behind" else 7, "expected": "last frame absent"}
             for n, b in cut.items()
         ],
         "malformed": [{"name": n, "bytes": b.hex(), "expected": "unreadable"} for n, b in malformed.items()],

@@ -5,6 +5,8 @@ F9). The head beside the journal is compared before every step: on a database th
 """
 
 import asyncio
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -13,8 +15,10 @@ import msgspec
 
 from vault.audit import store
 from vault.audit.checkpoint import USE, Checkpoint, origin_of, read, sign
+from vault.audit.entry import Entry, Tag
 from vault.clock import Clock
 from vault.errors import Conflict, NotFound, Unreadable
+from vault.ids import uuid7
 from vault.journal.head import AuditHead, read_head, write_head
 from vault.keys import names
 from vault.keys.keyring import Keyring
@@ -32,9 +36,10 @@ from vault.merkle import (
     root,
 )
 from vault.storage.lease import AUDIT, LIFE, Lease, LeaseLost, hold
-from vault.storage.session import Connection, Database, Raw
+from vault.storage.session import Connection, Database, Raw, raw
 
 BATCH: Final = 2000  # leaves a step
+NAMED: Final = 50  # forged entries that one leaf names: 64 digits each, under the size of a leaf
 
 
 class Inclusion(msgspec.Struct, frozen=True):
@@ -53,13 +58,17 @@ async def integrate(database: Database, keyring: Keyring, journal: Path, clock: 
     took over meanwhile; nothing was written then.
     """
     async with database.hot() as driver:
-        if not await store.waiting(driver, 1):
+        if not await store.anything_waits(driver):
             return 0
         lease = await hold(driver, AUDIT, database.holder, clock.now())
-        entries = [] if lease is None else await store.waiting(driver, batch)
-        if lease is None or not entries:
+        if lease is None:
             return 0
         key = keyring.key(names.JOURNAL)
+        entries, forged = await store.waiting(driver, batch, key)
+        if forged:
+            await _refuse(database, forged, key, clock)
+        if not entries:
+            return len(forged)
         size = lease.position
         stored = await _getter(driver, frontier(size))
         known = await asyncio.to_thread(read_head, journal, key)
@@ -77,6 +86,23 @@ async def integrate(database: Database, keyring: Keyring, journal: Path, clock: 
         await _write(driver, lease, step, clock)
     await asyncio.to_thread(write_head, journal, key, head)
     return len(entries)
+
+
+async def _refuse(database: Database, forged: Sequence[tuple[UUID, bytes]], key: bytes, clock: Clock) -> None:
+    """Takes entries away that no process of this vault wrote, and says so: how many, and a digest of each of the first."""
+    now = clock.now()
+    digests = [hashlib.sha256(leaf).hexdigest() for _, leaf in forged[:NAMED]]
+    entry = Entry(
+        entry_id=uuid7(now),
+        at=now,
+        tag=Tag.INTEGRITY_CHECK_FAILED,
+        actor="vault",
+        policy=0,
+        detail={"check": "audit_entry", "entries": len(forged), "digests": [*digests]},
+    )
+    async with database.begin() as connection:
+        await store.drop_forged(await raw(connection), [entry_id for entry_id, _ in forged])
+        await store.append(connection, entry, key)
 
 
 async def proof(connection: Connection, entry_id: UUID) -> Inclusion:

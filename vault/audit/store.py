@@ -9,22 +9,22 @@ from uuid import UUID
 
 import msgspec
 
-from vault.audit.entry import SALT_BYTES, Entry, Tag, parse, salted
+from vault.audit.entry import SALT_BYTES, Entry, parse, salted
+from vault.crypto.mac import mac, same_code
 from vault.ids import random_bytes
 from vault.merkle import Node, Place
 from vault.storage.session import Connection, Raw, raw
 
-APPEND: Final = "INSERT INTO audit_in (entry_id, leaf) VALUES ($1, $2)"
+APPEND: Final = "INSERT INTO audit_in (entry_id, leaf, code) VALUES ($1, $2, $3)"
 _SALTS: Final = """
 INSERT INTO audit_salt (subject_id, entry_id, salt) SELECT subject_id, $1, salt
 FROM unnest($2::uuid[], $3::bytea[]) AS n(subject_id, salt) ORDER BY subject_id
 """
 _ONE: Final = "SELECT number, entry_id, leaf FROM audit WHERE entry_id = $1"
 _RANGE: Final = "SELECT number, entry_id, leaf FROM audit WHERE number >= $1 ORDER BY number LIMIT $2"
-_WAITING: Final = "SELECT entry_id, leaf FROM audit_in ORDER BY entry_id LIMIT $1"
-_TAGGED: Final = """
-SELECT leaf FROM audit WHERE position($1::bytea IN leaf) > 0
-UNION ALL SELECT leaf FROM audit_in WHERE position($1::bytea IN leaf) > 0
+_WAITING: Final = "SELECT entry_id, leaf, code FROM audit_in ORDER BY entry_id LIMIT $1"
+_SAID: Final = """
+SELECT leaf FROM audit WHERE entry_id = $1 UNION ALL SELECT leaf FROM audit_in WHERE entry_id = $1 LIMIT 1
 """
 _NODES: Final = """
 SELECT level, position, hash FROM audit_node
@@ -79,7 +79,9 @@ class Extension(NamedTuple):
     note: str
 
 
-async def append(connection: Connection, entry: Entry, subject: UUID | None = None, salt: bytes | None = None) -> Entry:
+async def append(
+    connection: Connection, entry: Entry, key: bytes, subject: UUID | None = None, salt: bytes | None = None
+) -> Entry:
     """Adds an entry to the transaction of `connection`; answers it as it is written.
 
     With `subject` the entry names that person by a salted digest, and the salt (a new one, unless given) is kept with them.
@@ -89,8 +91,14 @@ async def append(connection: Connection, entry: Entry, subject: UUID | None = No
         salt = random_bytes(SALT_BYTES) if salt is None else salt
         entry = msgspec.structs.replace(entry, subject=salted(salt, subject.bytes))
         await keep_salts(driver, entry.entry_id, [(subject, salt)])
-    await driver.execute(APPEND, entry.entry_id, entry.leaf())
+    leaf = entry.leaf()
+    await driver.execute(APPEND, entry.entry_id, leaf, waiting_code(key, entry.entry_id, leaf))
     return entry
+
+
+def waiting_code(key: bytes, entry_id: UUID, leaf: bytes) -> bytes:
+    """Vouches for an entry until the log has taken it up; `key` is `journal`, which every process has."""
+    return mac(key, "audit-in/1", entry_id.bytes, leaf)
 
 
 async def keep_salts(connection: Connection, entry_id: UUID, salts: Sequence[tuple[UUID, bytes]]) -> None:
@@ -106,17 +114,17 @@ async def find(connection: Connection, entry_id: UUID) -> Row | None:
     return None if row is None else Row(*row)
 
 
+async def said(connection: Connection, entry_id: UUID) -> Entry | None:
+    """An entry, taken up or still waiting. Raises `Unreadable` for bytes that are none."""
+    driver = await raw(connection)
+    leaf = await driver.fetchval(_SAID, entry_id)
+    return None if leaf is None else parse(leaf)
+
+
 async def leaves(connection: Connection, start: int, limit: int) -> list[Row]:
     """Leaves from number `start` on."""
     driver = await raw(connection)
     return [Row(*row) for row in await driver.fetch(_RANGE, start, limit)]
-
-
-async def tagged(connection: Connection, tag: Tag) -> list[Entry]:
-    """Every entry of one kind, taken up or still waiting. Walks the log: for the start, and for rare kinds."""
-    driver = await raw(connection)
-    rows = await driver.fetch(_TAGGED, tag.value.encode())
-    return [entry for row in rows if (entry := parse(row[0])).tag is tag]
 
 
 async def about(connection: Connection, subjects: Sequence[UUID]) -> list[tuple[Row, bytes]]:
@@ -125,9 +133,32 @@ async def about(connection: Connection, subjects: Sequence[UUID]) -> list[tuple[
     return [(Row(*row[:3]), row[3]) for row in await driver.fetch(_KNOWN, list(subjects))]
 
 
-async def waiting(driver: Raw, limit: int) -> list[tuple[UUID, bytes]]:
-    """Committed entries that the log did not take up yet."""
-    return [(row[0], row[1]) for row in await driver.fetch(_WAITING, limit)]
+async def waiting(driver: Raw, limit: int, key: bytes) -> tuple[list[tuple[UUID, bytes]], list[tuple[UUID, bytes]]]:
+    """Committed entries that the log did not take up yet; and, apart, those that no process of this vault wrote."""
+    good: list[tuple[UUID, bytes]] = []
+    forged: list[tuple[UUID, bytes]] = []
+    for entry_id, leaf, code in await driver.fetch(_WAITING, limit):
+        vouched = code is not None and same_code(code, waiting_code(key, entry_id, leaf))
+        (good if vouched else forged).append((entry_id, leaf))
+    return good, forged
+
+
+async def anything_waits(driver: Raw) -> bool:
+    """True if some entry waits, whoever wrote it."""
+    return bool(await driver.fetchval("SELECT EXISTS (SELECT FROM audit_in)"))
+
+
+async def drop_forged(driver: Raw, entries: Sequence[UUID]) -> None:
+    """Takes entries away that nobody vouches for: the caller says in the log that they were there."""
+    await driver.execute("DELETE FROM audit_in WHERE entry_id = ANY($1::uuid[])", list(entries))
+
+
+async def vouch_waiting(connection: Connection, key: bytes) -> None:
+    """Vouches for what waits as it stands: once, for a database from before there were codes."""
+    driver = await raw(connection)
+    for entry_id, leaf in await driver.fetch("SELECT entry_id, leaf FROM audit_in FOR UPDATE"):
+        code = waiting_code(key, entry_id, leaf)
+        await driver.execute("UPDATE audit_in SET code = $2 WHERE entry_id = $1", entry_id, code)
 
 
 async def nodes(connection: Connection, places: Sequence[Place]) -> dict[Place, bytes]:

@@ -129,6 +129,7 @@ _MEANINGS = {
     "reference": "references that staff hold",
     "journal": "journal of narrowings",
     "salt": "salts of the audit log",
+    "request": "codes of the rows of requests",
 }
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import rich_click as click
 
-from vault.audit.entry import Detail, Tag
 from vault.bootstrap import policies_folder
 from vault.catalogue.load import read_folder
 from vault.cli.opening import with_vault
@@ -13,9 +12,8 @@ from vault.cli.output import EXIT_FAILED, emit, json_option, table
 from vault.cli.policy_new import init, print_schemas
 from vault.cli.policy_suggest import suggest
 from vault.config import load
-from vault.flows.trail import leave
+from vault.flows.enact import enact
 from vault.flows.vault import Vault
-from vault.journal.narrowing import PolicyApplied
 from vault.policy import version
 
 _folder = click.argument("folder", required=False, type=click.Path(path_type=Path, file_okay=False))
@@ -116,15 +114,8 @@ policy.add_command(print_schemas)
 
 
 async def _apply(vault: Vault, files: dict[str, str]) -> version.Version:
-    """Applied, journaled and audited together; the journal first, as an entry without a commit does no harm."""
-    now = vault.clock.now()
-    async with vault.database.begin() as connection:
-        applied = await version.apply(connection, files, "operator", now)
-        if applied != vault.policy:
-            await vault.journal.append([PolicyApplied(now, applied.number, applied.digest)])
-            detail: Detail = {"number": applied.number, "digest": applied.digest.hex(), "before": vault.policy.number}
-            await leave(vault, connection, Tag.POLICY_VERSION_APPLIED, "operator", detail)
-    return applied
+    """Applied, journaled and audited together."""
+    return await enact(vault.database, vault.journal, files, "operator", vault.clock.now(), vault.policy)
 
 
 def _place(folder: Path | None) -> Path:

@@ -29,6 +29,7 @@ class Webhook(msgspec.Struct, frozen=True):
     next_at: Micros
     disabled_at: Micros | None
     delivered_at: Micros | None
+    code: bytes | None = None  # webhook.address_code
 
     def __repr__(self) -> str:
         return f"Webhook(destination={self.destination}, ...)"  # a URL may hold the recipient's secret
@@ -63,13 +64,19 @@ async def revoke_tokens(conn: AsyncConnection, destination: int, now: Micros) ->
     return done.rowcount
 
 
-async def set_webhook(conn: AsyncConnection, destination: int, url: str, now: Micros) -> None:
+async def set_webhook(conn: AsyncConnection, destination: int, url: str, now: Micros, code: bytes) -> None:
     """Push to this URL from now on, beginning with a snapshot: whoever answers there holds nothing of ours yet."""
     row = {
         "url": url, "cursor": None, "failures": 0, "next_at": now, "disabled_at": None, "delivered_at": None,
+        "code": code,
     }  # fmt: skip
     statement = upsert(webhook).values(destination=destination, **row)
     await conn.execute(statement.on_conflict_do_update(index_elements=[webhook.c.destination], set_=row))
+
+
+async def vouch_webhook(conn: AsyncConnection, hook: Webhook, code: bytes) -> None:
+    """Puts the code beside an address from before there were codes."""
+    await conn.execute(update(webhook).where(webhook.c.destination == hook.destination).values(code=code))
 
 
 async def remove_webhook(conn: AsyncConnection, destination: int) -> bool:

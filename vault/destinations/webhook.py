@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from vault.clock import DAY, HOUR, SECOND, Micros, isoformat
 from vault.crypto.blind import tag
 from vault.crypto.hmac256 import hmac_sha256, verify_hmac_sha256
+from vault.crypto.mac import mac, verify_mac
 from vault.errors import Invalid, Unreadable
 from vault.ids import random_bytes
 
@@ -21,6 +22,7 @@ SECRET_BYTES: Final = 32
 TOLERANCE_SECONDS: Final = 300  # Standard Webhooks libraries: five minutes either way
 
 _ID_LABEL: Final = "webhook/id"
+_URL_LABEL: Final = "webhook/url"
 _MINUTE: Final = 60 * SECOND
 # The schedule of the standard; after its end once a day, since the cursor waits and nothing may be skipped.
 BACKOFF: Final = (
@@ -46,6 +48,16 @@ def envelope(lines: Sequence[bytes], at: Micros) -> bytes:
 def delivery_id(key: bytes, destination: int, cursor: str, lines: Sequence[bytes]) -> str:
     """The idempotency key: keyed, since it hangs on values and stands in logs. `key` is the vault's pseudonym key."""
     return f"msg_{tag(key, _ID_LABEL, destination.to_bytes(4, 'big'), cursor.encode(), *lines).hex()}"
+
+
+def address_code(key: bytes, secret: bytes, destination: int, url: str) -> bytes:
+    """Vouches for where deliveries go; `key` is the vault's pseudonym key. With another secret an old address is none."""
+    return mac(key, _URL_LABEL, destination.to_bytes(4, "big"), url.encode(), secret)
+
+
+def check_address(key: bytes, secret: bytes, destination: int, url: str, code: bytes | None) -> None:
+    """Raises `Unreadable` for an address that no operator set."""
+    verify_mac(code or b"", key, _URL_LABEL, destination.to_bytes(4, "big"), url.encode(), secret)
 
 
 def sign(secrets: Sequence[bytes], message_id: str, at: Micros, body: bytes) -> Delivery:

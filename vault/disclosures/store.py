@@ -14,6 +14,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault.clock import Micros
+from vault.crypto.mac import mac, same_code
 from vault.disclosures.held import Held
 from vault.disclosures.record import Released, pack_objects, parse_detail, parse_objects
 from vault.errors import Unreadable
@@ -46,7 +47,8 @@ SELECT subject_id, destination, fields, gone, gone_number, removed_number, reaso
 FROM disclosure_state WHERE subject_id = ANY($1::uuid[]) AND destination = $2
 """
 _EVERYWHERE: Final = """
-SELECT subject_id, destination, fields, gone, gone_number, removed_number, reason, into_root, acknowledged_at
+SELECT subject_id, destination, fields, gone, gone_number, removed_number, reason, into_root, acknowledged_at,
+    acknowledged_code
 FROM disclosure_state WHERE subject_id = ANY($1::uuid[]) ORDER BY subject_id, destination
 """
 _LOCKED: Final = _HELD + "ORDER BY subject_id FOR UPDATE"
@@ -58,6 +60,13 @@ ORDER BY removed_number LIMIT $4
 _READ_ON: Final = """
 UPDATE disclosure_state SET acknowledged_at = $3
 WHERE destination = $1 AND removed_number <= $2 AND acknowledged_at IS NULL
+RETURNING subject_id, removed_number
+"""
+
+
+_CODES: Final = """
+UPDATE disclosure_state s SET acknowledged_code = u.code FROM unnest($2::uuid[], $3::bytea[]) AS u(subject_id, code)
+WHERE s.destination = $1 AND s.subject_id = u.subject_id
 """
 
 
@@ -148,16 +157,27 @@ async def removed_after(raw: Raw, destination: int, number: int, limit: int, *, 
     return [held_of(row) for row in await raw.fetch(_REMOVED, destination, number, confirmed, limit)]
 
 
-async def read_on(raw: Raw, destination: int, number: int, at: Micros) -> int:
-    """The recipient has stored all lines up to `number`, and says by that that it deleted; counts what was still open."""
-    status = await raw.execute(_READ_ON, destination, number, at)
-    return int(status.rpartition(" ")[2])
+async def read_on(raw: Raw, destination: int, number: int, at: Micros, key: bytes) -> int:
+    """The recipient has stored all lines up to `number`, and says by that that it deleted; counts what was still open.
+
+    `key` is `state`: an erasure's certificate states only what a code vouches for.
+    """
+    return await _vouch(raw, destination, await raw.fetch(_READ_ON, destination, number, at), at, key)
 
 
-async def held_everywhere(connection: Connection, subjects: Sequence[UUID]) -> list[Held]:
-    """What any recipient holds or held of these roots, in order of subject and destination."""
+async def held_everywhere(connection: Connection, subjects: Sequence[UUID], key: bytes | None = None) -> list[Held]:
+    """What any recipient holds or held of these roots, in order of subject and destination.
+
+    With `key` (`state`) a recipient has acknowledged only what a code vouches for.
+    """
     driver = await raw(connection)
-    return [_held(row) for row in await driver.fetch(_EVERYWHERE, list(subjects))]
+    found = []
+    for *row, code in await driver.fetch(_EVERYWHERE, list(subjects)):
+        one = _held(row)
+        if key is not None and one.acknowledged_at is not None and not _said(code, key, one):
+            one = msgspec.structs.replace(one, acknowledged_at=None)
+        found.append(one)
+    return found
 
 
 async def history(conn: AsyncConnection, subjects: Sequence[UUID]) -> list[Disclosure]:
@@ -181,7 +201,7 @@ async def history(conn: AsyncConnection, subjects: Sequence[UUID]) -> list[Discl
     ]
 
 
-async def acknowledge(conn: AsyncConnection, destination: int, subjects: Sequence[UUID], at: Micros) -> int:
+async def acknowledge(conn: AsyncConnection, destination: int, subjects: Sequence[UUID], at: Micros, key: bytes) -> int:
     """The recipient says that it deleted what it was told to. Counts the profiles for which that was still open."""
     done = await conn.execute(
         update(disclosure_state)
@@ -192,8 +212,30 @@ async def acknowledge(conn: AsyncConnection, destination: int, subjects: Sequenc
             disclosure_state.c.gone_number.is_not(None) | disclosure_state.c.removed_number.is_not(None),
         )
         .values(acknowledged_at=at)
+        .returning(disclosure_state.c.subject_id, disclosure_state.c.removed_number)
     )
-    return done.rowcount
+    return await _vouch(await raw(conn), destination, done.all(), at, key)
+
+
+async def _vouch(driver: Raw, destination: int, rows: Sequence[Any], at: Micros, key: bytes) -> int:
+    """Puts a code beside each acknowledgement that was just written; counts them."""
+    if rows:
+        codes = [_code(key, destination, row[0], row[1], at) for row in rows]
+        await driver.execute(_CODES, destination, [row[0] for row in rows], codes)
+    return len(rows)
+
+
+def _said(stored: bytes | None, key: bytes, one: Held) -> bool:
+    at = one.acknowledged_at
+    if stored is None or at is None:
+        return False
+    return same_code(stored, _code(key, one.destination, one.subject_id, one.removed_number, at))
+
+
+def _code(key: bytes, destination: int, subject: UUID, removed: int | None, at: int) -> bytes:
+    """Bound to the removal that it is about: what was said of a retraction before says nothing of it."""
+    numbers = (destination, -1 if removed is None else removed, at)
+    return mac(key, "acknowledged/1", subject.bytes, *(number.to_bytes(8, "big", signed=True) for number in numbers))
 
 
 async def erase(conn: AsyncConnection, subjects: Sequence[UUID]) -> int:

@@ -11,8 +11,8 @@ from typing import Final
 from vault.audit.entry import Tag
 from vault.destinations.store import Webhook, delivered, due_webhooks, failed
 from vault.destinations.transport import Delivered, Failed, Outcome, Transport
-from vault.destinations.webhook import delivery_id, envelope, next_attempt, sign
-from vault.errors import Gone, Invalid, VaultError
+from vault.destinations.webhook import check_address, delivery_id, envelope, next_attempt, sign
+from vault.errors import Gone, Invalid, Unreadable, VaultError
 from vault.flows.release.page import Page, fresh, read_page
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
@@ -77,7 +77,8 @@ async def _attempt(vault: Vault, transport: Transport, hook: Webhook) -> bool:
 
 
 async def _deliver(vault: Vault, transport: Transport, hook: Webhook, destination: str) -> bool | Failed:
-    """Whether the cursor moved, or why the recipient did not take it."""
+    """Whether the cursor moved, or why the recipient did not take it. Raises `Unreadable` for an address nobody set."""
+    await _check(vault, hook, destination)
     for _ in range(ATTEMPTS):
         page = await _page(vault, destination, hook.cursor)
         if len(page.lines) == 1:  # the cursor line alone: nothing changed for this destination
@@ -88,6 +89,18 @@ async def _deliver(vault: Vault, transport: Transport, hook: Webhook, destinatio
         if outcome.reason != "stale":
             return outcome
     return Failed("stale")
+
+
+async def _check(vault: Vault, hook: Webhook, destination: str) -> None:
+    """Nothing is read, let alone sent, for an address that only the database knows."""
+    secret = vault.keyring.renewed(names.webhook(destination))  # whoever sets it anew is another process
+    try:
+        check_address(vault.keyring.key(names.PSEUDONYM), secret, hook.destination, hook.url, hook.code)
+    except Unreadable:
+        async with vault.database.begin() as connection:
+            actor = f"destination:{destination}"
+            await leave(vault, connection, Tag.INTEGRITY_CHECK_FAILED, actor, {"destination": destination})
+        raise
 
 
 async def _page(vault: Vault, destination: str, cursor: str | None) -> Page:
@@ -101,7 +114,7 @@ async def _page(vault: Vault, destination: str, cursor: str | None) -> Page:
 async def _post(vault: Vault, transport: Transport, hook: Webhook, destination: str, page: Page) -> Outcome:
     now = vault.clock.now()
     message = delivery_id(vault.keyring.key(names.PSEUDONYM), hook.destination, hook.cursor or "", page.lines[:-1])
-    secret = vault.keyring.renewed(names.webhook(destination))  # whoever sets it anew is another process
+    secret = vault.keyring.renewed(names.webhook(destination))
     delivery = sign([secret], message, now, envelope(page.lines[:-1], now))
     return await transport.post(hook.url, delivery.headers, delivery.body, lambda: fresh(vault, page.at))
 

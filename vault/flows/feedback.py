@@ -26,6 +26,7 @@ from vault.flows.people.profile import ProfileDraft
 from vault.flows.release.plan import Plan
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
+from vault.keys import names
 
 MAX_LINES: Final = 1_000
 _NO_LINE: Final = "Each line is one JSON object; look at the HTTP reference for its members."
@@ -54,7 +55,7 @@ async def acknowledge(vault: Vault, destination: str, lines: bytes) -> int:
     )
     now = vault.clock.now()
     async with vault.database.begin() as connection:
-        count = await mark_acknowledged(connection, plan.contract.number, roots, now)
+        count = await mark_acknowledged(connection, plan.contract.number, roots, now, vault.keyring.key(names.STATE))
         detail: dict[str, Any] = {"destination": destination, "profiles": count}
         await leave(vault, connection, Tag.DISCLOSURE_ACKNOWLEDGEMENT_TAKEN, f"destination:{destination}", detail)
     return count

@@ -7,7 +7,7 @@ registered anew gets a new secret and a whole snapshot.
 
 from vault.destinations import store
 from vault.destinations.address import resolve_target
-from vault.destinations.webhook import show_secret
+from vault.destinations.webhook import address_code, show_secret
 from vault.errors import Invalid, NotFound
 from vault.flows.vault import Vault
 from vault.keys import names
@@ -25,9 +25,11 @@ async def register(vault: Vault, destination: str, url: str) -> str:
         raise Invalid("The host of this URL has no address.", code="unreachable_url") from None
     name = names.webhook(destination)
     vault.keyring.make(name)
+    secret = vault.keyring.key(name)
+    code = address_code(vault.keyring.key(names.PSEUDONYM), secret, number, url)
     async with vault.database.begin() as connection:
-        await store.set_webhook(connection, number, url, vault.clock.now())
-    return show_secret(vault.keyring.key(name))
+        await store.set_webhook(connection, number, url, vault.clock.now(), code)
+    return show_secret(secret)
 
 
 async def remove(vault: Vault, destination: str) -> None:

@@ -6,6 +6,7 @@ from vault.audit.entry import Detail, Entry, Tag
 from vault.audit.store import append
 from vault.flows.vault import Vault
 from vault.ids import uuid7
+from vault.keys import names
 from vault.storage.session import Connection
 
 
@@ -23,5 +24,5 @@ async def leave(
     entry = Entry(
         entry_id=entry_id or uuid7(now), at=now, tag=tag, actor=actor, policy=vault.policy.number, detail=detail
     )
-    await append(connection, entry, subject)
+    await append(connection, entry, vault.keyring.key(names.JOURNAL), subject)
     return entry.entry_id

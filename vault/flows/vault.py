@@ -7,7 +7,7 @@ import structlog
 from vault.catalogue.contracts import Contract
 from vault.catalogue.load import Catalogue
 from vault.catalogue.numbers import bits
-from vault.clock import Clock
+from vault.clock import Clock, Micros
 from vault.config import Settings
 from vault.errors import Unavailable
 from vault.flows.ingest.item import Places
@@ -26,6 +26,8 @@ from vault.policy.version import Version
 from vault.storage.session import Database
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from structlog.typing import FilteringBoundLogger
 
 
@@ -79,6 +81,8 @@ class Vault:
         self.places = Places(catalogue)
         self.audiences = Audiences(catalogue)
         self.warm = Warm()
+        self.log_kept_up = Micros(0)  # when the audit log was last seen to keep up; `flows.lag`
+        self.accused: set[UUID] = set()  # requests whose rows were found forged
         self.turns = Turns()
         self._plans: dict[str, Plan] = {}
 

@@ -210,6 +210,11 @@ class Journal:
         return end
 
     @property
+    def key(self) -> bytes:
+        """The key of its codes, which vouches for what waits for the audit log, too."""
+        return self._key
+
+    @property
     def head(self) -> Head:
         """Where the chain ended when this process last wrote; `verify` reads anew."""
         return self._head

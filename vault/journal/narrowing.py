@@ -79,14 +79,22 @@ class RemovedWraps(msgspec.Struct, frozen=True, array_like=True, tag="removed-wr
 
 
 class PolicyApplied(msgspec.Struct, frozen=True, array_like=True, tag="policy/1"):
-    """A policy version went live: a restored database must not fall back behind it."""
+    """A policy version is live, written after its commit: the database must hold it, and no other under its number."""
 
     at: Micros
     number: int
     digest: bytes
 
 
-Narrowing = Erasure | Refusal | Objection | Restriction | RemovedWraps | PolicyApplied
+class PolicyIntended(msgspec.Struct, frozen=True, array_like=True, tag="policy-intent/1"):
+    """A policy version is about to be committed: without `PolicyApplied` behind it, its row decides whether it was."""
+
+    at: Micros
+    number: int
+    digest: bytes
+
+
+Narrowing = Erasure | Refusal | Objection | Restriction | RemovedWraps | PolicyApplied | PolicyIntended
 
 _encoder: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 _decoder: Final = msgspec.msgpack.Decoder(Narrowing)

@@ -15,9 +15,10 @@ CURSOR: Final = "cursor"
 REFERENCE: Final = "reference"
 JOURNAL: Final = "journal"
 SALT: Final = "salt"
+REQUEST: Final = "request"
 
 SIGNING_USES: Final = ("audit", "certificate", "receipt")
-LASTING: Final = (STATE, DEDUP, EVENT, TOMBSTONE, PSEUDONYM, CURSOR, REFERENCE, JOURNAL, SALT)
+LASTING: Final = (STATE, DEDUP, EVENT, TOMBSTONE, PSEUDONYM, CURSOR, REFERENCE, JOURNAL, SALT, REQUEST)
 """Keys that every vault has from its first start, beside epoch, index and signing keys."""
 
 PASSING: Final = ("case-", "archive-")

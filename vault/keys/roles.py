@@ -36,8 +36,8 @@ _WRITER: Final = (
     names.STATE, names.EVENT, names.DEDUP, names.TOMBSTONE, names.PSEUDONYM, names.index("*"), names.signing("receipt"),
 )  # fmt: skip
 _DESK: Final = (
-    names.STATE, names.EVENT, names.TOMBSTONE, names.PSEUDONYM, names.REFERENCE, names.SALT, names.index("*"),
-    names.signing("*"), "case-*", "archive-*", names.epochs(RIGHTS),
+    names.STATE, names.EVENT, names.TOMBSTONE, names.PSEUDONYM, names.REFERENCE, names.SALT, names.REQUEST,
+    names.index("*"), names.signing("*"), "case-*", "archive-*", names.epochs(RIGHTS),
 )  # fmt: skip
 _NEEDS: Final[dict[str, tuple[str, ...]]] = {
     INGEST: _WRITER,

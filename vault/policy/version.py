@@ -27,6 +27,24 @@ class Version(msgspec.Struct, frozen=True):
     digest: bytes  # SHA-256 over the files: vault.catalogue.load.digest_of
 
 
+class Named(msgspec.Struct, frozen=True):
+    """The versions that the journal knows, outside the database."""
+
+    applied: Mapping[int, bytes]  # number to digest: these are live or were
+    intended: Mapping[int, frozenset[bytes]]  # about to be committed; a crash may have come before or after
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest that is known to be committed; 0 before the first."""
+        return max(self.applied, default=0)
+
+    def knows(self, number: int, digest: bytes) -> bool:
+        """May a row say this? What the journal never heard of, nobody applied."""
+        if number > self.newest:
+            return digest in self.intended.get(number, frozenset())
+        return self.applied.get(number) == digest
+
+
 class Checked(msgspec.Struct, frozen=True):
     """A policies folder that holds together, compiled."""
 
@@ -86,16 +104,18 @@ async def apply(connection: store.Connection, files: Mapping[str, str], applied_
     return Version(number, digest)
 
 
-async def live(connection: store.Connection, at_least: Version | None = None) -> tuple[Version, dict[str, str]] | None:
+async def live(connection: store.Connection, named: Named | None = None) -> tuple[Version, dict[str, str]] | None:
     """The live version and its files; None before the first.
 
-    `at_least` is the last version that the journal knows. Raises `Unreadable` if the stored files are not those that were
-    applied, or the database has fallen back behind `at_least` or holds another version under its number.
+    With `named` the rows are exactly the versions that the journal names, each under its number: none is added, changed or
+    taken away. Raises `Unreadable` if they are not, or if the stored files are not those that were applied.
     """
     rows = await store.newest_first(connection)
-    known = {row[0]: row[1] for row in rows}
-    if at_least is not None and known.get(at_least.number) != at_least.digest:
-        raise Unreadable("The policy versions are not those of the journal.")
+    if named is not None:
+        numbers = [row[0] for row in reversed(rows)]
+        whole = numbers == list(range(1, len(rows) + 1)) and len(rows) >= named.newest
+        if not whole or not all(named.knows(row[0], row[1]) for row in rows):
+            raise Unreadable("The policy versions are not those of the journal.")
     if not rows:
         return None
     return Version(rows[0][0], rows[0][1]), _files(rows[0])

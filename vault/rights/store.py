@@ -15,7 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault.canonical import canonical_json
 from vault.clock import Micros
+from vault.crypto.mac import same_code
 from vault.errors import Unreadable
+from vault.rights.codes import answered_code, request_code, told_code
 from vault.rights.request import RequestType, State, Step, check_move
 from vault.storage.tables import archive, casefile, certificate, disclosure_state, erased, recipient_notice, request
 
@@ -60,18 +62,32 @@ class Revision(msgspec.Struct, frozen=True):
 # --- requests -------------------------------------------------------------------------------------------------------
 
 
-async def add(conn: Transaction, new: Request) -> None:
-    """A new request."""
-    row = msgspec.structs.asdict(new)
-    row |= {"state": str(new.state), "step": str(new.step), "detail": canonical_json(new.detail)}
-    await conn.execute(insert(request).values(row))
+def row_of(one: Request, key: bytes) -> dict[str, Any]:
+    """The columns of a request, with the code that vouches for them."""
+    row = msgspec.structs.asdict(one)
+    row |= {"state": str(one.state), "step": str(one.step), "detail": canonical_json(one.detail)}
+    return row | {"code": request_code(key, row)}
 
 
-async def get(conn: Transaction, request_id: UUID, *, lock: bool = False) -> Request | None:
-    """One request; `lock` keeps it for this transaction."""
+async def add(conn: Transaction, new: Request, key: bytes) -> None:
+    """A new request. `key` here and below: the one named `request`."""
+    await conn.execute(insert(request).values(row_of(new, key)))
+
+
+async def get(conn: Transaction, request_id: UUID, key: bytes, *, lock: bool = False) -> Request | None:
+    """One request; `lock` keeps it for this transaction. Raises `Unreadable` for a row that nobody with the key wrote."""
     query = select(request).where(request.c.request_id == request_id)
     row = (await conn.execute(query.with_for_update() if lock else query)).mappings().one_or_none()
-    return None if row is None else _request(row)
+    return None if row is None else _request(row, key)
+
+
+async def adopt(conn: Transaction, key: bytes) -> int:
+    """Vouches for the rows as they stand: once, when the key is made, for a database from before it. Counts them."""
+    rows = [dict(row) for row in (await conn.execute(select(request).with_for_update())).mappings()]
+    for row in rows:
+        code = request_code(key, row)
+        await conn.execute(update(request).where(request.c.request_id == row["request_id"]).values(code=code))
+    return len(rows)
 
 
 async def ready(conn: Transaction, now: Micros, after: UUID | None, limit: int) -> list[UUID]:
@@ -129,6 +145,7 @@ async def move(
     conn: Transaction,
     before: Request,
     step: Step,
+    key: bytes,
     *,
     state: State | None = None,
     detail: Mapping[str, Any] | None = None,
@@ -136,19 +153,23 @@ async def move(
 ) -> bool:
     """Takes a request to its next step if it is still where `before` saw it. False: somebody else did; undo and leave.
 
+    The caller holds its row (`get` with `lock`): all of it is written, since all of it is vouched for.
+
     Raises `Conflict` for a change of state that does not exist.
     """
     then = state if state is not None else before.state
     check_move(before.state, then)
-    values: dict[str, Any] = {"step": str(step), "state": str(then)}
-    if detail is not None:
-        values["detail"] = canonical_json({**before.detail, **detail})
-    if finished_at is not None:
-        values["finished_at"] = finished_at
+    after = msgspec.structs.replace(
+        before,
+        step=step,
+        state=then,
+        detail={**before.detail, **(detail or {})},
+        finished_at=before.finished_at if finished_at is None else finished_at,
+    )
     done = await conn.execute(
         update(request)
         .where(request.c.request_id == before.request_id, request.c.step == str(before.step))
-        .values(values)
+        .values(row_of(after, key))
     )
     return done.rowcount == 1
 
@@ -191,10 +212,24 @@ async def requests_about(conn: Transaction, subjects: Sequence[UUID]) -> list[UU
     return list((await conn.execute(query)).scalars())
 
 
-async def forget_subject(conn: Transaction, subjects: Sequence[UUID]) -> int:
-    """Takes the subject out of the requests that were about it; the requests stay, as numbers."""
-    done = await conn.execute(update(request).where(request.c.subject_id.in_(subjects)).values(subject_id=None))
-    return done.rowcount
+async def forget_subject(conn: Transaction, subjects: Sequence[UUID], key: bytes) -> int:
+    """Takes the subject out of the requests that were about it; the requests stay, as numbers. Counts them.
+
+    A row that nobody with the key wrote is emptied too, and stays one.
+    """
+    about = select(request).where(request.c.subject_id.in_(subjects)).order_by(request.c.request_id).with_for_update()
+    rows = [dict(row) for row in (await conn.execute(about)).mappings()]
+    for row in rows:
+        values: dict[str, Any] = {"subject_id": None}
+        if vouched(row, key):
+            values["code"] = request_code(key, row | values)
+        await conn.execute(update(request).where(request.c.request_id == row["request_id"]).values(values))
+    return len(rows)
+
+
+def vouched(row: Mapping[str, Any], key: bytes) -> bool:
+    """Did somebody with the key write this row?"""
+    return _same(row["code"], request_code(key, dict(row)))
 
 
 async def put_case(conn: Transaction, request_id: UUID, sealed: bytes, expires_at: Micros) -> None:
@@ -236,18 +271,19 @@ async def put_notices(conn: Transaction, notices: Sequence[Notice]) -> None:
         await conn.execute(upsert(recipient_notice).on_conflict_do_nothing(), rows)
 
 
-async def notices(conn: Transaction, request_id: UUID) -> list[Notice]:
-    """What the recipients were told and have said, by destination."""
+async def notices(conn: Transaction, request_id: UUID, key: bytes, state_key: bytes) -> list[Notice]:
+    """What the recipients were told and have said, by destination. What no code vouches for was not said."""
     query = (
         select(recipient_notice)
         .where(recipient_notice.c.request_id == request_id)
         .order_by(recipient_notice.c.destination, recipient_notice.c.subject_id)
     )
-    return [Notice(**row) for row in (await conn.execute(query)).mappings()]
+    return [_notice(row, key, state_key) for row in (await conn.execute(query)).mappings()]
 
 
-async def answered(conn: Transaction, notice: Notice) -> None:
+async def answered(conn: Transaction, notice: Notice, key: bytes) -> None:
     """Keep what is known now of one recipient's answer."""
+    at, place = notice.acknowledged_at, (notice.request_id, notice.destination, notice.subject_id)
     await conn.execute(
         update(recipient_notice)
         .where(
@@ -255,21 +291,18 @@ async def answered(conn: Transaction, notice: Notice) -> None:
             recipient_notice.c.destination == notice.destination,
             recipient_notice.c.subject_id == notice.subject_id,
         )
-        .values(acknowledged_at=notice.acknowledged_at)
+        .values(acknowledged_at=at, acknowledged_code=None if at is None else answered_code(key, *place, at))
     )
 
 
-async def told(conn: Transaction, destination: int, subjects: Sequence[UUID], at: Micros) -> None:
+async def told(conn: Transaction, destination: int, subjects: Sequence[UUID], at: Micros, state_key: bytes) -> None:
     """These erased roots were on a page of removals at `at`: the first time counts. Others have no notice, and get none."""
-    await conn.execute(
-        update(recipient_notice)
-        .where(
-            recipient_notice.c.destination == destination,
-            recipient_notice.c.subject_id.in_(subjects),
-            recipient_notice.c.told_at.is_(None),
-        )
-        .values(told_at=at)
-    )
+    where = (recipient_notice.c.destination == destination, recipient_notice.c.told_at.is_(None))
+    query = select(recipient_notice.c.subject_id).where(*where, recipient_notice.c.subject_id.in_(subjects)).distinct()
+    for subject in sorted((await conn.execute(query)).scalars()):
+        code = told_code(state_key, destination, subject, at)
+        change = update(recipient_notice).where(*where, recipient_notice.c.subject_id == subject)
+        await conn.execute(change.values(told_at=at, told_code=code))
 
 
 async def drop_notices(conn: Transaction, request_id: UUID) -> int:
@@ -296,7 +329,26 @@ async def certificates(conn: Transaction, request_id: UUID) -> list[Revision]:
     return [Revision(row["revision"], row["document"], row["entry_id"]) for row in rows]
 
 
-def _request(row: Mapping[Any, Any]) -> Request:
+def _same(stored: bytes | None, code: bytes) -> bool:
+    return stored is not None and same_code(stored, code)
+
+
+def _notice(row: Mapping[Any, Any], key: bytes, state_key: bytes) -> Notice:
+    values = dict(row)
+    told_by, said_by = values.pop("told_code"), values.pop("acknowledged_code")
+    one = Notice(**values)
+    at, said = one.told_at, one.acknowledged_at
+    if at is None or not _same(told_by, told_code(state_key, one.destination, one.subject_id, at)):
+        one = msgspec.structs.replace(one, told_at=None)
+    if said is None or not _same(said_by, answered_code(key, one.request_id, one.destination, one.subject_id, said)):
+        one = msgspec.structs.replace(one, acknowledged_at=None)
+    return one
+
+
+def _request(row: Mapping[Any, Any], key: bytes) -> Request:
+    if not vouched(row, key):
+        raise Unreadable
+    row = {name: value for name, value in row.items() if name != "code"}
     try:
         detail = msgspec.json.decode(row["detail"], type=dict[str, Any])
         return Request(**{**row, "state": State(row["state"]), "step": Step(row["step"]), "detail": detail})

@@ -9,11 +9,12 @@ is the holder's own. No session locks: a pooler may stand between (design sectio
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from vault.clock import SECOND, Micros
+from vault.clock import HOUR, SECOND, Micros
 from vault.errors import Conflict
 from vault.storage.session import Connection, raw
 
 LIFE: Final = Micros(15 * SECOND)  # how long a dead holder keeps the others waiting
+FAR: Final = HOUR  # no holder asks for so much more than it may have: such a lease was written by somebody else
 CHANGES: Final = "changes"
 AUDIT: Final = "audit"
 
@@ -22,7 +23,7 @@ INSERT INTO lease (name, holder, fencing, expires_at, position) VALUES ($1, NULL
 """
 _TAKE: Final = """
 UPDATE lease SET holder = $2, fencing = fencing + 1, expires_at = $4
-WHERE name = $1 AND (holder IS NULL OR holder = $2 OR expires_at <= $3) RETURNING fencing, position
+WHERE name = $1 AND (holder IS NULL OR holder = $2 OR expires_at <= $3 OR expires_at > $5) RETURNING fencing, position
 """
 _MINE: Final = "SELECT fencing, position FROM lease WHERE name = $1 AND holder = $2 AND expires_at > $3"
 _RENEW: Final = "UPDATE lease SET expires_at = $3 WHERE name = $1 AND fencing = $2 RETURNING position"
@@ -51,7 +52,7 @@ async def take(connection: Connection, name: str, holder: UUID, now: Micros, lif
     """The lease, if it is free, expired or this holder's already; else None. Each taking has a higher fencing number."""
     driver = await raw(connection)
     await driver.execute(_MAKE, name)
-    row = await driver.fetchrow(_TAKE, name, holder, now, now + life)
+    row = await driver.fetchrow(_TAKE, name, holder, now, now + life, now + life + FAR)
     return None if row is None else Lease(name, holder, row["fencing"], row["position"])
 
 

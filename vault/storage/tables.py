@@ -152,6 +152,7 @@ disclosure_state = Table(
     Column("reason", Text),  # why it was removed
     Column("into_root", Uuid),  # for reason `merged`
     Column("acknowledged_at", BigInteger),
+    Column("acknowledged_code", LargeBinary),  # disclosures.store
     # What a destination was told to delete, in the order in which it is repeated.
     Index(
         "disclosure_state_removed", "destination", "removed_number", postgresql_where=text("removed_number IS NOT NULL")
@@ -235,7 +236,9 @@ lease = Table(
 
 instance = Table("instance", metadata, _key("name", Text), Column("value", Text, nullable=False))  # incarnation, log
 
-audit_in = Table("audit_in", metadata, _key("entry_id", Uuid), Column("leaf", LargeBinary, nullable=False))
+_leaf, _code = Column("leaf", LargeBinary, nullable=False), Column("code", LargeBinary)  # audit.store.waiting_code
+audit_in = Table("audit_in", metadata, _key("entry_id", Uuid), _leaf, _code)
+
 audit = Table(
     "audit",
     metadata,
@@ -244,13 +247,8 @@ audit = Table(
     Column("leaf", LargeBinary, nullable=False),  # docs/formats/audit-entry.md
 )
 
-audit_node = Table(
-    "audit_node",
-    metadata,
-    _key("level", SmallInteger),
-    _key("position", BigInteger),
-    Column("hash", LargeBinary, nullable=False),  # complete subtrees only
-)
+_hash = Column("hash", LargeBinary, nullable=False)  # complete subtrees only
+audit_node = Table("audit_node", metadata, _key("level", SmallInteger), _key("position", BigInteger), _hash)
 
 checkpoint = Table(
     "checkpoint",
@@ -327,6 +325,7 @@ webhook = Table(
     Column("next_at", BigInteger, nullable=False),
     Column("disabled_at", BigInteger),
     Column("delivered_at", BigInteger),
+    Column("code", LargeBinary),  # over destination and URL, keyed with the webhook's secret
 )
 
 staff = Table(
@@ -363,19 +362,17 @@ request = Table(
     Column("finished_at", BigInteger),
     Column("opened_by", Uuid, nullable=False),  # staff_id
     Column("detail", LargeBinary, nullable=False),  # canonical JSON: counts, stores, recipients; no personal value
+    Column("code", LargeBinary),  # rights.codes
     Index("request_subject", "subject_id", postgresql_where=text("subject_id IS NOT NULL")),
 )
 
-archive, casefile = (
-    Table(
-        name,
-        metadata,
-        _key("request_id", Uuid),
-        Column("sealed", LargeBinary, nullable=False),
-        Column("expires_at", BigInteger, nullable=False),
-    )
-    for name in ("archive", "casefile")
-)
+
+def _of_request(name: str) -> Table:
+    sealed, ends = Column("sealed", LargeBinary, nullable=False), Column("expires_at", BigInteger, nullable=False)
+    return Table(name, metadata, _key("request_id", Uuid), sealed, ends)
+
+
+archive, casefile = _of_request("archive"), _of_request("casefile")
 
 recipient_notice = Table(
     "recipient_notice",
@@ -386,6 +383,8 @@ recipient_notice = Table(
     Column("told_at", BigInteger),
     Column("acknowledged_at", BigInteger),
     Column("deadline", BigInteger, nullable=False),
+    Column("told_code", LargeBinary),  # rights.codes
+    Column("acknowledged_code", LargeBinary),
 )
 
 certificate = Table(

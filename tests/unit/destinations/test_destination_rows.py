@@ -18,6 +18,7 @@ from vault.storage.session import Database
 from vault.storage.tables import destination_token
 
 NOW = Micros(1_795_465_242_000_000)
+CODE = bytes(32)
 URL = "https://hooks.example.com/in?key=secret"
 
 
@@ -51,18 +52,18 @@ async def test_revoked_tokens_open_nothing_and_new_ones_do(database: Database) -
 
 async def test_a_new_webhook_begins_with_a_snapshot_and_so_does_a_new_url(database: Database) -> None:
     async with database.begin() as conn:
-        await set_webhook(conn, 1, URL, NOW)
+        await set_webhook(conn, 1, URL, NOW, CODE)
         [hook] = await webhooks(conn)
         assert (hook.url, hook.cursor, hook.failures) == (URL, None, 0)
         assert await delivered(conn, hook, "c1", NOW)
-        await set_webhook(conn, 1, URL + "2", NOW)
+        await set_webhook(conn, 1, URL + "2", NOW, CODE)
         [hook] = await webhooks(conn)
         assert (hook.cursor, hook.delivered_at) == (None, None)
 
 
 async def test_of_two_workers_one_moves_the_cursor(database: Database) -> None:
     async with database.begin() as conn:
-        await set_webhook(conn, 1, URL, NOW)
+        await set_webhook(conn, 1, URL, NOW, CODE)
         [hook] = await webhooks(conn)
         assert await delivered(conn, hook, "c1", NOW)
         assert not await delivered(conn, hook, "c9", NOW)
@@ -74,7 +75,7 @@ async def test_of_two_workers_one_moves_the_cursor(database: Database) -> None:
 async def test_a_failed_webhook_waits_and_a_disabled_one_is_never_due(database: Database) -> None:
     async with database.begin() as conn:
         for destination in (1, 2):
-            await set_webhook(conn, destination, URL, NOW)
+            await set_webhook(conn, destination, URL, NOW, CODE)
         one, two = await due_webhooks(conn, NOW)
         assert await failed(conn, one, Micros(NOW + 5))
         assert await failed(conn, two, NOW, disabled_at=NOW)
@@ -86,7 +87,7 @@ async def test_a_failed_webhook_waits_and_a_disabled_one_is_never_due(database: 
 
 async def test_a_removed_webhook_is_gone(database: Database) -> None:
     async with database.begin() as conn:
-        await set_webhook(conn, 1, URL, NOW)
+        await set_webhook(conn, 1, URL, NOW, CODE)
         assert await remove_webhook(conn, 1)
         assert not await remove_webhook(conn, 1)
         assert await webhooks(conn) == []
@@ -94,5 +95,5 @@ async def test_a_removed_webhook_is_gone(database: Database) -> None:
 
 async def test_a_webhook_does_not_print_its_url(database: Database) -> None:
     async with database.begin() as conn:
-        await set_webhook(conn, 1, URL, NOW)
+        await set_webhook(conn, 1, URL, NOW, CODE)
         assert "secret" not in repr(await webhooks(conn))

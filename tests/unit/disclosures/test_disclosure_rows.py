@@ -19,6 +19,7 @@ from vault.disclosures.store import (
 from vault.storage.session import Database, raw
 
 ADA, BOB, EVE = (UUID(f"019aa3b0-0000-7000-8000-00000000000{n}") for n in (1, 2, 3))
+KEY = bytes(range(32))
 NOW = Micros(1_795_465_242_000_000)
 EMAIL_TOOL, AD_PLATFORM = 2, 3
 LEFT = (Released(6, 1, 7, ((3, 0x100), (0x4002, 0x100))),)
@@ -78,9 +79,9 @@ async def test_only_what_is_open_is_acknowledged_and_once(database: Database) ->
         state = await held_by(await raw(conn), EMAIL_TOOL, [ADA])
         await change_held(await raw(conn), EMAIL_TOOL, [after_removal(state[ADA], 12, "withdrawn")])
     async with database.begin() as conn:
-        assert await acknowledge(conn, AD_PLATFORM, [ADA], NOW) == 0
-        assert await acknowledge(conn, EMAIL_TOOL, [BOB, ADA], NOW) == 1
-        assert await acknowledge(conn, EMAIL_TOOL, [ADA], Micros(NOW + 1)) == 0
+        assert await acknowledge(conn, AD_PLATFORM, [ADA], NOW, KEY) == 0
+        assert await acknowledge(conn, EMAIL_TOOL, [BOB, ADA], NOW, KEY) == 1
+        assert await acknowledge(conn, EMAIL_TOOL, [ADA], Micros(NOW + 1), KEY) == 0
         held = await held_by(await raw(conn), EMAIL_TOOL, [ADA, BOB])
     assert held[ADA].acknowledged_at == NOW
     assert held[BOB].acknowledged_at is None

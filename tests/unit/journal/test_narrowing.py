@@ -15,6 +15,7 @@ from vault.journal.narrowing import (
     Narrowing,
     Objection,
     PolicyApplied,
+    PolicyIntended,
     Refusal,
     RefusalKind,
     RemovedWraps,
@@ -47,6 +48,7 @@ NARROWINGS: st.SearchStrategy[Narrowing] = st.one_of(
         st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.integers(0, 63)), max_size=3).map(tuple),
     ),
     st.builds(PolicyApplied, TIMES, st.integers(1, 99), st.binary(min_size=32, max_size=32)),
+    st.builds(PolicyIntended, TIMES, st.integers(1, 99), st.binary(min_size=32, max_size=32)),
 )
 
 

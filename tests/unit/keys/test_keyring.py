@@ -49,6 +49,7 @@ def test_a_first_start_makes_every_key_that_the_vault_needs(keyring: Keyring, ke
         "reference",
         "journal",
         "salt",
+        "request",
         "signing-audit",
         "signing-certificate",
         "signing-receipt",

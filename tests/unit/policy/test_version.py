@@ -8,7 +8,7 @@ from tests.policy.folder import edited, extended, shipped
 from vault.canonical import canonical_json
 from vault.errors import Conflict, PolicyError, Unreadable
 from vault.policy import store, version
-from vault.policy.version import Version
+from vault.policy.version import Named, Version
 from vault.storage.session import Database
 from vault.storage.tables import policy_version
 
@@ -18,9 +18,9 @@ async def applied(database: Database, clock: FakeClock, files: dict[str, str]) -
         return await version.apply(connection, files, "operator", clock.now())
 
 
-async def live(database: Database, at_least: Version | None = None) -> tuple[Version, dict[str, str]] | None:
+async def live(database: Database, named: Named | None = None) -> tuple[Version, dict[str, str]] | None:
     async with database.begin() as connection:
-        return await version.live(connection, at_least)
+        return await version.live(connection, named)
 
 
 async def test_nothing_is_live_before_the_first(database: Database) -> None:
@@ -75,17 +75,32 @@ async def test_e17_a_version_changed_in_the_database_does_not_open(database: Dat
         await live(database)
 
 
-async def test_e17_a_database_behind_the_journal_does_not_open(database: Database, clock: FakeClock) -> None:
+def journal(*committed: Version, intended: Version | None = None) -> Named:
+    """What a journal says of these."""
+    meant = {} if intended is None else {intended.number: frozenset({intended.digest})}
+    return Named({one.number: one.digest for one in committed}, meant)
+
+
+async def test_e17_what_is_live_is_exactly_what_the_journal_names(database: Database, clock: FakeClock) -> None:
     first = await applied(database, clock, shipped())
     second = await applied(database, clock, extended("gate/rules.csv", "# tighter"))
-    assert await live(database, first) is not None
-    assert await live(database, second) is not None
+    assert await live(database, journal(first, second)) is not None
+    assert await live(database, journal(first, intended=second)) is not None  # a crash came behind its commit
+    for other in (
+        journal(first),
+        journal(second),
+        journal(first, Version(2, bytes(32))),
+        journal(first, intended=Version(2, bytes(32))),
+        journal(Version(1, bytes(32)), second),
+        journal(first, second, Version(3, bytes(32))),
+    ):
+        with pytest.raises(Unreadable):
+            await live(database, other)
     async with database.begin() as connection:
         await connection.execute(delete(policy_version).where(policy_version.c.number == 2))
     with pytest.raises(Unreadable):
-        await live(database, second)
-    with pytest.raises(Unreadable):
-        await live(database, Version(1, bytes(32)))
+        await live(database, journal(first, second))
+    assert await live(database, journal(first, intended=second)) == (first, shipped())  # its commit never came
 
 
 async def test_of_two_who_apply_at_once_one_is_told(database: Database, clock: FakeClock) -> None:

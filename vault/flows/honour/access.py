@@ -6,7 +6,7 @@ The archive lies under a key of its own and is gone, key first, after seven days
 from collections.abc import Iterable
 from typing import Any, Final
 
-from vault.audit.entry import Tag
+from vault.audit.entry import Detail, Tag
 from vault.catalogue.numbers import identifier_object
 from vault.clock import Micros
 from vault.disclosures.store import held_everywhere, history
@@ -28,6 +28,7 @@ from vault.rights.request import State, Step
 from vault.rights.store import Request
 
 TITLES: Final = {"access": "Your data", "portability": "Your data, to take with you"}
+_EVENTS: Final = "SELECT count(*) FROM event WHERE subject_id = ANY ($1::uuid[])"
 
 
 async def gather(vault: Vault, request: Request) -> None:
@@ -54,6 +55,9 @@ async def gather(vault: Vault, request: Request) -> None:
             {"request": str(request.request_id), "type": request.type, **counts},
             subjects[0],
         )
+        if gathered.missing:
+            failed: Detail = {"request": str(request.request_id), "check": "events", "missing": gathered.missing}
+            await leave(vault, taking.connection, Tag.INTEGRITY_CHECK_FAILED, "vault", failed, subjects[0])
         await taking.move(Step.OFFER, state=State.COMPLETED, detail=counts, finished_at=now)
 
 
@@ -87,6 +91,8 @@ async def _gathered(vault: Vault, request: Request) -> Gathered | None:
         desk = Desk(vault, members, vault.gate.rights(officer_of(request), request.request_id))
         values = list(desk.values())
         parts = [part async for part in desk.parts(connection)]
+        stored = await connection.fetchval(_EVENTS, desk.subjects)
+        missing = max(sum(member.state.event_count for member in members) - stored, 0)
         choices = await ledgers(connection, {member.state.subject: member for member in members})
     async with vault.database.begin() as transaction:
         sources = await source_names(transaction)
@@ -94,7 +100,9 @@ async def _gathered(vault: Vault, request: Request) -> Gathered | None:
         held = await held_everywhere(transaction, desk.subjects)
     states = [member.state for member in members]
     ids = _account_ids(vault, values)
-    return Gathered(request, vault.clock.now(), states, values, parts, choices, disclosures, held, sources, ids)
+    return Gathered(
+        request, vault.clock.now(), states, values, parts, choices, disclosures, held, sources, missing, ids
+    )
 
 
 def _account_ids(vault: Vault, values: Iterable[Value]) -> dict[str, str]:
@@ -111,6 +119,8 @@ def _account_ids(vault: Vault, values: Iterable[Value]) -> dict[str, str]:
 def _packed(vault: Vault, request: Request, gathered: Gathered) -> tuple[bytes, dict[str, int]]:
     """The zip, and how much is in it."""
     counts = {"values": len(gathered.values), "event_parts": len(gathered.parts)}
+    if gathered.missing:
+        counts["missing_event_parts"] = gathered.missing
     title = TITLES[request.type]
     if request.type == "portability":
         portable, tables = portable_answer(vault.catalogue, gathered)

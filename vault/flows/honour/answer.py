@@ -49,6 +49,7 @@ class Gathered(msgspec.Struct, frozen=True):
     disclosures: Sequence[Disclosure]
     held: Sequence[Held]
     sources: Mapping[int, str]
+    missing: int = 0  # parts of events that the state rows count and that are not there
     account_ids: Mapping[str, str] = {}  # tag of an account in hex -> its id, where a server source said it
 
     def __repr__(self) -> str:
@@ -64,6 +65,7 @@ def access_answer(catalogue: Catalogue, all_: Gathered) -> Json:
         used |= part.purposes
     return {
         "about_this_answer": _about(all_, "Access (GDPR Art. 15)"),
+        **({"incomplete": words.INCOMPLETE.format(all_.missing)} if all_.missing else {}),
         "your_data": traits(catalogue, all_),
         "identifiers": identifiers(catalogue, all_),
         "accounts": accounts(catalogue, all_),

@@ -7,14 +7,13 @@ the erasure is taken step by step (`advance`), fence first. After a crash there 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
 from vault.audit.entry import SALT_BYTES, Detail, Entry, Tag, salted
-from vault.canonical import canonical_json
 from vault.clock import Micros
 from vault.disclosures.store import held_everywhere
 from vault.errors import NotFound, Unreadable
@@ -22,7 +21,8 @@ from vault.flows.honour import keep
 from vault.flows.honour.case import Made, case_of, identifiers_of
 from vault.flows.honour.erase import end_of_day, tombstones_of
 from vault.flows.honour.opened import Desk, profile_of
-from vault.flows.people.write import Fixed, Raced, Rows, write
+from vault.flows.honour.steps import MEMBERS, OPENED
+from vault.flows.people.write import Fixed, Raced, Rows, audit_row, write
 from vault.flows.vault import Vault
 from vault.ids import random_bytes, uuid7
 from vault.journal.narrowing import Erasure, Tombstone
@@ -30,7 +30,7 @@ from vault.keys import names
 from vault.policy.actors import Actor
 from vault.rights.casefile import seal_case
 from vault.rights.request import State, Step, due
-from vault.rights.store import Request
+from vault.rights.store import Request, row_of
 from vault.state.record import pack
 from vault.storage.session import Raw, raw
 
@@ -54,8 +54,8 @@ WITH free AS MATERIALIZED (
     ON CONFLICT (tag) DO UPDATE SET key_version = excluded.key_version, until = greatest(t.until, excluded.until),
         suppress = t.suppress OR excluded.suppress, objected = t.objected | excluded.objected
 ), request AS (
-    INSERT INTO request (request_id, type, state, step, received_at, due_at, opened_by, detail)
-    VALUES ($3, 'erasure', $9, $10, $2, $11, $12, $13)
+    INSERT INTO request (request_id, type, state, step, received_at, due_at, opened_by, detail, code)
+    VALUES ($3, 'erasure', $9, $10, $2, $11, $12, $13, $18)
 ), casefile AS (
     INSERT INTO casefile (request_id, sealed, expires_at) VALUES ($3, $14, $15)
 ), notices AS (
@@ -85,7 +85,7 @@ async def erase_at_once(vault: Vault, actor: Actor, opened_by: UUID, subject: UU
         if any(member.state.fenced for member in members):
             return None
         desk = Desk(vault, members, vault.gate.rights(actor.label, request_id))
-        held = await held_everywhere(connection, desk.subjects)
+        held = await held_everywhere(connection, desk.subjects, vault.keyring.key(names.STATE))
     found = await keep.gather(vault, desk)
     known = identifiers_of(vault.catalogue, desk)
     made = case_of(vault, request_id, desk, known, held, now)
@@ -99,6 +99,8 @@ async def erase_at_once(vault: Vault, actor: Actor, opened_by: UUID, subject: UU
     _enter(rows, vault, actor, request_id, desk, found, len(tombstones), now)
     detail = {
         **made.detail,
+        OPENED: str(rows.audit[0][1]),
+        MEMBERS: [str(one) for one in desk.subjects],
         **keep.told(found),
         "destroyed_at": now,
         "stores": {"keys": len(members)},  # the worker counts the others before it deletes them
@@ -111,7 +113,8 @@ async def erase_at_once(vault: Vault, actor: Actor, opened_by: UUID, subject: UU
             driver = await raw(transaction)
             await _take(driver, desk)
             await _close(driver, rows)
-            await _destroy(driver, request, desk.subjects, tombstones, made, seal_case(key, made.case))
+            row = row_of(request, vault.keyring.key(names.REQUEST))
+            await _destroy(driver, row, desk.subjects, tombstones, made, seal_case(key, made.case))
     except (_Lost, Raced):
         await asyncio.to_thread(vault.keyring.destroy, name)
         return None
@@ -167,7 +170,7 @@ def _enter(
             subject=None if subject is None else salted(salt, subject.bytes),
             detail=detail,
         )
-        rows.audit.append((Fixed(_GROUP), entry.entry_id, entry.leaf()))
+        rows.audit.append(audit_row(Fixed(_GROUP), entry, vault.keyring.key(names.JOURNAL)))
         if subject is not None:
             rows.salts.append((Fixed(_GROUP, subject.hex), entry.entry_id, salt))
 
@@ -186,26 +189,32 @@ async def _close(driver: Raw, rows: Rows) -> None:
 
 
 async def _destroy(
-    driver: Raw, request: Request, subjects: Sequence[UUID], tombstones: Sequence[Tombstone], made: Made, sealed: bytes
+    driver: Raw,
+    row: Mapping[str, Any],
+    subjects: Sequence[UUID],
+    tombstones: Sequence[Tombstone],
+    made: Made,
+    sealed: bytes,
 ) -> None:
     arguments: list[Any] = [
         list(subjects),
-        request.received_at,
-        request.request_id,
+        row["received_at"],
+        row["request_id"],
         [one.tag for one in tombstones],
         [one.key_version for one in tombstones],
         [one.until for one in tombstones],
         [one.suppress for one in tombstones],
         [one.objected for one in tombstones],
-        str(request.state),
-        str(request.step),
-        request.due_at,
-        request.opened_by,
-        canonical_json(request.detail),
+        row["state"],
+        row["step"],
+        row["due_at"],
+        row["opened_by"],
+        row["detail"],
         sealed,
         made.deadline,
         [one.destination for one in made.notices],
         [one.subject_id for one in made.notices],
+        row["code"],
     ]
     if await driver.fetchval(_DESTROY, *arguments) != len(subjects):
         raise _Lost

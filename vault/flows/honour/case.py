@@ -17,7 +17,8 @@ from vault.destinations.pseudonym import person_key, pseudonym
 from vault.disclosures.held import Held
 from vault.disclosures.store import held_everywhere
 from vault.flows.honour.opened import Desk, profile_of
-from vault.flows.honour.steps import key_of, officer_of, take
+from vault.flows.honour.steps import OWED, key_of, officer_of, take
+from vault.flows.tags import identity_tag
 from vault.flows.vault import Vault
 from vault.identity.identifiers import normalise
 from vault.keys import names
@@ -38,9 +39,8 @@ async def open_case(vault: Vault, request: Request) -> None:
     known = identifiers_of(vault.catalogue, desk)
     now = vault.clock.now()
     async with take(vault, request) as taking:
-        made = case_of(
-            vault, request.request_id, desk, known, await held_everywhere(taking.connection, desk.subjects), now
-        )
+        held = await held_everywhere(taking.connection, desk.subjects, vault.keyring.key(names.STATE))
+        made = case_of(vault, request.request_id, desk, known, held, now)
         key = key_of(vault, names.case(request.request_id))
         await store.put_case(taking.connection, request.request_id, seal_case(key, made.case), made.deadline)
         await store.put_notices(taking.connection, made.notices)
@@ -60,17 +60,25 @@ def case_of(vault: Vault, request_id: UUID, desk: Desk, known: Known, held: Sequ
     """The case of an erasure. `held`: what any recipient holds of its members."""
     deadline = Micros(now + ANSWER_WITHIN)
     owing = [one for one in held if owes(one)]
+    forms = normal_forms(vault.catalogue, known)
     case = CaseFile(
         request_id=request_id,
         made_at=now,
         members=tuple(desk.subjects),
-        tags=tuple(sorted(tag for member in desk.members for _, tag in member.tags)),
+        tags=tags_of(vault, desk, forms),
         recipients=recipients(vault, owing, known, deadline) if owing else (),
         salt=new_salt(),
     )
-    persons = [person_digest(case.salt, kind, normal) for kind, normal in normal_forms(vault.catalogue, known)]
-    detail = {"persons": sorted(persons), "subjects": len(desk.subjects)}
+    persons = [person_digest(case.salt, kind, normal) for kind, normal in forms]
+    detail: dict[str, Any] = {"persons": sorted(persons), "subjects": len(desk.subjects)}
+    detail[OWED] = [[one.destination, str(one.subject_id), deadline] for one in owing]
     return Made(case, notices_of(request_id, owing, deadline), deadline, detail)
+
+
+def tags_of(vault: Vault, desk: Desk, forms: Sequence[tuple[str, bytes]]) -> tuple[bytes, ...]:
+    """Every tag that finds the profile: those on record, and those of the sealed values, should a record be gone."""
+    recorded = {tag for member in desk.members for _, tag in member.tags}
+    return tuple(sorted(recorded | {identity_tag(vault.keyring, kind, normal) for kind, normal in forms}))
 
 
 async def desk_of(vault: Vault, request: Request) -> Desk:

@@ -14,8 +14,8 @@ import msgspec
 from vault.audit.entry import Tag
 from vault.clock import Micros
 from vault.disclosures.store import held_everywhere
-from vault.flows.honour.erase import count, sweep
-from vault.flows.honour.steps import Taking, officer_of, take
+from vault.flows.honour.erase import count, count_lookup, erased_by, sweep
+from vault.flows.honour.steps import MEMBERS, OWED, Taking, officer_of, take
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.ids import uuid7
@@ -36,27 +36,30 @@ _FORGET: Final = (
 async def certify(vault: Vault, request: Request) -> None:
     """The first revision, once nothing is left here. Finds a row: the deletion is taken up again."""
     async with take(vault, request) as taking:
-        members = await store.members_of(taking.connection, request.request_id)
+        members = await erased_by(taking.connection, taking.request)
         left = await count(await raw(taking.connection), members)
+        left |= await count_lookup(vault, taking.connection, taking.request, members)
         if any(left.values()):
             await taking.move(Step.ROWS)
             return
-        notices = await store.notices(taking.connection, request.request_id)
+        notices = await notices_of(vault, taking.connection, taking.request)
         await _issue(
             vault, taking, members, answers_of(vault, notices, await _removed(taking.connection, members)), None
         )
         state = State.PARTLY_COMPLETED if _open(notices) else State.COMPLETED
-        await taking.move(Step.ANSWERS, state=state, finished_at=None if _open(notices) else vault.clock.now())
+        owed = [[one.destination, str(one.subject_id), one.deadline] for one in notices]
+        finished = None if _open(notices) else vault.clock.now()
+        await taking.move(Step.ANSWERS, state=state, detail={OWED: owed}, finished_at=finished)
 
 
 async def gather_answers(vault: Vault, request: Request) -> bool:
     """Takes up what recipients said since; closes the case when nobody is waited for. True if anything moved."""
     async with vault.database.begin() as connection:
-        members = await store.members_of(connection, request.request_id)
+        members = await erased_by(connection, request)
     await sweep(vault, request, members)  # what a page decided before the fence may have written after the rows went
     async with take(vault, request) as taking:
         now = vault.clock.now()
-        notices = await _heard(taking.connection, request, members)
+        notices = await _heard(vault, taking.connection, taking.request, members)
         revisions = await store.certificates(taking.connection, request.request_id)
         answers = answers_of(vault, notices, await _removed(taking.connection, members))
         last = certificate.parse(revisions[-1].document)
@@ -109,20 +112,33 @@ def answers_of(
     return tuple(answers)
 
 
-async def _heard(connection: Transaction, request: Request, members: Sequence[UUID]) -> list[Notice]:
+async def notices_of(vault: Vault, connection: Transaction, request: Request) -> list[Notice]:
+    """The notices of an erasure, with those whose rows somebody deleted: the request itself says who is owed one."""
+    keys = vault.keyring.key(names.REQUEST), vault.keyring.key(names.STATE)
+    found = await store.notices(connection, request.request_id, *keys)
+    known = {(one.destination, one.subject_id) for one in found}
+    owed = [] if request.step == Step.DONE else request.detail.get(OWED, [])
+    for number, root, deadline in owed:
+        if (number, UUID(root)) not in known:
+            found.append(Notice(request.request_id, number, UUID(root), None, None, Micros(deadline)))
+    return sorted(found, key=lambda one: (one.destination, one.subject_id.int))
+
+
+async def _heard(vault: Vault, connection: Transaction, request: Request, members: Sequence[UUID]) -> list[Notice]:
     """The notices, with the recipients' own words as they are on record. What nobody observed stays open.
 
     When a recipient was told is written with the page that told it (`flows.release.record`).
     """
-    held = {(one.subject_id, one.destination): one for one in await held_everywhere(connection, members)}
+    state_key = vault.keyring.key(names.STATE)
+    held = {(one.subject_id, one.destination): one for one in await held_everywhere(connection, members, state_key)}
     found = []
-    for notice in await store.notices(connection, request.request_id):
+    for notice in await notices_of(vault, connection, request):
         state = held.get((notice.subject_id, notice.destination))
         then = notice
         if notice.acknowledged_at is None and state is not None and state.removed_number is not None:
             then = msgspec.structs.replace(notice, acknowledged_at=state.acknowledged_at)
         if then != notice:
-            await store.answered(connection, then)
+            await store.answered(connection, then, vault.keyring.key(names.REQUEST))
         found.append(then)
     return found
 
@@ -216,4 +232,6 @@ async def _finish(vault: Vault, taking: Taking, members: Sequence[UUID], now: Mi
     await leave(
         vault, taking.connection, Tag.RIGHTS_REQUEST_COMPLETED, "vault", {"request": str(taking.request.request_id)}
     )
-    await taking.move(Step.DONE, state=State.COMPLETED, finished_at=taking.request.finished_at or now)
+    await taking.move(
+        Step.DONE, state=State.COMPLETED, detail={MEMBERS: [], OWED: []}, finished_at=taking.request.finished_at or now
+    )

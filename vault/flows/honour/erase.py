@@ -13,15 +13,17 @@ from vault.audit.entry import Tag
 from vault.changes.store import mark
 from vault.clock import DAY, Micros, day_of
 from vault.errors import Conflict
+from vault.flows.graves import write_graves
 from vault.flows.honour.case import Known, desk_of, identifiers_of, normal_forms
 from vault.flows.honour.opened import Desk
-from vault.flows.honour.steps import officer_of, take
+from vault.flows.honour.steps import MEMBERS, members_of, officer_of, take
 from vault.flows.tags import tombstone_tag
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.journal.narrowing import Erasure, Tombstone
 from vault.keys import names
 from vault.rights import store
+from vault.rights.casefile import open_case
 from vault.rights.request import Step
 from vault.rights.store import Request, Transaction
 from vault.storage.session import Raw, raw
@@ -50,14 +52,6 @@ _KEYS: Final = "DELETE FROM keys.subject_key WHERE subject_id = ANY ($1::uuid[])
 _ERASED: Final = """
 INSERT INTO erased (subject_id, at, request_id) SELECT s, $2, $3 FROM unnest($1::uuid[]) AS n(s) ON CONFLICT DO NOTHING
 """
-_TOMBSTONES: Final = """
-INSERT INTO tombstone AS t (tag, key_version, until, suppress, objected)
-SELECT tag, key_version, until, suppress, objected
-FROM unnest($1::bytea[], $2::smallint[], $3::bigint[], $4::bool[], $5::bigint[])
-    AS n(tag, key_version, until, suppress, objected) ORDER BY tag
-ON CONFLICT (tag) DO UPDATE SET key_version = excluded.key_version, until = greatest(t.until, excluded.until),
-    suppress = t.suppress OR excluded.suppress, objected = t.objected | excluded.objected
-"""
 
 
 async def destroy(vault: Vault, request: Request) -> None:
@@ -72,7 +66,7 @@ async def destroy(vault: Vault, request: Request) -> None:
         if len(held) != len(desk.subjects):
             raise Conflict(code="retry")
         await driver.execute(_KEYS, desk.subjects)
-        await _write_tombstones(driver, tombstones)
+        await write_graves(driver, tombstones)
         await driver.execute(_ERASED, desk.subjects, now, request.request_id)
         await mark(driver, desk.subjects)
         await leave(
@@ -83,9 +77,11 @@ async def destroy(vault: Vault, request: Request) -> None:
             {"request": str(request.request_id), "subjects": len(desk.subjects), "tombstones": len(tombstones)},
         )
         await _forget(vault, taking.connection, desk.subjects)
+        taking.forgotten()
         await taking.move(
             Step.ROWS,
             detail={
+                MEMBERS: [str(one) for one in desk.subjects],
                 "destroyed_at": now,
                 "stores": {"keys": len(held)},
                 "tombstones": len(tombstones),
@@ -117,24 +113,13 @@ async def count(driver: Raw, subjects: Sequence[UUID]) -> dict[str, int]:
     return {name: int(await driver.fetchval(query, list(subjects))) for name, query in STORES.items()}
 
 
-async def _write_tombstones(driver: Raw, tombstones: Sequence[Tombstone]) -> None:
-    await driver.execute(
-        _TOMBSTONES,
-        [one.tag for one in tombstones],
-        [one.key_version for one in tombstones],
-        [one.until for one in tombstones],
-        [one.suppress for one in tombstones],
-        [one.objected for one in tombstones],
-    )
-
-
 async def _forget(vault: Vault, connection: Transaction, subjects: Sequence[UUID]) -> None:
     """Takes the person out of their requests, and destroys the archives made for them, keys first.
 
     Writing the requests waits for whoever is making an archive just now; what they made is found then.
     """
     about = await store.requests_about(connection, subjects)
-    await store.forget_subject(connection, subjects)
+    await store.forget_subject(connection, subjects, vault.keyring.key(names.REQUEST))
     for request_id in about:
         vault.keyring.destroy(names.archive(request_id))
     await store.drop_archives(connection, about)
@@ -148,12 +133,12 @@ DELETE FROM event WHERE (subject_id, event_key, purposes) IN (
 """
 _IDENTITY: Final = """
 DELETE FROM identity WHERE subject_id = ANY ($1::uuid[])
-    AND tag IN (SELECT tag FROM identifier WHERE subject_id = ANY ($1::uuid[]))
+    AND tag IN (SELECT tag FROM identifier WHERE subject_id = ANY ($1::uuid[]) UNION ALL SELECT unnest($2::bytea[]))
 """
+_LOOKUP: Final = "SELECT count(*) FROM identity WHERE subject_id = ANY ($1::uuid[]) AND tag = ANY ($2::bytea[])"
 _ROWS: Final = (
     "DELETE FROM compartment WHERE subject_id = ANY ($1::uuid[])",
     "DELETE FROM ledger WHERE subject_id = ANY ($1::uuid[])",
-    _IDENTITY,
     "DELETE FROM identifier WHERE subject_id = ANY ($1::uuid[])",
     "DELETE FROM link WHERE subject_id = ANY ($1::uuid[]) OR root = ANY ($1::uuid[])",
     "DELETE FROM membership WHERE subject_id = ANY ($1::uuid[])",
@@ -205,12 +190,19 @@ async def _counted(vault: Vault, request: Request) -> list[UUID]:
     an erased person, so it is the count of that moment.
     """
     async with take(vault, request) as taking:
-        members = await store.members_of(taking.connection, request.request_id)
+        members = await erased_by(taking.connection, taking.request)
         known = taking.request.detail["stores"]
         if "events" not in known:
             counts = await count(await raw(taking.connection), members)
+            counts |= await count_lookup(vault, taking.connection, taking.request, members)
             await taking.move(Step.ROWS, detail={"stores": counts | known})
     return members
+
+
+async def erased_by(connection: Transaction, request: Request) -> list[UUID]:
+    """The subjects that a request has erased."""
+    named = members_of(request)
+    return await store.members_of(connection, request.request_id) if named is None else named
 
 
 async def sweep(vault: Vault, request: Request, members: Sequence[UUID]) -> None:
@@ -221,11 +213,28 @@ async def sweep(vault: Vault, request: Request, members: Sequence[UUID]) -> None
             pass
     async with vault.database.begin() as transaction:
         driver = await raw(transaction)
+        await driver.execute(_IDENTITY, subjects, await tags_of(vault, transaction, request))
         for statement in _ROWS:
             await driver.execute(statement, subjects)
         await driver.execute(_SETTLED, subjects)
         await driver.execute(_BARE, subjects)
         await driver.execute(_LATE, subjects, request.request_id, await _deadline(transaction, request))
+
+
+async def tags_of(vault: Vault, connection: Transaction, request: Request) -> list[bytes]:
+    """The tags that found the person, from the case file; none once nobody is waited for, and they are long gone."""
+    sealed = await store.get_case(connection, request.request_id)
+    if sealed is None:
+        return []
+    return list(open_case(vault.keyring.key(names.case(request.request_id)), request.request_id, sealed).tags)
+
+
+async def count_lookup(
+    vault: Vault, connection: Transaction, request: Request, members: Sequence[UUID]
+) -> dict[str, int]:
+    """How many tags still find the person: a store as the others, counted by tag, since no index leads there by subject."""
+    tags = await tags_of(vault, connection, request)
+    return {"lookup tags": int(await (await raw(connection)).fetchval(_LOOKUP, list(members), tags))}
 
 
 async def _deadline(connection: Transaction, request: Request) -> Micros:

@@ -14,8 +14,8 @@ from vault.flows.find import resolve_ref
 from vault.flows.honour.access import expire
 from vault.flows.honour.advance import destroy_now
 from vault.flows.honour.at_once import erase_at_once
-from vault.flows.honour.certify import answers_of
-from vault.flows.honour.steps import Taken, read
+from vault.flows.honour.certify import answers_of, notices_of
+from vault.flows.honour.steps import OPENED, Taken, read
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.ids import uuid7
@@ -59,7 +59,7 @@ ORDER BY subject_id FOR NO KEY UPDATE
 async def _register(vault: Vault, actor: Actor, subject: UUID, kind: RequestType) -> UUID:
     """The new row, or the erasure that the person is under already. The profile's rows are held, so that two are one."""
     now = vault.clock.now()
-    request_id = uuid7(now)
+    request_id, entry_id = uuid7(now), uuid7(now)
     async with vault.database.begin() as connection:
         driver = await raw(connection)
         members = [UUID(bytes=row[0].bytes) for row in await driver.fetch(_PROFILE, subject)]
@@ -80,8 +80,9 @@ async def _register(vault: Vault, actor: Actor, subject: UUID, kind: RequestType
                 due_at=due(now),
                 finished_at=None,
                 opened_by=_staff(actor),
-                detail={},
+                detail={OPENED: str(entry_id)},
             ),
+            vault.keyring.key(names.REQUEST),
         )
         await leave(
             vault,
@@ -90,6 +91,7 @@ async def _register(vault: Vault, actor: Actor, subject: UUID, kind: RequestType
             actor.label,
             {"request": str(request_id), "type": kind},
             subject,
+            entry_id,
         )
     return request_id
 
@@ -107,7 +109,7 @@ async def read_request(vault: Vault, actor: Actor, request_id: UUID) -> dict[str
     request = await read(vault, request_id)
     async with vault.database.begin() as connection:
         offered = await store.archive_ends(connection, request_id)
-        notices = await store.notices(connection, request_id)
+        notices = await notices_of(vault, connection, request)
         revisions = await store.certificates(connection, request_id)
         await leave(vault, connection, Tag.RIGHTS_REQUEST_READ, actor.label, {"request": str(request_id)})
     answer: dict[str, Any] = {
@@ -170,8 +172,10 @@ async def fetch_certificate(vault: Vault, actor: Actor, request_id: UUID) -> dic
     `salt` is there while the case file lives, to be given to the person and to nobody else: with it they can check whom
     the certificate is about. Raises `NotFound`, `Conflict` before the first revision.
     """
+    await read(vault, request_id)
+    key = vault.keyring.key(names.REQUEST)
     async with vault.database.begin() as connection:
-        request = await store.get(connection, request_id, lock=True)  # so that the case is not closed meanwhile
+        request = await store.get(connection, request_id, key, lock=True)  # so that the case is not closed meanwhile
         if request is None or request.type != "erasure":
             raise NotFound
         revisions = await store.certificates(connection, request_id)
@@ -187,7 +191,7 @@ async def fetch_certificate(vault: Vault, actor: Actor, request_id: UUID) -> dic
         if sealed is not None:
             case = open_case(vault.keyring.key(names.case(request_id)), request_id, sealed)
             answer["salt"] = case.salt.hex()
-            await store.move(connection, request, request.step, detail={"salt_given": True})
+            await store.move(connection, request, request.step, key, detail={"salt_given": True})
             if request.state == State.COMPLETED:  # everybody has answered: nothing needs the case any more
                 await store.end_case(connection, request_id, vault.clock.now())
         await leave(

@@ -18,6 +18,10 @@ RIGHTS: Final = {
     "withdrawal": "You may withdraw a consent at any time, as easily as you gave it (Art. 7(3)).",
 }
 CONTROLLER: Final = "The company that runs this vault and gave you this answer is the controller of your data."
+INCOMPLETE: Final = (
+    "This answer is not complete: {} of the parts of your events that were stored are no longer there, and the vault did"
+    " not delete them. Ask the company what became of them."
+)
 COMPLAINT: Final = (
     "You may complain to a data protection authority, in particular where you live, where you work, or where you think "
     "that the law was broken (Art. 77)."

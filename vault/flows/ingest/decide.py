@@ -23,7 +23,7 @@ from vault.flows.ingest.account import store_account
 from vault.flows.ingest.item import Act, Dropped, Item, Named
 from vault.flows.ingest.resolve import Place, resolve
 from vault.flows.ingest.seal import store_event
-from vault.flows.ingest.trace import Voice, check_failed, grant_ignored
+from vault.flows.ingest.trace import check_failed, grant_ignored, voice_of
 from vault.flows.ingest.typed import fits
 from vault.flows.ingest.values import CLIENT, SERVER, known_alone, store_identifier, store_trait
 from vault.flows.ingest.voice import Voices
@@ -78,7 +78,7 @@ class Decider:
         self.voices = voices
         self.refused = refused
         self.rows = world.tools.rows
-        self._voice = Voice(f"source:{source.source_id}", vault.policy.number, world.tools.now)
+        self._voice = voice_of(vault, source.source_id, world.tools.now)
         self._turns = vault.turns
         self._noted: list[Drop] = []
         self._touched: dict[int, ProfileDraft] = {}

@@ -13,7 +13,7 @@ from vault.events.decode import Decoded, decode
 from vault.flows.ingest.decide import Decider, Oversized, Unfit, Verdict
 from vault.flows.ingest.item import Dropped, Item, Outcome, items_of
 from vault.flows.ingest.voice import Voices
-from vault.flows.ingest.world import World, read_world
+from vault.flows.ingest.world import World, note_stored, read_world
 from vault.flows.people.change import tools_of
 from vault.flows.people.commit import commit
 from vault.flows.people.draft import LedgerNeeded
@@ -82,6 +82,7 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
             world, verdicts = await _decide(vault, source, pending, learnt, first=attempt == 1)
             lost = await commit(vault, world.tools, world.drafts(), f"source:{source.source_id}")
         except Raced:
+            learnt.raced = True
             continue
         _keep(vault, world, lost)
         done = [verdict for verdict in verdicts if not _is_lost(verdict, lost)] if lost else verdicts
@@ -104,6 +105,7 @@ class _Learnt(msgspec.Struct):
     ledgers: set[UUID] = msgspec.field(default_factory=set)  # of whom the ledger is needed
     unfit: set[UUID] = msgspec.field(default_factory=set)  # of whom something does not open
     refused: dict[int, str] = msgspec.field(default_factory=dict)  # messages over a limit, by index
+    raced: bool = False  # somebody came between, or a message is stored whose dedup row is gone
 
 
 async def _decide(
@@ -126,6 +128,8 @@ async def _decide(
                 without=learnt.unfit,
                 warm=warm,
             )
+            if learnt.raced:
+                await note_stored(connection, world, pending)
         warm = []  # half changed if they did not do
         decider = Decider(vault, source, world, voices, learnt.refused)
         try:

@@ -13,9 +13,11 @@ from vault.flows.ingest.item import Item, Named
 from vault.flows.ingest.world import World
 from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.profile import ProfileDraft
+from vault.flows.people.write import audit_row
 from vault.flows.vault import Vault
 from vault.identity.graph import Attach, Found, Merge, New, Nobody, Profile, Rule, decide
 from vault.ids import random_bytes, uuid7
+from vault.keys import names
 from vault.sources.store import Source
 
 
@@ -161,5 +163,5 @@ def _audit_merge(vault: Vault, source: Source, world: World, absorbed: SubjectDr
         policy=vault.policy.number,
         subject=salted(salt, absorbed.subject.bytes),
     )
-    absorbed.rows.audit.append((absorbed, entry.entry_id, entry.leaf()))
+    absorbed.rows.audit.append(audit_row(absorbed, entry, vault.keyring.key(names.JOURNAL)))
     absorbed.rows.salts.append((absorbed, entry.entry_id, salt))

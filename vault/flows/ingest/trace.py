@@ -7,8 +7,10 @@ from uuid import UUID
 from vault.audit.entry import Entry, Tag, salted
 from vault.clock import Micros
 from vault.consent.act import Ignored
-from vault.flows.people.write import NO_GROUP, NOBODY, Fixed, Rows
+from vault.flows.people.write import NO_GROUP, NOBODY, Fixed, Rows, audit_row
+from vault.flows.vault import Vault
 from vault.ids import random_bytes, uuid7
+from vault.keys import names
 
 
 class Voice(NamedTuple):
@@ -17,6 +19,12 @@ class Voice(NamedTuple):
     actor: str
     policy: int
     now: Micros
+    key: bytes  # `journal`
+
+
+def voice_of(vault: Vault, source_id: int, now: Micros) -> Voice:
+    """A source that speaks now."""
+    return Voice(f"source:{source_id}", vault.policy.number, now, vault.keyring.key(names.JOURNAL))
 
 
 def grant_ignored(rows: Rows, voice: Voice, subject: UUID, ignored: Iterable[Ignored]) -> None:
@@ -41,6 +49,6 @@ def _note(rows: Rows, voice: Voice, tag: Tag, subject: UUID | None, detail: Mapp
         subject=salted(salt, subject.bytes) if subject is not None else None,
         detail=dict(detail),
     )
-    rows.audit.append((NOBODY, entry.entry_id, entry.leaf()))
+    rows.audit.append(audit_row(NOBODY, entry, voice.key))
     if subject is not None:
         rows.salts.append((Fixed(NO_GROUP, subject.hex), entry.entry_id, salt))

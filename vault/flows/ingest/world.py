@@ -170,6 +170,17 @@ async def _read_cold(connection: Raw, world: World, items: Sequence[Item], *, ag
     return stored
 
 
+async def note_stored(connection: Raw, world: World, items: Sequence[Item]) -> None:
+    """Marks messages as taken before whose event is there and whose dedup row is gone: they would lose every race."""
+    fresh = {item.key: item.digest for item in items if item.key not in world.seen}
+    rows = await connection.fetch(
+        "SELECT DISTINCT event_key FROM event WHERE subject_id = ANY ($1::uuid[]) AND event_key = ANY ($2::bytea[])",
+        list(world.people),
+        list(fresh),
+    )
+    world.seen.update((row[0], fresh[row[0]]) for row in rows)
+
+
 def _speakers(world: World, items: Sequence[Item], says_new: SaysNew) -> set[UUID]:
     """Everyone in the profiles of whom a message surely writes, or may well write, a choice."""
     found: set[UUID] = set()

@@ -10,11 +10,12 @@ from typing import Final
 from vault.audit.entry import Entry, Tag, salted
 from vault.flows.people.attempt import Tools
 from vault.flows.people.draft import SubjectDraft
-from vault.flows.people.write import Rows, write
+from vault.flows.people.write import Rows, audit_row, write
 from vault.flows.turns import SLICE
 from vault.flows.vault import Vault
 from vault.ids import random_bytes, uuid7
 from vault.journal.narrowing import Narrowing, Objection, Refusal, RefusalKind, RemovedWraps, Restriction
+from vault.keys import names
 
 SALT_BYTES: Final = 16
 
@@ -87,5 +88,5 @@ def _audit_choices(vault: Vault, draft: SubjectDraft, rows: Rows, actor: str) ->
         subject=salted(salt, draft.subject.bytes),
         detail={"entries": len(draft.new_choices), "head": salted(salt, draft.state.ledger_head)},
     )
-    rows.audit.append((draft, entry.entry_id, entry.leaf()))
+    rows.audit.append(audit_row(draft, entry, vault.keyring.key(names.JOURNAL)))
     rows.salts.append((draft, entry.entry_id, salt))

@@ -17,6 +17,8 @@ from uuid import UUID
 
 import asyncpg
 
+from vault.audit.entry import Entry
+from vault.audit.store import waiting_code
 from vault.storage.session import Raw
 
 
@@ -51,6 +53,12 @@ class Fixed(NamedTuple):
 NOBODY: Final = Fixed(NO_GROUP)
 
 
+def audit_row(owner: Owner, entry: Entry, key: bytes) -> tuple[Owner, UUID, bytes, bytes]:
+    """An entry as a row; `key` is `journal`."""
+    leaf = entry.leaf()
+    return owner, entry.entry_id, leaf, waiting_code(key, entry.entry_id, leaf)
+
+
 class Rows(NamedTuple):
     """Rows of a statement by table, as tuples in the order of the columns below; their owner in place of group and subject."""
 
@@ -70,7 +78,7 @@ class Rows(NamedTuple):
     dedup: list[tuple[Owner, bytes, bytes, int]]
     changes: list[tuple[Owner, UUID]]  # the root that changed
     due: list[tuple[Owner, int, int]]
-    audit: list[tuple[Owner, UUID, bytes]]
+    audit: list[tuple[Owner, UUID, bytes, bytes]]  # its code until the log has it
     salts: list[tuple[Owner, UUID, bytes]]
     no_grave: list[tuple[Owner, bytes]]  # tombstone tags that must still not exist
     accounts: list[tuple[Owner, bytes, bytes, int, int]]
@@ -228,7 +236,7 @@ _PARTS: Final[dict[str, _Part]] = {
     ),
     "changes": _insert("change_in", ("subject_id", "uuid"), owner=_GROUP),
     "due": _insert("due", ("at", "bigint"), ("what", "smallint"), after="ON CONFLICT DO NOTHING"),
-    "audit": _insert("audit_in", ("entry_id", "uuid"), ("leaf", "bytea"), owner=_GROUP),
+    "audit": _insert("audit_in", ("entry_id", "uuid"), ("leaf", "bytea"), ("code", "bytea"), owner=_GROUP),
     "salts": _insert("audit_salt", ("entry_id", "uuid"), ("salt", "bytea")),
     "no_grave": _Part(
         (("tag", "key"),), lost="SELECT n.grp FROM {rows} AS n({names}) JOIN tombstone USING (tag)", owner=_GROUP

@@ -105,8 +105,9 @@ async def _confirm(vault: Vault, plan: Plan, place: Cursor) -> None:
     """A destination whose contract `acknowledges` by cursor has carried out what came before the one it asks with."""
     if plan.contract.acknowledges != "cursor" or not place.number:
         return
+    key = vault.keyring.key(names.STATE)
     async with vault.database.begin() as connection:
-        count = await read_on(await raw(connection), plan.contract.number, place.number, vault.clock.now())
+        count = await read_on(await raw(connection), plan.contract.number, place.number, vault.clock.now(), key)
         if count:
             detail: dict[str, Any] = {"destination": plan.contract.name, "profiles": count}
             actor = f"destination:{plan.contract.name}"

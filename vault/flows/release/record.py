@@ -23,6 +23,7 @@ from vault.errors import Conflict
 from vault.flows.release.plan import Plan
 from vault.flows.vault import Vault
 from vault.ids import random_bytes, uuid7
+from vault.keys import names
 from vault.merkle import leaf_hash, root_of
 from vault.rights.store import told
 from vault.storage.session import Connection, Raw, raw
@@ -111,9 +112,10 @@ async def record(vault: Vault, plan: Plan, sheet: Sheet, released: Tag, withheld
         await change_held(driver, page.destination, [one.after for one in sheet.turned if one.before is not None])
         removed = [one.after.subject_id for one in sheet.turned if one.after.removed_number is not None]
         if removed:  # an erasure's certificate states this time, and no other
-            await told(connection, plan.contract.number, removed, sheet.at)
-        await append(connection, entry)
-        await _accuse(connection, entry, sheet.unreadable)
+            await told(connection, plan.contract.number, removed, sheet.at, vault.keyring.key(names.STATE))
+        key = vault.keyring.key(names.JOURNAL)
+        await append(connection, entry, key)
+        await _accuse(connection, entry, sheet.unreadable, key)
 
 
 def entry_of(plan: Plan, sheet: Sheet, page: Page, rows: Sequence[Row], tag: Tag) -> Entry:
@@ -170,7 +172,7 @@ async def _check(driver: Raw, plan: Plan, sheet: Sheet) -> None:
         raise Overtaken
 
 
-async def _accuse(connection: Connection, entry: Entry, unreadable: Sequence[UUID]) -> None:
+async def _accuse(connection: Connection, entry: Entry, unreadable: Sequence[UUID], key: bytes) -> None:
     """Entries that name, behind salts, the people whose rows did not agree or did not open (promise 3)."""
     for start in range(0, len(unreadable), NAMED):
         salts = [(subject, random_bytes(SALT_BYTES)) for subject in unreadable[start : start + NAMED]]
@@ -182,5 +184,5 @@ async def _accuse(connection: Connection, entry: Entry, unreadable: Sequence[UUI
             policy=entry.policy,
             detail={"subjects": [salted(salt, subject.bytes) for subject, salt in salts]},
         )
-        await append(connection, failed)
+        await append(connection, failed, key)
         await keep_salts(connection, failed.entry_id, salts)

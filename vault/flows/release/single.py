@@ -7,12 +7,14 @@ which an erasure deletes: whoever erases waits until this is written, or was fir
 from typing import Final
 
 from vault.audit.entry import Tag
+from vault.audit.store import waiting_code
 from vault.disclosures.record import pack_objects
 from vault.disclosures.store import Page, Row
 from vault.flows.release.plan import Plan
 from vault.flows.release.record import Overtaken, Sheet, entry_of
 from vault.flows.vault import Vault
 from vault.ids import random_bytes, uuid7
+from vault.keys import names
 from vault.storage.session import Raw
 
 SALT_BYTES: Final = 16
@@ -30,7 +32,7 @@ WITH there AS MATERIALIZED (
     INSERT INTO disclosure (subject_id, destination, page, at, number, policy, salt, detail)
     SELECT subject_id, $2, $3, $4, $5, $6, $7, $8 FROM free
 ), leaf AS (
-    INSERT INTO audit_in (entry_id, leaf) SELECT $3, $10 FROM free
+    INSERT INTO audit_in (entry_id, leaf, code) SELECT $3, $10, $11 FROM free
 )
 SELECT count(*) FROM free
 """
@@ -48,8 +50,9 @@ async def record_one(vault: Vault, connection: Raw, plan: Plan, sheet: Sheet, re
     page = Page(plan.contract.number, uuid7(sheet.at), sheet.at, vault.policy.number)
     row = Row(left.root, left.number, random_bytes(SALT_BYTES), left.detail)
     leaf = entry_of(plan, sheet, page, [row], released).leaf()
+    code = waiting_code(vault.keyring.key(names.JOURNAL), page.page, leaf)
     fields = pack_objects(began[0].fields) if began else None
     shared = (left.root, page.destination, page.page, page.at, left.number, page.policy, row.salt, left.detail)
-    if not await connection.fetchval(_RECORD, *shared, fields, leaf):
+    if not await connection.fetchval(_RECORD, *shared, fields, leaf, code):
         raise Overtaken
     return True
