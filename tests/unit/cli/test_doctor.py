@@ -200,21 +200,33 @@ def test_d_the_key_of_an_open_erasure_that_was_taken_away_is_missed(
 REQUEST = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 
-def test_a_superuser_of_the_database_is_warned_of(
-    call: Call, port: int, environ: dict[str, str], database_url: str
-) -> None:
+def test_a_superuser_of_the_database_is_warned_of(call: Call, port: int) -> None:
     call("sources", "add", "shop", "--class", "server")
     code, checks = examined(call, port)
     assert (code, checks["database role"]["state"]) == (0, "warning")
+
+
+def test_an_owner_of_its_database_is_enough_for_the_vault(
+    call: Call, port: int, environ: dict[str, str], database_url: str
+) -> None:
+    """From an empty database to a sound vault, as compose.yaml and the page for a server make the role."""
     name = database_url.split("/")[3].split("?", maxsplit=1)[0]
-    role = f"owner_{name}"
-    sql(database_url, f"CREATE ROLE {role} LOGIN", f"GRANT pg_read_all_data TO {role}")
+    role, own = f"role_{name}", f"own_{name}"
+    sql(
+        database_url,
+        f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE",
+        f"CREATE DATABASE {own} OWNER {role}",
+    )
     try:
-        environ["PROFILE_VAULT_DATABASE_URL"] = f"{database_url}&user={role}"
+        environ["PROFILE_VAULT_DATABASE_URL"] = f"{database_url.replace(f'/{name}?', f'/{own}?')}&user={role}"
+        assert call("keys", "init").exit_code == 0
+        assert call("sources", "add", "shop", "--class", "server").exit_code == 0
+        call("worker", "--once")
         code, checks = examined(call, port)
+        assert {name: one["found"] for name, one in checks.items() if one["state"] == "failed"} == {}
         assert (code, checks["database role"]["state"]) == (0, "ok")
     finally:
-        sql(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+        sql(database_url, f"DROP DATABASE {own} WITH (FORCE)", f"DROP ROLE {role}")
 
 
 def flip(path: Path) -> None:
