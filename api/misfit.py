@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`(?: - at `\$\.?([\w.\[\]]*)`)?")
-_UNKNOWN: Final = re.compile(r"Object contains unknown field `.*`(?: - at `\$\.?([\w.\[\]]*)`)?", re.DOTALL)
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `.*?`(?: - at `\$\.?([\w.\[\]]*)`)?", re.DOTALL)
 _TYPE: Final = re.compile(
     r"Expected `([\w |]+)`(?: of length [<>=]+ \d+)?, got `[\w |]+`(?: - at `\$\.?([\w.\[\]]*)`)?"
 )

@@ -103,7 +103,7 @@ async def _body_of(request: Request[Any, Any, Any], source: Source) -> bytes:
     try:
         return await _tracking_body(request)
     except Invalid as error:
-        await tell_refused(vault_of(request), source, error.reason)
+        await tell_refused(vault_of(request), source, error.reason, error.hint)
         raise
 
 

@@ -81,7 +81,9 @@ def decode(body: bytes, kind: str, received_at: Micros) -> Decoded:
     try:
         batch = _batch.decode(mended)
     except _UNREADABLE:
-        raise Invalid("A batch is a JSON object with a list named `batch`.", code="invalid_json") from None
+        raise Invalid(
+            _fault(mended, "A batch is a JSON object with a list named `batch`."), code="invalid_json"
+        ) from None
     if len(batch.batch) > MAX_LISTED:
         raise TooLarge(f"A batch has at most {MAX_EVENTS} messages.", code="too_many_events")
     return _messages(batch.batch, None, batch, received_at)
@@ -106,7 +108,16 @@ def _check_object(body: bytes) -> None:
     try:
         _object.decode(body)
     except _UNREADABLE:
-        raise Invalid("A message is a JSON object.", code="invalid_json") from None
+        raise Invalid(_fault(body, "A message is a JSON object."), code="invalid_json") from None
+
+
+def _fault(body: bytes, wanted: str) -> str:
+    """What is wrong with a body that is refused: no JSON at all, or JSON of another shape."""
+    try:
+        msgspec.json.decode(body)
+    except _UNREADABLE:
+        return "The body is not valid JSON: broken off, or not JSON at all."
+    return wanted
 
 
 def _messages(raws: list[msgspec.Raw], kind: str | None, envelope: Batch, received_at: Micros) -> Decoded:

@@ -34,10 +34,10 @@ async def tell(vault: Vault, source: Source, verdicts: Sequence[Verdict], reject
     await _lay_down(vault, source, [line for _, line in sorted(lines, key=lambda pair: pair[0])])
 
 
-async def tell_refused(vault: Vault, source: Source, code: str) -> None:
-    """Lay down that a whole body was refused."""
+async def tell_refused(vault: Vault, source: Source, code: str, hint: str = "") -> None:
+    """Lay down that a whole body was refused. `hint`: the sentence of ours that answered it."""
     if await _watched(vault, source):
-        await _lay_down(vault, source, [Line("(body)", code=code)])
+        await _lay_down(vault, source, [Line("(body)", code=code, said=hint or None)])
 
 
 async def sweep(vault: Vault) -> int:

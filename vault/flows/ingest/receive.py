@@ -37,7 +37,7 @@ async def receive(vault: Vault, source: Source, body: bytes, kind: str) -> Outco
     try:
         decoded: Decoded = decode(body, kind, vault.clock.now())
     except Invalid as error:
-        await tell_refused(vault, source, error.reason)
+        await tell_refused(vault, source, error.reason, error.hint)
         raise
     items = items_of(vault.places, vault.keyring, source, decoded.messages)
     rejected = [Dropped(one.index, one.code) for one in decoded.rejected]
