@@ -7,7 +7,7 @@ not list is dropped later, by name. The bytes have passed `clean.scan`: they are
 
 import re
 from math import isfinite
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -31,10 +31,23 @@ TYPES: Final[tuple[MessageType, ...]] = ("identify", "track", "page", "screen", 
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """A message that cannot be read, and why. Holds nothing of it."""
+    """A message that cannot be read, and why. Holds nothing of it but what it calls itself, where that can be read."""
 
     index: int
     code: str
+    type: MessageType | None = None
+    name: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Rejected({self.index}, {self.code})"
+
+
+class _Label(msgspec.Struct):
+    """What a message calls itself, of whatever types it has."""
+
+    type: Any = None
+    event: Any = None
+    name: Any = None
 
 
 class Decoded(msgspec.Struct, frozen=True):
@@ -47,6 +60,7 @@ class Decoded(msgspec.Struct, frozen=True):
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 _batch: Final = msgspec.json.Decoder(Batch)
 _wire: Final = msgspec.json.Decoder(Wire)
+_label: Final = msgspec.json.Decoder(_Label)
 _context: Final = msgspec.json.Decoder(Context | None)
 _keyed: Final = msgspec.json.Decoder(Keyed)
 _object: Final = msgspec.json.Decoder(Raws)
@@ -133,9 +147,19 @@ def _messages(raws: list[msgspec.Raw], kind: str | None, envelope: Batch, receiv
         try:
             messages.append(_message(index, bytes(raw), kind, envelope_context, stamps, sent_at, received_at))
         except Invalid as error:
-            rejected.append(Rejected(index, error.reason))
+            rejected.append(_rejected(index, bytes(raw), kind, error.reason))
     rejected.extend(Rejected(index, "too_many_events") for index in range(MAX_EVENTS, len(raws)))
     return Decoded(messages, rejected)
+
+
+def _rejected(index: int, raw: bytes, kind: str | None, code: str) -> Rejected:
+    try:
+        label = _label.decode(raw)
+    except _UNREADABLE:
+        return Rejected(index, code)
+    type_ = next((known for known in TYPES if known == (kind or label.type)), None)
+    name = label.event if type_ == "track" else label.name
+    return Rejected(index, code, type_, name if isinstance(name, str) else None)
 
 
 def _message(
