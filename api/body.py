@@ -18,6 +18,7 @@ import msgspec
 from litestar import Request
 from litestar.exceptions import InternalServerException
 
+from api.misfit import misfit
 from api.room import GUEST, Guest, enter_desk, room_of, who_of
 from vault.errors import Invalid, TooLarge
 from vault.events.clean import scan
@@ -32,7 +33,7 @@ _INT64: Final = 2**63
 _CHUNK: Final = 65_536  # inflate step: at most this much more than the limit is ever held
 _GZIP: Final = 16 + zlib.MAX_WBITS  # gzip framing only, no raw deflate
 
-_NO_SUCH_BODY: Final = "The body does not have the members and types of this call."
+_NO_SUCH_BODY: Final = "The body is not one JSON object with the members and types of this call; /schema lists them."
 _Wire = TypeVar("_Wire", bound=msgspec.Struct)
 
 
@@ -96,7 +97,8 @@ async def _whole(stream: AsyncIterable[bytes], limit: int, grows: Callable[[int]
 def require_type(content_type: str | None, allowed: frozenset[str] = JSON) -> None:
     """Own doors take JSON types only, so that a foreign page cannot post without a preflight (threats G5)."""
     if (content_type or "").partition(";")[0].strip().lower() not in allowed:
-        raise Invalid(f"Send {min(allowed, key=len)}.", code="unsupported_media_type")
+        wanted = "application/json" if allowed is JSON else "NDJSON as application/x-ndjson"
+        raise Invalid(f"Send {wanted}: the header Content-Type says what a body is.", code="unsupported_media_type")
 
 
 async def read_own(request: Request[Any, Any, Any], kind: type[_Wire]) -> _Wire:
@@ -153,13 +155,13 @@ def inflate(raw: bytes, *, limit: int) -> bytes:
 
 
 def decode_own(body: bytes, kind: type[_Wire]) -> _Wire:
-    """A body of an own door as its struct. Raises Invalid, naming neither members nor values."""
+    """A body of an own door as its struct. Raises Invalid, naming members of ours and nothing that was sent."""
     scan(body)
     value = parse_strict(body)
     try:
         return msgspec.convert(value, kind)
-    except (ValueError, OverflowError):  # msgspec's errors are ValueErrors; a time before the first year overflows
-        raise Invalid(_NO_SUCH_BODY, code="invalid_json") from None
+    except (ValueError, OverflowError) as error:  # msgspec's are ValueErrors; a time before the first year overflows
+        raise Invalid(misfit(error, kind) or _NO_SUCH_BODY, code="invalid_json") from None
 
 
 def parse_strict(body: bytes, *, code: str = "invalid_json") -> Any:

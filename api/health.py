@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
-from litestar import Request, Response, Router, get
+from litestar import HttpMethod, Request, Response, Router, get, route
 from litestar.di import NamedDependency
 
 from api.admission import admission_of
@@ -14,18 +14,19 @@ from vault.errors import Unavailable
 from vault.flows import figures, ready
 from vault.flows.vault import Vault
 
+_PROBED: Final = (HttpMethod.GET, HttpMethod.HEAD)  # load balancers probe with either
 SOON: Final = 2.0  # seconds; whoever asks for health must have an answer while the database hangs
 
 _Answer = TypeVar("_Answer")
 
 
-@get("/livez", summary="Is the process alive?", media_type="text/plain")
+@route("/livez", http_method=_PROBED, summary="Is the process alive?", media_type="text/plain")
 async def livez() -> str:
     """Says `ok` whatever else is wrong: a restart would not help against a missing database."""
     return "ok"
 
 
-@get("/readyz", summary="Can it serve now?")
+@route("/readyz", http_method=_PROBED, summary="Can it serve now?")
 async def readyz(request: Request[Any, Any, Any], vault: NamedDependency[Vault]) -> Response[dict[str, Any]]:
     """200 with figures and known limits, or 503. One-process mode and missing rollback protection are told here."""
     worker = request.app.state.get("worker", "elsewhere")

@@ -50,6 +50,7 @@ EXACT: Final[dict[str, tuple[int, str]]] = {
     "too_slow": (408, "Too slow"),  # tracking clients send again after a 408
 }
 _BY_STATUS: Final = {401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
+_HINTS: Final = {405: "Use a method that the header Allow of this answer names."}
 _SEGMENTS: Final = {"rate_limited": "rate_limit_error"}  # codes that clients of the Profile API know by another name
 _log = structlog.get_logger("api")
 
@@ -102,7 +103,8 @@ def answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> 
         return answer_vault_error(request, NotFound())
     if status == 401:
         return answer_vault_error(request, Unauthenticated())
-    told = answer_vault_error(request, Invalid(code=_BY_STATUS.get(status, "invalid_request")))
+    hint = _HINTS.get(status, "Compare the path, its parameters and their types with /schema.")
+    told = answer_vault_error(request, Invalid(hint, code=_BY_STATUS.get(status, "invalid_request")))
     if status == 405 and (allowed := (error.headers or {}).get("allow")):
         told.headers["allow"] = ", ".join(sorted(allowed.split(", ")))  # methods of ours; RFC 9110 asks for them
     return told

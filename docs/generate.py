@@ -96,17 +96,44 @@ def _drops() -> list[str]:
 
 
 def exact_codes() -> dict[str, set[str]]:
-    """Class of error -> the exact codes that calls name, as in `Invalid("...", code="no_token")`."""
+    """Class of error -> the exact codes that calls name, as in `Invalid("...", code="no_token")` or `code=FULL`."""
     found: dict[str, set[str]] = {}
     for path in sources():
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        tree = ast.parse(path.read_text("utf-8"))
+        constants = _constants(tree)
+        for node in ast.walk(tree):
             if not isinstance(node, ast.Call):
                 continue
             name = getattr(node.func, "id", None) or getattr(node.func, "attr", None)
             for keyword in node.keywords:
-                if keyword.arg == "code" and isinstance(keyword.value, ast.Constant) and isinstance(name, str):
-                    found.setdefault(name, set()).add(str(keyword.value.value))
+                if keyword.arg == "code" and isinstance(name, str):
+                    found.setdefault(name, set()).update(_texts(keyword.value, constants))
+    told = {code for codes in found.values() for code in codes}
+    # What the framework refuses is told by its status: no call names such a code.
+    found.setdefault("Invalid", set()).update(problems.EXACT.keys() - told)
     return found
+
+
+def _constants(tree: ast.Module) -> dict[str, str]:
+    """The texts that a module gives a name to."""
+    found = {}
+    for node in tree.body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        value = getattr(node, "value", None)
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            found.update({target.id: value.value for target in targets if isinstance(target, ast.Name)})
+    return found
+
+
+def _texts(node: ast.expr, constants: dict[str, str]) -> set[str]:
+    """The texts that an argument may be: itself, a constant's, or either of two."""
+    if isinstance(node, ast.IfExp):
+        return _texts(node.body, constants) | _texts(node.orelse, constants)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return {node.value}
+    return {constants[node.id]} if isinstance(node, ast.Name) and node.id in constants else set()
 
 
 def _with_status(code: str) -> str:
@@ -237,12 +264,14 @@ def index_page() -> str:
         "",
         MADE,
         "",
-        "What it protects, and what it does not: [the threat model](threat-model.md).",
+        "What it protects, and what it does not: [the threat model](threat-model.md). How fast it is, as measured:",
+        "[benchmarks](benchmarks.md).",
         "",
     ]
     for folder, need in FOLDERS:
         lines += [f"## {need}", ""]
-        found = {*(docs / folder).glob("[!_]*.md"), *(path for path in pages_made() if path.parent.name == folder)}
+        found = {*(docs / folder).glob("[!_]*.md")} - {docs / "adr" / "0000-template.md"}  # which decides nothing
+        found |= {*(path for path in pages_made() if path.parent.name == folder)}
         lines += [f"- [{title(path)}]({path.relative_to(docs)})" for path in sorted(found)]
         lines += ["- the HTTP interface as OpenAPI: `/schema` of a running vault"] if folder == "reference" else []
         lines.append("")

@@ -96,13 +96,15 @@ async def open_vault(
 
 
 def policies_folder(settings: Settings) -> Path:
-    """The folder of policies: the one that is set; else the example shop's, which comes with the package."""
-    if settings.policies.is_dir():
-        return settings.policies
-    try:
+    """The folder of policies. Only where none is set and none lies here is it the example shop's. Raises `ConfigError`."""
+    if settings.policies is None:
         return shipped_policies()
-    except ConfigError:
-        raise ConfigError(f"there is no folder {settings.policies}; `policies` names the folder of policies") from None
+    if not settings.policies.is_dir():
+        raise ConfigError(
+            f"`policies` names {settings.policies}, and there is no such folder; correct the setting (PROFILE_VAULT_POLICIES),"
+            " or make the folder: profile-vault policy init FOLDER"
+        )
+    return settings.policies
 
 
 def shipped_policies() -> Path:

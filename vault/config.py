@@ -83,7 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keyring: Path
     key_file: Path
     journal: Path
-    policies: Path
+    policies: Path | None = None  # None: none is set and none lies here; then the example shop's
     database_url: str | None = None  # None: the embedded server under `data_dir`
     webhook_networks: tuple[Network, ...] = ()
     public_url: str | None = None  # without a slash at its end; None: the address that a request came in on
@@ -133,7 +133,7 @@ def _settings(given: Mapping[str, Any], here: Path) -> Settings:
         # Outside the data folder, so that a copy of that folder opens nothing.
         key_file=_folder(given.get("key_file") or data_dir.with_name(data_dir.name + ".key")),
         journal=_folder(given.get("journal") or data_dir / "journal"),
-        policies=_folder(given.get("policies") or _default_policies(here)),
+        policies=_policies(given.get("policies"), here),
         webhook_networks=_networks(given.get("webhook_networks", "")),
         public_url=_public_url(given.get("public_url")),
         limits=Limits(**{name: _number(name, given[name]) for name in NUMBERS if name in given}),
@@ -227,9 +227,11 @@ def _default_data_dir() -> Path:
     return (Path(home) if home else Path.home() / ".local" / "share") / "profile-vault"
 
 
-def _default_policies(here: Path) -> Path:
-    shipped = Path(__file__).parent / "policies"  # where an installed package has them
-    return shipped if shipped.is_dir() and not (here / "policies").is_dir() else here / "policies"
+def _policies(named: Path | None, here: Path) -> Path | None:
+    """The folder that is named, there or not: what decides must never be replaced by another. Else the one that lies here."""
+    if named is not None:
+        return _folder(named)
+    return here / "policies" if (here / "policies").is_dir() else None
 
 
 def _folder(path: Path) -> Path:

@@ -22,6 +22,10 @@ from vault.flows.admit import admit_source
 from vault.flows.watch import tell_refused
 from vault.sources.store import Source
 
+NO_HEADER: Final = (
+    "Send the write key that `profile-vault sources add` printed as user name of HTTP Basic, or as Bearer token: this call"
+    " takes it in the header `Authorization` only."
+)
 GZIP: Final = b"\x1f\x8b"  # no JSON begins so: some clients and proxies compress and do not say it
 NO_KEY: Final = (
     "Send the write key that `profile-vault sources add` printed: as user name of HTTP Basic, as Bearer token, "
@@ -46,7 +50,10 @@ async def known_source(request: Request[Any, Any, Any], secret: str | None, *, a
 
 async def header_source(request: Request[Any, Any, Any], *, acts: bool = False) -> Source:
     """The source that the `Authorization` header names. Raises Unauthenticated, RateLimited."""
-    return await known_source(request, bearer_or_basic(request.headers.get("authorization")), acts=acts)
+    try:
+        return await known_source(request, bearer_or_basic(request.headers.get("authorization")), acts=acts)
+    except Unauthenticated:
+        raise Unauthenticated(NO_HEADER) from None
 
 
 async def take_tracking(request: Request[Any, Any, Any]) -> Taken:
@@ -155,7 +162,7 @@ async def _body_of(request: Request[Any, Any, Any], source: Source) -> bytes:
     try:
         return await _tracking_body(request)
     except Invalid as error:
-        await tell_refused(vault_of(request), source, error.reason)
+        await tell_refused(vault_of(request), source, error.reason, error.hint)
         raise
 
 

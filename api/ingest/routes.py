@@ -56,7 +56,7 @@ async def consents(request: Request[Any, Any, Any], vault: NamedDependency[Vault
     """Write choices to the ledger. The answer tells the state after them; a client source may only lower."""
     source = await header_source(request, acts=True)
     outcome = await choose(vault, source, act_of(await front.read_own(request, Consents)))
-    return Chosen(outcome.sequence, outcome.state)
+    return Chosen(outcome.sequence, outcome.state, outcome.ignored)
 
 
 @get("/purposes", summary="List the purposes")

@@ -54,11 +54,15 @@ class Consents(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     anonymous_id: str | None = None
 
 
-class Chosen(msgspec.Struct, frozen=True):
-    """The ledger's answer: the sequence of the last entry, and the state of each purpose after it."""
+class Chosen(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The ledger's answer: the sequence of the last entry, and the state of each purpose after it.
+
+    `ignored`, where there are any: purposes of the act that no choice touches, so that nothing was written about them.
+    """
 
     sequence: int
     state: dict[str, str]
+    ignored: tuple[str, ...] = ()
 
 
 def taken(outcome: Outcome) -> TakenFromServer:

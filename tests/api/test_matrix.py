@@ -93,7 +93,9 @@ EXPECTED: Final[dict[Door, Row]] = {
     ("get", "/v1/audit/consistency"): _staff(("officer", "auditor"), 200),
     ("get", "/.well-known/profile-vault-keys.json"): _only(PRINCIPALS, 200),
     ("get", "/livez"): _only(PRINCIPALS, 404),  # asked from another machine
+    ("head", "/livez"): _only(PRINCIPALS, 404),
     ("get", "/readyz"): _only(PRINCIPALS, 404),
+    ("head", "/readyz"): _only(PRINCIPALS, 404),
     ("get", "/metrics"): _only(PRINCIPALS, 404),
 }
 

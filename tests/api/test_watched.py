@@ -23,4 +23,5 @@ async def test_a_body_that_the_door_refuses_is_told_by_its_code_alone(
     assert answer.status_code in {400, 413}
     (line,) = await follower.step()
     assert (line["type"], line["verdict"], line["code"]) == ("(body)", "dropped", answer.json()["code"])
+    assert line["reason"] in answer.json()["message"]  # the sentence that the sender was answered
     assert EMAIL not in json.dumps(line)

@@ -115,7 +115,18 @@ def test_the_database_is_18_with_its_data_where_that_image_wants_it() -> None:
     assert mounts(database)["/var/lib/postgresql"] == ("database", True)
     assert database["environment"]["POSTGRES_PASSWORD_FILE"] == "/run/vault-access/database-password"
     assert "ports" not in database
-    assert database["healthcheck"]["test"][0] == "CMD-SHELL"
+    # while the image makes the database, its server answers on the socket only: a check by address waits for the real one
+    assert database["healthcheck"]["test"] == [
+        "CMD-SHELL",
+        "pg_isready --host 127.0.0.1 --username vault --dbname vault",
+    ]
+
+
+def test_the_role_of_the_vault_is_made_without_being_a_superuser() -> None:
+    database = SERVICES["database"]
+    assert database["environment"]["POSTGRES_USER"] == "postgres"
+    assert "POSTGRES_DB" not in database["environment"]
+    assert mounts(database)["/docker-entrypoint-initdb.d/10-owner.sh"] == ("./compose/10-owner.sh", False)
 
 
 def test_every_volume_is_declared_and_every_folder_of_it_is_in_the_image_with_its_owner() -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from prometheus_client import ProcessCollector
 
+from api import problems
 from api.metrics import Metrics
 from docs import generate
 from vault import config
 from vault.measures import REGISTRY
+from vault.storage import session
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -83,6 +85,16 @@ def test_the_generated_pages_are_those_of_this_code() -> None:
 def test_every_error_code_that_is_raised_is_in_the_docs() -> None:
     page = generate.pages()[generate.REFERENCE / "errors.md"]
     assert not [code for codes in generate.exact_codes().values() for code in codes if f"`{code}`" not in page]
+    assert not [code for code in (*problems.STATUSES, *problems.EXACT) if f"`{code}`" not in page and code != "error"]
+    assert f"`{session.FULL}`" in page  # named by a constant
+
+
+def test_every_page_is_in_the_index() -> None:
+    docs = ROOT / "docs"
+    index = (docs / "index.md").read_text("utf-8")
+    pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")} - {"index.md", "adr/0000-template.md"}
+    assert not [page for page in sorted(pages) if f"({page})" not in index]
+    assert "0000-template" not in index
 
 
 @pytest.mark.parametrize("path", ADRS[1:], ids=name_of)

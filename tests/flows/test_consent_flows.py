@@ -192,6 +192,7 @@ async def test_evidence_is_sealed_and_outlives_a_withdrawal(world: World) -> Non
 async def test_a_contract_purpose_cannot_be_chosen(world: World) -> None:
     outcome = await world.choose(say("service", "withdrawn"), say("fraud_prevention", "objected"), user="u-1")
     assert outcome.state["service"] == "permitted"
+    assert outcome.ignored == ("service",)  # said, not passed over: the rest of the act counts
     assert outcome.state["fraud_prevention"] == "objected"
     assert await world.stands("u-1") == {"fraud_prevention": "objected"}
     assert [e.narrowing for e in world.journal() if isinstance(e.narrowing, Objection)]

@@ -6,12 +6,28 @@ import msgspec
 import pytest
 
 from tests.worlds import NONE, World, identify, message, order, stamp, track
+from vault.catalogue.numbers import bits
 from vault.errors import Invalid
 from vault.flows.ingest.item import Dropped
+from vault.keys.compartments import Opener
+from vault.profile.sealing import open_event
 
 
 def codes(dropped: list[Dropped]) -> list[tuple[int, str]]:
     return [(one.index, one.code) for one in dropped]
+
+
+async def opened_events(world: World, user: str) -> bytes:
+    """All that is stored of a person's events, in clear."""
+    draft = await world.draft(user)
+    opener = Opener(world.vault.keyring, draft.subject)
+    found = b""
+    query = "SELECT purposes, generation, event_key, kind, ct FROM event WHERE subject_id = $1"
+    for purposes, generation, key, kind, sealed in await world.rows(query, draft.subject):
+        compartment = draft.compartments[(purposes, generation)].wrapped
+        purpose = next(bits(compartment.held))
+        found += open_event(opener.open(compartment, purpose), key, kind, sealed, draft.tools.permit(purpose))
+    return found
 
 
 EVERY_TYPE = [
@@ -155,6 +171,22 @@ async def test_a_trait_of_another_type_is_not_stored(world: World) -> None:
     await world.send(identify("u-1", email=["ada@example.com"], firstName=7, address={"city": "London"}, language="en"))
     assert await world.dropped() == {("trait", "email", "wrong_type"): 1, ("trait", "firstName", "wrong_type"): 1}
     assert await world.traits("support-desk") == {"language": "en"}
+
+
+async def test_a_property_of_another_type_is_not_stored(world: World) -> None:
+    """What is declared a number is no place where a card or a note about somebody could be laid."""
+    sent = order(
+        "u-1", 20, order_id={"ssn": "078-05-1120"}, tax={"card": "4111"}, quantity=1.5, products="x", coupon=None
+    )
+    sent["properties"] |= {"revenue": "19.90"}
+    outcome = await world.send(sent)
+    assert (outcome.stored, outcome.dropped) == (1, [])
+    kind = "property:track:Order Completed"
+    names = ("order_id", "tax", "quantity", "products", "revenue")
+    assert await world.dropped() == {(kind, name, "wrong_type"): 1 for name in names}
+    stored = await opened_events(world, "u-1")
+    assert b"coupon" in stored
+    assert not any(piece in stored for piece in (b"078-05", b"4111", b"1.5", b"19.90", b"products"))
 
 
 async def test_an_event_is_stored_in_parts_by_purposes(world: World) -> None:

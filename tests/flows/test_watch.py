@@ -115,6 +115,25 @@ async def test_a_process_tells_another_through_the_database_alone(
     assert [line["name"] for line in await lines(follower)] == ["Signed In", "Cart Lost"]
 
 
+async def test_a_message_that_cannot_be_read_is_shown_and_counted_by_what_it_calls_itself(
+    world: World, follower: Follower
+) -> None:
+    unknown = {"type": "track", "event": "Signed In", "messageId": "m" * 101, "userId": "u-1"}
+    private = {"type": "page", "name": "mail ada@example.com", "userId": "u" * 600}
+    await world.send(unknown, private, {"type": ["x"], "event": 7})
+    told = [(line["type"], line["name"], line["code"]) for line in await lines(follower)]
+    assert told == [
+        ("track", "Signed In", "message_id_too_long"),
+        ("page", "(unfit name)", "id_too_long"),
+        ("(unreadable)", None, "invalid_event"),
+    ]
+    assert await world.dropped() == {
+        ("track", "Signed In", "message_id_too_long"): 1,
+        ("page", "(unfit name)", "id_too_long"): 1,
+        ("event", "(unreadable)", "invalid_event"): 1,
+    }
+
+
 async def test_two_watchers_see_the_same_and_each_only_what_came_since_it_began(
     world: World, follower: Follower, clock: FakeClock
 ) -> None:
@@ -153,7 +172,7 @@ async def test_no_value_and_no_id_reaches_a_watcher_or_its_tables(world: World, 
     )
     shown = json.dumps(await lines(follower))
     stored = await everything(world.vault)
-    assert shown.count("(unfit name)") == 3
+    assert shown.count("(unfit name)") == 4  # that of the message which names nobody, too
     assert [one for one in canaries if one in shown + stored] == []
 
 

@@ -23,7 +23,7 @@ def test_without_settings_the_vault_is_embedded_and_everything_lies_in_the_data_
     assert found.embedded
     assert found.data_dir == tmp_path / "data"
     assert (found.keyring, found.journal) == (tmp_path / "data/keyring", tmp_path / "data/journal")
-    assert found.policies == tmp_path / "policies"
+    assert found.policies is None  # none is set, none lies here
     assert found.webhook_networks == ()
     assert found.beside
 
@@ -90,6 +90,12 @@ def test_the_database_url_may_come_from_a_file_but_not_from_two_places(tmp_path:
         settings(tmp_path, DATABASE_URL_FILE="url", DATABASE_URL=URL, KEYRING="/k", JOURNAL="/j")
     with pytest.raises(ConfigError):
         settings(tmp_path, DATABASE_URL_FILE="absent", KEYRING="/k", JOURNAL="/j")
+
+
+def test_policies_are_those_that_are_named_else_those_that_lie_here(tmp_path: Path) -> None:
+    assert settings(tmp_path, POLICIES="absent").policies == tmp_path / "absent"
+    (tmp_path / "policies").mkdir()
+    assert settings(tmp_path).policies == tmp_path / "policies"
 
 
 def test_webhook_networks_are_networks(tmp_path: Path) -> None:

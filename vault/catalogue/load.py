@@ -140,7 +140,10 @@ def load(files: Mapping[str, str]) -> Catalogue:
     """The catalogue of a policies folder. Raises `PolicyError` with every problem found."""
     problems = Problems()
     notices = _read_files(files, problems)
-    declared = _read_tables(files, {name for name, _, _ in notices}, problems)
+    tables = {name: TomlFile(name, files.get(name, ""), problems) for name in _TOML}
+    if problems.unreadable:  # nothing in it is known, so whoever names it would be told wrong things
+        raise PolicyError(problems.lines)
+    declared = _read_tables(tables, {name for name, _, _ in notices}, problems)
     if problems:
         raise PolicyError(problems.lines)
     return _assemble(files, notices, declared)
@@ -159,9 +162,8 @@ class _Declared(msgspec.Struct, frozen=True, kw_only=True):
     roles: dict[str, Role]
 
 
-def _read_tables(files: Mapping[str, str], notices: set[str], problems: Problems) -> _Declared:
+def _read_tables(tables: Mapping[str, TomlFile], notices: set[str], problems: Problems) -> _Declared:
     """Each file in the order in which they name each other."""
-    tables = {name: TomlFile(name, files.get(name, ""), problems) for name in _TOML}
     purposes = read_purposes(tables["purposes.toml"], notices)
     traits = read_traits(tables["traits.toml"], purposes)
     events = read_events(tables["events.toml"], purposes)

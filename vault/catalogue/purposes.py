@@ -97,7 +97,7 @@ def _read(section: Section, taken: dict[int, str], notices: Collection[str]) -> 
         retention=section.duration("retention"),
         starts=section.choice("starts", get_args(Starts), "said"),
         expires=section.duration("expires"),
-        notice=section.choice("notice", notices) if section.has("notice") else None,
+        notice=_notice(section, notices),
         tcf=_tcf(section),
         gpc=section.flag("gpc"),
         objection=section.choice("objection", get_args(Objection)) if section.has("objection") else None,
@@ -112,6 +112,16 @@ def _read(section: Section, taken: dict[int, str], notices: Collection[str]) -> 
     return purpose
 
 
+def _notice(section: Section, notices: Collection[str]) -> str | None:
+    """The name of the text that people are shown, whose folder must be there."""
+    name = section.optional("notice")
+    if name and name not in notices:
+        remedy = f"write the text as notices/{name}/1.en.md"
+        known = f", or name one of {', '.join(sorted(notices))}" if notices else ""
+        section.problem("notice", f"is `{name}`, and there is no text of that name", remedy + known)
+    return name
+
+
 def _tcf(section: Section) -> tuple[int, ...]:
     numbers = section.raw("tcf") if section.has("tcf") else []
     if not isinstance(numbers, list) or not all(type(n) is int and 1 <= n <= MAX_TCF for n in numbers):
@@ -124,6 +134,8 @@ def _check_law(section: Section, purpose: Purpose) -> None:
     """What the law asks of a purpose, as far as a file can show it."""
     if not is_dpv(purpose.dpv):
         section.problem("dpv", "is no DPV term", "write an IRI such as https://w3id.org/dpv#ServiceProvision")
+    if section.raw("legal_basis") not in get_args(LegalBasis):
+        return  # told already; what another basis asks for is not known
     if purpose.legal_basis == "consent" and purpose.notice is None:
         section.problem("legal_basis", "is consent, with no `notice`", "name the text that people are shown (Art. 7)")
     if purpose.legal_basis in ("legitimate_interests", "public_task") and purpose.objection is None:

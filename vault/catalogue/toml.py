@@ -24,7 +24,7 @@ _UNITS: Final = (YEAR, MONTH, 7 * DAY, DAY, HOUR, 60 * SECOND)
 
 _KEY_PART: Final = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*""", re.ASCII)
 _HEADER: Final = re.compile(r"\s*\[\[?(.*?)\]\]?\s*(?:#.*)?$")
-_PLACE: Final = re.compile(r"\(at line ([0-9]+)")
+_PLACE: Final = re.compile(r"\s*\(at line ([0-9]+), column ([0-9]+)\)|\s*\(at end of document\)")
 
 NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}", re.ASCII)  # safe in CSV, in a rule and in a path
 
@@ -38,6 +38,7 @@ class Problems:
     def __init__(self) -> None:
         """Nothing is wrong yet."""
         self.lines: list[str] = []
+        self.unreadable = False  # some file is not TOML, so what others say of it cannot be judged
 
     def add(self, file: str, line: int, what: str, remedy: str) -> None:
         """One problem and what to do about it."""
@@ -65,7 +66,9 @@ class TomlFile:
             self.table = tomllib.loads(text, parse_float=Decimal)
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             place = _PLACE.search(str(error))
-            problems.add(name, int(place[1]) if place else 1, "this is not TOML", "see https://toml.io")
+            what, line = _told(error, place), _line_of(place, text)
+            problems.add(name, line, what, "correct it there, or just before; see https://toml.io")
+            problems.unreadable = True
 
     def line(self, path: Path) -> int:
         """The line of a key; of the table or inline value that holds it, when it has none of its own."""
@@ -219,6 +222,21 @@ class Section:
             self.problem(key, "has the wrong type", f"write {wanted}")
             return default
         return value
+
+
+def _told(error: Exception, place: re.Match[str] | None) -> str:
+    """What the parser says of its syntax: it names characters and keys, as the rest of this page does."""
+    if isinstance(error, RecursionError):
+        return "this is not TOML: it nests too deep"
+    reason = str(error)[: place.start()] if place else str(error)
+    column = f" at column {place[2]}" if place and place[2] else ""
+    return f"this is not TOML{column}: {reason[:1].lower()}{reason[1:]}".replace("\n", " ")
+
+
+def _line_of(place: re.Match[str] | None, text: str) -> int:
+    if place is None:
+        return 1
+    return int(place[1]) if place[1] else max(1, len(text.splitlines()))
 
 
 def _instead(word: str, known: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from vault.cli.memory import settle
 from vault.cli.opening import with_vault
-from vault.cli.output import emit, json_option, progress_console, wants_json
+from vault.cli.output import EXIT_FAILED, emit, json_option, progress_console, wants_json
 from vault.cli.reading import Lines, open_lines
 from vault.flows.ingest.receive import receive
 from vault.flows.vault import Vault
@@ -61,6 +61,9 @@ def import_(ctx: click.Context, file: str, source_name: str) -> None:
 
     Policy, consent and duplicates are judged as if the messages came over HTTP. Give each message a `messageId`:
     then reading the file twice changes nothing, and after a crash you just start again.
+
+    Ends with 1 if lines were no JSON object: they are counted and lost, the others are taken. Mend them and read the file
+    again.
     """
     started = time.monotonic()
     figures = Figures()
@@ -74,6 +77,8 @@ def import_(ctx: click.Context, file: str, source_name: str) -> None:
     seconds = round(time.monotonic() - started, 2)
     data = {"source": source_name, **msgspec.to_builtins(figures), "unreadable_lines": unreadable, "seconds": seconds}
     emit(ctx, data, _sentence(figures, unreadable, seconds))
+    if unreadable:
+        ctx.exit(EXIT_FAILED)
 
 
 async def _read(vault: Vault, source_name: str, lines: Lines, figures: Figures, *, quiet: bool) -> None:

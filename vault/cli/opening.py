@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from vault.bootstrap import ProcessRole, open_vault
 from vault.config import load
 from vault.errors import ConfigError
 from vault.flows.vault import Vault
 from vault.storage import cluster
+
+# Whoever meant a folder of their own must see that it was not found.
+EXAMPLE: Final = "No `policies` folder is set, and none lies here: these are the policies of the example shop."
 
 _Answer = TypeVar("_Answer")
 

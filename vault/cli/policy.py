@@ -7,7 +7,7 @@ import rich_click as click
 
 from vault.bootstrap import policies_folder
 from vault.catalogue.load import read_folder
-from vault.cli.opening import with_vault
+from vault.cli.opening import EXAMPLE, with_vault
 from vault.cli.output import EXIT_FAILED, emit, json_option, table
 from vault.cli.policy_new import init, print_schemas
 from vault.cli.policy_suggest import suggest
@@ -119,4 +119,9 @@ async def _apply(vault: Vault, files: dict[str, str]) -> version.Version:
 
 
 def _place(folder: Path | None) -> Path:
-    return policies_folder(load()) if folder is None else folder
+    if folder is not None:
+        return folder
+    settings = load()
+    if settings.policies is None:
+        click.echo(EXAMPLE, err=True)
+    return policies_folder(settings)

@@ -52,8 +52,9 @@ def suggest(
     pasted at the end of its file as it is. Type, category and purposes are guesses to be reviewed: collecting something needs a
     reason. Nothing is applied: `policy check`, `policy test` and `policy apply` do that.
     """
-    place = policies_folder(load()) if folder is None else folder
-    if write and folder is None and place != load().policies:
+    settings = load()
+    place = policies_folder(settings) if folder is None else folder
+    if write and folder is None and settings.policies is None:
         raise Invalid("These are the policies of the installed example shop; name a folder of your own to write to.")
     files = read_folder(place)
     catalogue = version.check(files).catalogue

@@ -18,6 +18,9 @@ from vault.keys.roles import ProcessRole
 # Connections that may wait to be taken: a shop's whole audience at the start of a sale. The system caps it at its
 # net.core.somaxconn, 4,096 on Linux; past it a client waits a second and knocks again, or gives up.
 BACKLOG: Final = 4_096
+EXAMPLE_IF_FIRST: Final = (
+    "No `policies` folder is set, and none lies here: a first start applies the policies of the example shop."
+)
 
 
 @click.command()
@@ -60,7 +63,9 @@ def serve(host: str, port: int, *, no_worker: bool, doors: str, purposes: str, l
     with route templates and ids only. Stop it with Ctrl-C: what was acknowledged is durable.
     Put a TLS proxy before it for anything but this machine; /readyz, /metrics and /schema answer on loopback only.
     """
-    load()  # a wrong setting is told here, in one line, before a server starts
+    settings = load()  # a wrong setting is told here, in one line, before a server starts
+    if settings.policies is None:
+        click.echo(EXAMPLE_IF_FIRST, err=True)
     role = role_of(doors, purposes)
     log_as_json(log_level)
     answer(role, host, port, worker=not no_worker)

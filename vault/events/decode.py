@@ -8,7 +8,7 @@ not list is dropped later, by name. The bytes have passed `clean.scan`: they are
 import re
 from itertools import islice
 from math import isfinite
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -35,10 +35,23 @@ TYPES: Final[tuple[MessageType, ...]] = ("identify", "track", "page", "screen", 
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """A message that cannot be read, and why. Holds nothing of it."""
+    """A message that cannot be read, and why. Holds nothing of it but what it calls itself, where that can be read."""
 
     index: int
     code: str
+    type: MessageType | None = None
+    name: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Rejected({self.index}, {self.code})"
+
+
+class _Label(msgspec.Struct):
+    """What a message calls itself, of whatever types it has."""
+
+    type: Any = None
+    event: Any = None
+    name: Any = None
 
 
 class Decoded(msgspec.Struct, frozen=True):
@@ -52,6 +65,7 @@ _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, 
 _Read = TypeVar("_Read")
 _batch: Final = msgspec.json.Decoder(Batch)
 _wire: Final = msgspec.json.Decoder(Wire)
+_label: Final = msgspec.json.Decoder(_Label)
 _context: Final = msgspec.json.Decoder(Context | None)
 _keyed: Final = msgspec.json.Decoder(Keyed)
 _calls: Final = msgspec.json.Decoder(Calls)
@@ -111,7 +125,9 @@ def decode(body: bytes, kind: str, received_at: Micros) -> Decoded:
     try:
         batch, _ = _tolerant(_batch, mended)
     except _UNREADABLE:
-        raise Invalid("A batch is a JSON object with a list named `batch`.", code="invalid_json") from None
+        raise Invalid(
+            _fault(mended, "A batch is a JSON object with a list named `batch`."), code="invalid_json"
+        ) from None
     if len(batch.batch) > MAX_LISTED:
         raise TooLarge(f"A batch has at most {MAX_EVENTS} messages.", code="too_many_events")
     return _messages(batch.batch, None, batch, received_at)
@@ -151,7 +167,16 @@ def _strict_object(body: bytes) -> bytes:
     try:
         return _tolerant(_object, body)[1]
     except _UNREADABLE:
-        raise Invalid("A message is a JSON object.", code="invalid_json") from None
+        raise Invalid(_fault(body, "A message is a JSON object."), code="invalid_json") from None
+
+
+def _fault(body: bytes, wanted: str) -> str:
+    """What is wrong with a body that is refused: no JSON at all, or JSON of another shape."""
+    try:
+        msgspec.json.decode(body)
+    except _UNREADABLE:
+        return "The body is not valid JSON: broken off, or not JSON at all."
+    return wanted
 
 
 def _messages(raws: list[msgspec.Raw], kind: str | None, envelope: Batch, received_at: Micros) -> Decoded:
@@ -167,9 +192,19 @@ def _messages(raws: list[msgspec.Raw], kind: str | None, envelope: Batch, receiv
         try:
             messages.append(_message(index, bytes(raw), kind, envelope_context, stamps, sent_at, received_at))
         except Invalid as error:
-            rejected.append(Rejected(index, error.reason))
+            rejected.append(_rejected(index, bytes(raw), kind, error.reason))
     rejected.extend(Rejected(index, "too_many_events") for index in range(MAX_EVENTS, len(raws)))
     return Decoded(messages, rejected)
+
+
+def _rejected(index: int, raw: bytes, kind: str | None, code: str) -> Rejected:
+    try:
+        label = _label.decode(raw)
+    except _UNREADABLE:
+        return Rejected(index, code)
+    type_ = next((known for known in TYPES if known == (kind or label.type)), None)
+    name = label.event if type_ == "track" else label.name
+    return Rejected(index, code, type_, name if isinstance(name, str) else None)
 
 
 def _message(

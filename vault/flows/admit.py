@@ -18,38 +18,48 @@ from vault.staff import store as staff
 MAX_SECRET: Final = 200  # characters; ours have 47, and Segment's write keys 32
 
 
+NO_SOURCE: Final = "Send the write key that `profile-vault sources add` printed."
+NO_DESTINATION: Final = (
+    "Send `Authorization: Bearer TOKEN`, with the token that `profile-vault destinations token NAME` printed."
+)
+NO_STAFF: Final = (
+    "Send `Authorization: Bearer TOKEN`, with the token that `profile-vault staff add NAME --role ROLE --token`"
+    " printed."
+)
+
+
 async def admit_source(vault: Vault, write_key: str | None) -> Source:
     """The source of this write key. Raises Unauthenticated."""
-    secret = _fit(write_key)
+    secret = _fit(write_key, NO_SOURCE)
     async with vault.database.hot() as connection:
         found = await sources.by_write_key(connection, secret)
     if found is None:
-        raise Unauthenticated
+        raise Unauthenticated(NO_SOURCE)
     return found
 
 
 async def admit_destination(vault: Vault, token: str | None) -> str:
     """The name of the destination that carries this token, as its contract has it today. Raises Unauthenticated."""
-    secret = _fit(token)
+    secret = _fit(token, NO_DESTINATION)
     async with vault.database.hot() as connection:
         number = await destinations.find_destination(connection, secret)
     contract = None if number is None else vault.catalogue.contracts_by_number.get(number)
     if contract is None:  # a contract that left the policies takes its tokens with it
-        raise Unauthenticated
+        raise Unauthenticated(NO_DESTINATION)
     return contract.name
 
 
 async def admit_staff(vault: Vault, token: str | None) -> Actor:
     """The member of staff who carries this token, in their role. Raises Unauthenticated."""
-    secret = _fit(token)
+    secret = _fit(token, NO_STAFF)
     async with vault.database.hot() as connection:
         member = await staff.by_token(connection, secret)
     if member is None:
-        raise Unauthenticated
+        raise Unauthenticated(NO_STAFF)
     return Actor(kind="staff", id=str(member.staff_id), role=member.role)
 
 
-def _fit(secret: str | None) -> str:
+def _fit(secret: str | None, hint: str) -> str:
     if not secret or len(secret) > MAX_SECRET or not secret.isascii():
-        raise Unauthenticated
+        raise Unauthenticated(hint)
     return secret

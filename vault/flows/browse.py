@@ -79,7 +79,7 @@ async def dropped(vault: Vault, actor: Actor | None, name: str) -> Json:
     async with vault.database.begin() as connection:
         source = await sources.find(connection, name)
         if source is None:
-            raise NotFound
+            raise NotFound("No such source; `profile-vault sources list` names them, `sources add` makes one.")
         counts = await sources.read_dropped(connection, source.source_id)
     rows = [
         {

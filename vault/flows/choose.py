@@ -70,10 +70,14 @@ class ConsentAct(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChoiceOutcome(msgspec.Struct, frozen=True):
-    """The ledger's answer: the sequence of its last entry, and where each purpose stands after it."""
+    """The ledger's answer: the sequence of its last entry, and where each purpose stands after it.
+
+    `ignored` names the purposes of the act that no choice touches (contract, law): nothing was written about them.
+    """
 
     sequence: int
     state: dict[str, str]
+    ignored: tuple[str, ...] = ()
 
 
 async def choose(vault: Vault, source: Source, act: ConsentAct) -> ChoiceOutcome:
@@ -92,7 +96,10 @@ async def choose(vault: Vault, source: Source, act: ConsentAct) -> ChoiceOutcome
         raise Conflict("This messageId said something else before; give each act its own.", code="id_conflict")
     if codes - {"duplicate"}:
         raise NotFound("Nobody can be found or made by these ids.")
-    return await _standing(vault, item)
+    outcome = await _standing(vault, item)
+    touched = vault.catalogue.consent_mask | vault.catalogue.interest_mask
+    ignored = [one.purpose for one in act.choices if not vault.catalogue.purposes[one.purpose].mask & touched]
+    return msgspec.structs.replace(outcome, ignored=tuple(dict.fromkeys(ignored)))
 
 
 async def _standing(vault: Vault, item: Item) -> ChoiceOutcome:

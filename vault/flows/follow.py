@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 RENEW: Final = watch.LIFE // 3  # a late one or two still reach the next
 _REFUSED: Final = "The whole body was refused, with this code."
-_REFUSED_REMEDY: Final = "the answer to the sender says what to correct"
+_REFUSED_REMEDY: Final = "correct it in the app that sends it, or in what lies between"
 
 
 class Follower:
@@ -92,6 +92,8 @@ class Follower:
             also = {"not_agreed": self._not_agreed(line)}
             return {"type": line.type, "name": line.name, "verdict": "stored", "stored_for": names, **also, **rest}
         why = self._why(Drop(line.type, line.name or line.type, line.code))
+        if line.said is not None:
+            why |= {"reason": line.said, "remedy": _REFUSED_REMEDY}
         return {"type": line.type, "name": line.name, "verdict": "dropped", "needs": names, **why, **rest}
 
     def _not_agreed(self, line: Line) -> list[str]:

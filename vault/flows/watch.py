@@ -11,12 +11,13 @@ from typing import Final
 from vault.catalogue.load import Catalogue
 from vault.clock import SECOND, Micros
 from vault.errors import VaultError
-from vault.events.message import SENSITIVE, UNFIT, Message, fit_name
+from vault.events.decode import Rejected
+from vault.events.message import SENSITIVE, UNFIT, fit_name
 from vault.flows.ingest.decide import Verdict
-from vault.flows.ingest.item import Dropped
 from vault.flows.vault import Vault
 from vault.ids import uuid7
 from vault.sources import watch
+from vault.sources.dropped import Drop
 from vault.sources.store import Source
 from vault.sources.watched import MAX_PARTS, Line, cut
 
@@ -25,19 +26,19 @@ UNREADABLE: Final = "(unreadable)"
 _NAMED: Final = frozenset({"track", "page", "screen"})
 
 
-async def tell(vault: Vault, source: Source, verdicts: Sequence[Verdict], rejected: Iterable[Dropped]) -> None:
+async def tell(vault: Vault, source: Source, verdicts: Sequence[Verdict], rejected: Iterable[Rejected]) -> None:
     """Lay down the verdicts of a body, if somebody watches its source."""
     if not await _watched(vault, source):
         return
-    lines = [(one.index, Line(UNREADABLE, code=one.code)) for one in rejected]
+    lines = [(one.index, _unread(vault.catalogue, one)) for one in rejected]
     lines += [(one.item.index, _line(vault.catalogue, one)) for one in verdicts]
     await _lay_down(vault, source, [line for _, line in sorted(lines, key=lambda pair: pair[0])])
 
 
-async def tell_refused(vault: Vault, source: Source, code: str) -> None:
-    """Lay down that a whole body was refused."""
+async def tell_refused(vault: Vault, source: Source, code: str, hint: str = "") -> None:
+    """Lay down that a whole body was refused. `hint`: the sentence of ours that answered it."""
     if await _watched(vault, source):
-        await _lay_down(vault, source, [Line("(body)", code=code)])
+        await _lay_down(vault, source, [Line("(body)", code=code, said=hint or None)])
 
 
 async def sweep(vault: Vault) -> int:
@@ -83,7 +84,7 @@ def _line(catalogue: Catalogue, verdict: Verdict) -> Line:
     parts = tuple(one for one in verdict.noted if one not in whole)
     return Line(
         "consent" if verdict.item.act is not None else message.type,
-        shown_name(catalogue, message),
+        shown_name(catalogue, message.type, message.name),
         None if dropped is None else dropped.code,
         verdict.purposes if dropped is None else catalogue.mask(dropped.purposes),
         parts[:MAX_PARTS],
@@ -91,11 +92,24 @@ def _line(catalogue: Catalogue, verdict: Verdict) -> Line:
     )
 
 
-def shown_name(catalogue: Catalogue, message: Message) -> str | None:
+def shown_name(catalogue: Catalogue, type_: str, name: str | None) -> str | None:
     """The name of a message as a watcher may see it; None for one that has none."""
-    if message.type not in _NAMED or (message.name is None and message.type != "track"):
+    if type_ not in _NAMED or (name is None and type_ != "track"):
         return None
-    event = catalogue.event(message.type, message.name or "")
+    event = catalogue.event(type_, name or "")
     if event is not None and event.sensitivity == "special":
         return SENSITIVE
-    return fit_name(message.name) if message.name is not None else UNFIT
+    return fit_name(name) if name is not None else UNFIT
+
+
+def _unread(catalogue: Catalogue, one: Rejected) -> Line:
+    if one.type is None:
+        return Line(UNREADABLE, code=one.code)
+    return Line(one.type, shown_name(catalogue, one.type, one.name), one.code)
+
+
+def drop_of(catalogue: Catalogue, one: Rejected) -> Drop:
+    """How a message that could not be read is counted: by what it calls itself, where that is known."""
+    if one.type is None:
+        return Drop("event", UNREADABLE, one.code)
+    return Drop(one.type, shown_name(catalogue, one.type, one.name) or one.type, one.code)

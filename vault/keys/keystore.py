@@ -33,7 +33,7 @@ MAX_VERSION: Final = 2**16 - 1  # an epoch is stored in two bytes
 MAX_FILE_BYTES: Final = 1 << 25  # a file of all version numbers; `rights` gets one with each start of a writer
 UNKNOWN: Final = Micros(0)  # a key made by a tool without a clock
 NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,119}", re.ASCII)
-_SUFFIX: Final = ".key"
+SUFFIX: Final = ".key"
 _INVENTORY: Final = "made.json"
 _LOCK: Final = ".lock"
 _VERSION_BYTES: Final = 4
@@ -85,7 +85,7 @@ class KeyStore:
 
     def names(self) -> list[str]:
         """The names that have a key now, in order."""
-        return sorted(path.name.removesuffix(_SUFFIX) for path in self._folder.glob(f"*{_SUFFIX}"))
+        return sorted(path.name.removesuffix(SUFFIX) for path in self._folder.glob(f"*{SUFFIX}"))
 
     @property
     def empty(self) -> bool:
@@ -231,7 +231,7 @@ class KeyStore:
     def _path(self, name: str) -> Path:
         if not NAME.fullmatch(name):
             raise ValueError("not the name of a key")
-        return self._folder / f"{name}{_SUFFIX}"
+        return self._folder / f"{name}{SUFFIX}"
 
     def _replace(self, name: str, file: _File) -> None:
         """Writes the new file, then overwrites the bytes of the one it replaced."""

@@ -16,6 +16,7 @@ import msgspec
 from vault.catalogue.computed import Computed
 from vault.clock import Micros, isoformat
 from vault.errors import Unreadable
+from vault.profile.typed import fits
 
 # A number counts if it is written in at most 40 digits, none of them beyond 10**20 or below 10**-20: money and measures
 # are, and a sum of 10**38 such numbers still fits the 100 digits below, so no sum is ever rounded.
@@ -110,7 +111,8 @@ def visible(computed: Computed, state: Accumulator | None) -> bytes | None:
     if state is None or state.v != computed.version:
         return None
     if isinstance(state.s, Moment):
-        return bytes(state.s.value)
+        value = bytes(state.s.value)
+        return value if fits(computed.type, value) else None  # kept before its type was looked at
     return str(state.s).encode()
 
 
@@ -125,7 +127,7 @@ def _state_of(computed: Computed, properties: Mapping[str, bytes], said_at: Micr
     if computed.property is None:
         return Moment(said_at, event_key.hex(), msgspec.Raw(f'"{isoformat(said_at)}"'.encode()))
     raw = properties.get(computed.property)
-    return Moment(said_at, event_key.hex(), msgspec.Raw(raw)) if raw is not None and _known(raw) else None
+    return Moment(said_at, event_key.hex(), msgspec.Raw(raw)) if raw is not None and _counts(computed, raw) else None
 
 
 def _is_currency(computed: Computed, properties: Mapping[str, bytes]) -> bool:
@@ -156,6 +158,10 @@ def _joined(kind: str, parts: list[State]) -> State:
 
 def _order(moment: Moment) -> tuple[int, str, bytes]:
     return moment.said_at, moment.event_key, bytes(moment.value)
+
+
+def _counts(computed: Computed, raw: bytes) -> bool:
+    return _known(raw) and fits(computed.type, raw)
 
 
 def _known(raw: bytes | None) -> bool:

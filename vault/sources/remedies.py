@@ -40,8 +40,8 @@ CODES: Final[dict[str, Code]] = {
         f'send it from a server source, or take `authority = "server"` off it in {EVENTS} or {TRAITS}',
     ),
     "wrong_type": Code(
-        "The value of a trait is not of the type that the policies declare.",
-        f"send the type that {TRAITS} declares, or change `type` there",
+        "The value of a trait or property is not of the `type` that the policies declare; it alone is left out.",
+        f'send the type that {TRAITS} or {EVENTS} declares (`19.90`, not `"19.90"`, for a number), or change `type` there',
     ),
     # what people decided
     "no_choice": Code(

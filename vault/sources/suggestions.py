@@ -6,7 +6,7 @@ that it may be pasted at the end of its file. Pure: a catalogue, numbers and nam
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from vault.catalogue.fields import GROUP, MAX_PROPERTY, FieldType
 from vault.catalogue.load import Catalogue
@@ -43,6 +43,8 @@ _KNOWN: Final[dict[str, tuple[FieldType, str]]] = {
 }
 _TRAIT_ELSE: Final[tuple[FieldType, str]] = ("text", "user")
 _PROPERTY_ELSE: Final[tuple[FieldType, str]] = ("text", "user.behavior")
+# Counters hold no value, so nothing is known of its type; a value of another type than is declared is not stored.
+_GUESSED: Final = f"  # a guess: write the type that the app sends, one of {', '.join(get_args(FieldType))}"
 
 
 class Suggestion(NamedTuple):
@@ -112,7 +114,8 @@ class Suggester:
             return None
         kind, category = _KNOWN.get(name, _TRAIT_ELSE)
         number = self._free("trait", MAX_TRAIT)
-        keys = (f'type = "{kind}"', f'category = "{category}"', f"purposes = {self._purposes(catalogue.all_purposes)}")
+        typed = f'type = "{kind}"' + ("" if name in _KNOWN else _GUESSED)
+        keys = (typed, f'category = "{category}"', f"purposes = {self._purposes(catalogue.all_purposes)}")
         return None if number is None else Suggestion(TRAITS_FILE, (f"[{name}]", number, *keys))
 
     def _property(self, event: str, name: str) -> Suggestion | None:
@@ -124,20 +127,22 @@ class Suggester:
             number = self._free("account trait", MAX_ACCOUNT_TRAIT)
         else:
             number = self._free(f"property of {event}", MAX_PROPERTY)
-        like, category = self._like(name)
-        keys = (f'type = "{like}"', f'category = "{category}"', f"purposes = {self._purposes(listed.purposes)}")
+        found = self._like(name)
+        kind_of, category = found or _PROPERTY_ELSE
+        typed = f'type = "{kind_of}"' + ("" if found else _GUESSED)
+        keys = (typed, f'category = "{category}"', f"purposes = {self._purposes(listed.purposes)}")
         return (
             None
             if number is None
             else Suggestion(EVENTS_FILE, (f'[{kind}."{title}".properties.{name}]', number, *keys))
         )
 
-    def _like(self, name: str) -> tuple[str, str]:
-        """Type and category of a property of this name in another event."""
+    def _like(self, name: str) -> tuple[FieldType, str] | None:
+        """Type and category of a property of this name in another event, if there is one."""
         for event in self._catalogue.events.values():
             if name in event.properties:
                 return event.properties[name].type, event.properties[name].category
-        return _PROPERTY_ELSE
+        return None
 
     def _purposes(self, within: int) -> str:
         """As TOML writes them: those that were asked for; else one, on consent if there is one: widening is for the reviewer."""

@@ -22,6 +22,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     purposes: int = 0
     parts: tuple[Drop, ...] = ()  # what of it was not stored
     more_parts: int = 0
+    said: str | None = None  # of a body that was refused: the sentence that its sender was answered
 
 
 class Body(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -21,7 +21,14 @@ _SETTINGS: Final = (
     "log_parameter_max_length_on_error",
     "auto_explain.log_min_duration",
     "auto_explain.log_parameter_max_length",
+    "log_min_error_statement",
+    "log_error_verbosity",
+    "debug_print_parse",
+    "debug_print_rewritten",
+    "debug_print_plan",
 )
+# A statement that failed is printed at this level or below; DETAIL prints rows; a plan holds the values bound to it.
+_SILENT: Final = ("log", "fatal", "panic")
 
 
 async def check_server(connection: "Raw") -> None:
@@ -32,7 +39,13 @@ async def check_server(connection: "Raw") -> None:
     if await connection.fetchval("SELECT pg_is_in_recovery()"):
         problems.append("it is a standby: the vault reads and writes the primary only")
     if problems:
-        raise ConfigError("the PostgreSQL server is not fit: " + "; ".join(problems))
+        how = " Change one with `ALTER SYSTEM SET name = 'value'` as a superuser, then `SELECT pg_reload_conf()`."
+        raise ConfigError("the PostgreSQL server is not fit: " + "; ".join(problems) + "." + how)
+
+
+async def is_superuser(connection: "Raw") -> bool:
+    """Whether the role of this connection is a superuser of the server: it could read its files and run its programs."""
+    return bool(await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"))
 
 
 def unfit(settings: dict[str, Any]) -> list[str]:
@@ -55,6 +68,12 @@ def unfit(settings: dict[str, Any]) -> list[str]:
         and settings.get("auto_explain.log_parameter_max_length") != "0"
     ):
         problems.append("set auto_explain.log_parameter_max_length = 0")
+    if settings.get("log_min_error_statement", "panic") not in _SILENT:
+        problems.append("set log_min_error_statement = panic: it logs statements that fail")
+    if settings.get("log_error_verbosity", "terse") != "terse":
+        problems.append("set log_error_verbosity = terse: its log shows rows in DETAIL")
+    printing = ("debug_print_parse", "debug_print_rewritten", "debug_print_plan")
+    problems += [f"set {name} = off: it logs bound values" for name in printing if settings.get(name, "off") != "off"]
     return problems
 
 

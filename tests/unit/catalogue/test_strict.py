@@ -229,6 +229,30 @@ def test_a_second_kind_for_accounts_is_refused() -> None:
     assert any(one.startswith(place) and "a second kind" in one for one in problems_of(files))
 
 
+@pytest.mark.parametrize(
+    ("path", "old", "new", "where", "told"),
+    [
+        ("purposes.toml", 'notice = "analytics"', 'notice = "statistics"', "statistics", "notices/statistics/1.en.md"),
+        ("purposes.toml", 'legal_basis = "consent"', 'legal_basis = "vibes"', '"vibes"', "is `vibes`"),
+        ("purposes.toml", 'legal_basis = "contract"', 'legal_basis = "vibes"', '"vibes"', "is `vibes`"),
+        ("purposes.toml", "[support]", "[sup port]", "sup port", "this is not TOML at column 6: expected ']'"),
+        ("traits.toml", "[email]", '[email]\nnote = "x', 'note = "x', "this is not TOML at column 10: illegal character"),
+        ("events.toml", "number = 1\n", "number = 1\nnumber = 1\n", "number = 1\nnumber", "cannot overwrite a value"),
+    ],
+)  # fmt: skip
+def test_one_mistake_is_one_problem_with_the_way_out(path: str, old: str, new: str, where: str, told: str) -> None:
+    """A remedy that would break the folder further, or a problem that is none, sends people astray."""
+    (problem,) = problems_of(edited(path, old, new))
+    assert told in problem
+    assert "remove it" not in problem
+
+
+def test_the_only_notice_of_a_purpose_that_is_gone_is_to_be_written() -> None:
+    files = {path: text for path, text in shipped().items() if not path.startswith("notices/")}
+    told = problems_of(files)
+    assert all("write the text as notices/" in problem and "remove it" not in problem for problem in told)
+
+
 def test_all_problems_are_told_at_once() -> None:
     files = edited("purposes.toml", "gpc = true", "gcp = true")
     files["traits.toml"] = files["traits.toml"].replace('search = "exact"', 'search = "exactly"', 1)

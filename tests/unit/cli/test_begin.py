@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,38 @@ def test_a_vault_begins_with_a_folder_of_its_own_and_grows_it_by_what_was_droppe
     again = json.loads(call("import", "-", "--source", "app", "--json", stdin=sent(2)).stdout)
     assert (again["stored"], again["dropped"]) == (4, {})
     assert json.loads(call("policy", "suggest", "--json").stdout)["suggestions"] == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [("policy", "check"), ("policy", "test"), ("policy", "apply"), ("policy", "suggest")]
+)
+def test_a_folder_that_is_named_and_not_there_is_an_error_not_the_example_shop(
+    environ: dict[str, str], call: Call, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    environ["PROFILE_VAULT_POLICIES"] = str(tmp_path / "polices")
+    done = call(*arguments, "--json")
+    told = json.loads(done.stderr)
+    assert (done.exit_code, done.stdout, told["code"]) == (1, "", "config")
+    assert "polices" in told["hint"]
+
+
+def test_a_first_start_with_a_folder_that_is_not_there_applies_nothing(
+    environ: dict[str, str], call: Call, tmp_path: Path
+) -> None:
+    folder = environ["PROFILE_VAULT_POLICIES"]
+    environ["PROFILE_VAULT_POLICIES"] = str(tmp_path / "polices")
+    done = call("sources", "add", "shop", "--class", "server", "--json")
+    assert (done.exit_code, json.loads(done.stderr)["code"]) == (1, "config")
+    environ["PROFILE_VAULT_POLICIES"] = folder
+    assert call("sources", "add", "shop", "--class", "server").exit_code == 0
+
+
+def test_the_example_shop_is_named_where_no_folder_is_set(environ: dict[str, str], call: Call, tmp_path: Path) -> None:
+    environ["PROFILE_VAULT_POLICIES"] = ""
+    with chdir(tmp_path):
+        done = call("policy", "check", "--json")
+    assert done.exit_code == 0
+    assert "example shop" in done.stderr
 
 
 def _umask() -> int:

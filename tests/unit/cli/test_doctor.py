@@ -126,6 +126,109 @@ def test_a_fault_in_what_lies_outside_the_database_is_found(
     assert (code, checks[check]["state"]) == (1, "failed"), checks[check]
 
 
+@pytest.mark.parametrize(
+    ("role", "told"),
+    [
+        (("--doors", "ingest"), "doors ingest"),
+        (("--doors", "feed", "--purposes", "marketing"), "doors feed"),
+        (("--doors", "desk"), "doors desk"),
+        (("--duties", "changes,audit,webhooks", "--purposes", "marketing"), "duties audit, webhooks"),
+    ],
+)
+def test_a_unit_with_a_folder_of_handed_out_secrets_is_sound_and_its_role_is_told(
+    call: Call, environ: dict[str, str], port: int, tmp_path: Path, role: tuple[str, ...], told: str
+) -> None:
+    call("sources", "add", "shop", "--class", "server")
+    call("worker", "--once")
+    folder = tmp_path / "unit"
+    assert call("keys", "hand-out", str(folder), *role).exit_code == 0
+    environ["PROFILE_VAULT_KEY_FILE"] = str(folder)
+    code, checks = examined(call, port)
+    assert {name: one["found"] for name, one in checks.items() if one["state"] == "failed"} == {}
+    assert (code, checks["key file"]["state"], checks["key store"]["state"]) == (0, "ok", "ok")
+    assert f"enough for {told}" in checks["key file"]["found"]
+
+
+def _first(folder: Path) -> Path:
+    return min(folder.glob("*.secret"))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda folder: _first(folder).chmod(0o640),
+        lambda folder: _first(folder).write_text("0" * 63),
+        lambda folder: (folder / "notes.txt").write_text("x"),
+        lambda folder: [path.unlink() for path in folder.iterdir()],
+    ],
+)
+def test_a_fault_in_a_folder_of_secrets_is_found(
+    call: Call, environ: dict[str, str], port: int, tmp_path: Path, fault: Any
+) -> None:
+    call("sources", "add", "shop", "--class", "server")
+    folder = tmp_path / "unit"
+    call("keys", "hand-out", str(folder), "--doors", "ingest")
+    fault(folder)
+    environ["PROFILE_VAULT_KEY_FILE"] = str(folder)
+    code, checks = examined(call, port)
+    assert (code, checks["key file"]["state"]) == (1, "failed")
+
+
+def test_a_damaged_file_of_the_key_store_is_named(call: Call, port: int, tmp_path: Path) -> None:
+    call("sources", "add", "shop", "--class", "server")
+    path = tmp_path / "keyring" / "purpose-4.key"
+    path.write_text(path.read_text().replace("1", "2"))
+    code, checks = examined(call, port)
+    assert (code, checks["key store"]["state"]) == (1, "failed")
+    assert str(path) in checks["key store"]["found"]
+
+
+def test_d_the_key_of_an_open_erasure_that_was_taken_away_is_missed(
+    call: Call, port: int, tmp_path: Path, database_url: str
+) -> None:
+    """Without it the erasure never ends: nobody can be told any more what to delete."""
+    call("sources", "add", "shop", "--class", "server")
+    for table, front in (("casefile", "case"), ("archive", "archive")):
+        sql(database_url, f"INSERT INTO {table} VALUES ('{REQUEST}', 'x', 9000000000000000)")  # noqa: S608 - names of ours
+        code, checks = examined(call, port)
+        assert (code, checks["request keys"]["state"]) == (1, "failed")
+        assert f"{front}-{REQUEST}" in checks["request keys"]["found"]
+        (tmp_path / "keyring" / f"{front}-{REQUEST}.key").write_text("")
+        assert examined(call, port)[1]["request keys"]["state"] == "ok"
+
+
+REQUEST = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+
+def test_a_superuser_of_the_database_is_warned_of(call: Call, port: int) -> None:
+    call("sources", "add", "shop", "--class", "server")
+    code, checks = examined(call, port)
+    assert (code, checks["database role"]["state"]) == (0, "warning")
+
+
+def test_an_owner_of_its_database_is_enough_for_the_vault(
+    call: Call, port: int, environ: dict[str, str], database_url: str
+) -> None:
+    """From an empty database to a sound vault, as compose.yaml and the page for a server make the role."""
+    name = database_url.split("/")[3].split("?", maxsplit=1)[0]
+    role, own = f"role_{name}", f"own_{name}"
+    sql(
+        database_url,
+        f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE",
+        f"CREATE DATABASE {own} OWNER {role}",
+    )
+    try:
+        environ["PROFILE_VAULT_DATABASE_URL"] = f"{database_url.replace(f'/{name}?', f'/{own}?')}&user={role}"
+        assert call("keys", "init").exit_code == 0
+        assert call("sources", "add", "shop", "--class", "server").exit_code == 0
+        call("worker", "--once")
+        code, checks = examined(call, port)
+        assert {name: one["found"] for name, one in checks.items() if one["state"] == "failed"} == {}
+        assert (code, checks["database role"]["state"]) == (0, "ok")
+    finally:
+        sql(database_url, f"DROP DATABASE {own} WITH (FORCE)", f"DROP ROLE {role}")
+
+
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

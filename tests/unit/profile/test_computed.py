@@ -6,6 +6,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from vault.catalogue.computed import Computed, ComputedKind
 from vault.clock import Micros
 from vault.errors import Unreadable
-from vault.profile.computed import Accumulator, contribution, fold, join, read_states, visible, write_states
+from vault.profile.computed import Accumulator, Moment, contribution, fold, join, read_states, visible, write_states
 
 AMOUNTS = (
     st.decimals(-(10**9), 10**9, places=2) | st.decimals(-1, 1, places=20) | st.integers(-(10**15), 10**15).map(Decimal)
@@ -128,12 +129,12 @@ def test_a_count_of_a_property_needs_the_property() -> None:
 
 
 def test_first_and_last_follow_what_was_said_not_what_came() -> None:
-    said = [(5, b'"b"'), (1, b'"a"'), (9, b'"c"')]
+    said = [(5, b"20"), (1, b"10"), (9, b"30")]
     first = last = None
     for at, value in said:
         first = fold(FIRST, first, {"revenue": value}, Micros(at), bytes(16))
         last = fold(LAST, last, {"revenue": value}, Micros(at), bytes(16))
-    assert (visible(FIRST, first), visible(LAST, last)) == (b'"a"', b'"c"')
+    assert (visible(FIRST, first), visible(LAST, last)) == (b"10", b"30")
 
 
 def test_at_the_same_microsecond_the_event_key_decides() -> None:
@@ -143,7 +144,7 @@ def test_at_the_same_microsecond_the_event_key_decides() -> None:
 
 
 def test_first_without_a_property_is_the_time_itself() -> None:
-    when = trait("first", property=None, currency_property=None, currency=None)
+    when = trait("first", type="time", property=None, currency_property=None, currency=None)
     state = fold(when, None, {}, Micros(1_795_465_242_123_000), bytes(16))
     assert visible(when, state) == b'"2026-11-23T20:20:42.123Z"'
 
@@ -188,3 +189,13 @@ def test_malformed_states_are_unreadable(plaintext: bytes) -> None:
 def test_a_state_does_not_print_its_value() -> None:
     assert "9.95" not in repr(Accumulator(1, "9.95"))
     assert "9.95" not in repr(contribution(LAST, order("9.95"), Micros(5), b"k" * 16))
+
+
+@pytest.mark.parametrize("value", [b'{"card":"4111"}', b"[1]", b'"4111"', b"true"])
+@pytest.mark.parametrize("computed", [FIRST, LAST], ids=lambda c: c.kind)
+def test_a_value_of_another_type_is_neither_kept_nor_shown(computed: Computed, value: bytes) -> None:
+    state = fold(computed, None, {"revenue": b"1"}, Micros(5), b"k" * 16)
+    said_at = Micros(1 if computed.kind == "first" else 9)
+    assert fold(computed, state, {"revenue": value}, said_at, b"k" * 16) == state
+    kept_before = Accumulator(1, Moment(5, (b"k" * 16).hex(), msgspec.Raw(value)))
+    assert visible(computed, kept_before) is None

@@ -19,6 +19,7 @@ def _codes_in_code() -> set[str]:
     one_by_one = decode[decode.index("def _messages") :]  # before it, a body is refused whole
     found = set(re.findall(r'(?:Invalid\(code=|, )"([a-z_]{6,})"\)', one_by_one))
     found |= set(re.findall(r'Rejected\(index, "([a-z_]+)"', decode))
+    found |= set(re.findall(r'return "([a-z_]{6,})"', one_by_one))
     found |= set(re.findall(r'(?:Drop\("\w+", .*, |self\._drop\(item, |else |return )"([a-z_]+)"', decide))
     for path in ("vault/flows/ingest/account.py", "vault/profile/sealing.py"):
         found |= set(re.findall(r'TooLarge\(.*code="([a-z_]+)"\)', (ROOT / path).read_text()))

@@ -65,6 +65,17 @@ def test_a_suggestion_names_one_purpose_and_what_is_known_of_the_name(drop: Drop
     assert found.lines == lines
 
 
+def test_a_type_that_nobody_knows_is_said_to_be_a_guess() -> None:
+    """A wrong one would keep nothing: counters hold no value to guess it from."""
+    asked = suggester()
+    for drop in (Drop("property:track:Cart Viewed", "team_size", "unlisted"), Drop("trait", "team_size", "unlisted")):
+        found = asked.suggest(drop)
+        assert found is not None
+        assert found.lines[2].startswith(
+            'type = "text"  # a guess: write the type that the app sends, one of text, number'
+        )
+
+
 def test_purposes_that_are_asked_for_are_taken_as_far_as_the_event_has_them() -> None:
     asked = suggester("service", "advertising")
     event = asked.suggest(Drop("track", "Cart Lost", "unlisted"))

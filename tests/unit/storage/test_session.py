@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import traceback
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -225,11 +226,24 @@ GOOD = {
     "log_transaction_sample_rate": "0",
     "log_parameter_max_length": "-1",
     "log_parameter_max_length_on_error": "0",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "debug_print_parse": "off",
+    "debug_print_rewritten": "off",
+    "debug_print_plan": "off",
 }
+STOCK = GOOD | {"log_min_error_statement": "error", "log_error_verbosity": "default"}
 
 
-def test_a_stock_server_is_fit() -> None:
+def test_a_server_set_as_the_page_says_is_fit_and_a_stock_one_is_told_what_to_set() -> None:
     assert unfit(GOOD) == []
+    page = (Path(__file__).resolve().parents[3] / "docs" / "how-to" / "run-on-a-server.md").read_text("utf-8")
+    for problem, name in zip(unfit(STOCK), ("log_min_error_statement", "log_error_verbosity"), strict=True):
+        assert problem.startswith(f"set {name} = ")
+        assert f"ALTER SYSTEM SET {name} = '{STOCK_NEEDS[name]}';" in page
+
+
+STOCK_NEEDS = {"log_min_error_statement": "panic", "log_error_verbosity": "terse"}
 
 
 @pytest.mark.parametrize(
@@ -246,6 +260,13 @@ def test_a_stock_server_is_fit() -> None:
         {"log_transaction_sample_rate": "0.01"},
         {"log_parameter_max_length_on_error": "-1"},
         {"auto_explain.log_min_duration": "0"},
+        {"log_min_error_statement": "error"},
+        {"log_min_error_statement": "notice"},
+        {"log_error_verbosity": "default"},
+        {"log_error_verbosity": "verbose"},
+        {"debug_print_parse": "on"},
+        {"debug_print_rewritten": "on"},
+        {"debug_print_plan": "on"},
     ],
 )
 def test_a_server_that_loses_or_logs_is_refused(change: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
+from uuid import UUID
 
 from vault.audit.log import check_head
 from vault.cli.doctor.finding import Finding, failed, ok, skipped, warning
@@ -16,10 +17,13 @@ from vault.clock import SECOND, Micros, isoformat
 from vault.config import Settings
 from vault.errors import ConfigError, NotFound, Unavailable, VaultError
 from vault.flows.ready import BACKLOG_CAP
+from vault.keys import names
 from vault.keys.keyring import Keyring
+from vault.keys.keystore import SUFFIX
 from vault.policy import version
 from vault.sources import store as sources
 from vault.storage import cluster, embedded
+from vault.storage.fitness import is_superuser
 from vault.storage.migrate import newest, revision
 from vault.storage.session import Database
 
@@ -27,7 +31,7 @@ SKEW: Final = 2.0  # seconds between two clocks that leases and cursors do not n
 TOO_MUCH: Final = 10.0  # seconds: leases live 15, so two workers would soon both believe they hold one
 LOOKS: Final = 5
 BETWEEN: Final = 0.2  # seconds
-_LATER: Final = ("schema", "clock", "live policy", "audit head", "worker", "sources")
+_LATER: Final = ("database role", "schema", "clock", "live policy", "audit head", "request keys", "worker", "sources")
 
 _FIGURES: Final = """
 SELECT
@@ -35,6 +39,12 @@ SELECT
   (SELECT count(*) FROM (SELECT 1 FROM audit_in LIMIT $2) AS waiting) AS audit,
   EXISTS (SELECT 1 FROM lease WHERE expires_at > $1) AS worker
 """
+_OF_REQUESTS: Final = """
+SELECT request_id, true AS of_case FROM casefile WHERE expires_at > $1
+UNION ALL SELECT request_id, false FROM archive WHERE expires_at > $1
+ORDER BY 1
+"""
+MAX_NAMED: Final = 3
 
 
 async def look(
@@ -48,11 +58,11 @@ async def look(
     try:
         async with AsyncExitStack() as stack:
             database = await stack.enter_async_context(_reached(settings, start=start))
-            found = [ok("database", await _server(database))]
+            found = [ok("database", await _server(database)), await _role(database, embedded=settings.embedded)]
             schema = await _schema(database)
             found.append(schema)
             if schema.state != "ok":
-                return [*found, *(skipped(one, "it waits for the schema") for one in _LATER[1:])]
+                return [*found, *(skipped(one, "it waits for the schema") for one in _LATER[2:])]
             return [*found, *await _inside(settings, database, keyring, digest, serving=serving)]
     except ConfigError as error:
         finding = failed("database", error.hint, "change the server so, or name another")
@@ -95,6 +105,16 @@ async def _server(database: Database) -> str:
     return f"PostgreSQL {version_text} answers and is fit; {durable}"
 
 
+async def _role(database: Database, *, embedded: bool) -> Finding:
+    """An embedded server has no other role, and no other user reaches it."""
+    check = "database role"
+    async with database.hot() as connection:
+        if embedded or not await is_superuser(connection):
+            return ok(check, "the server's own user" if embedded else "no superuser")
+    remedy = "make a role that owns its database only: CREATE ROLE vault LOGIN; see docs/how-to/run-on-a-server.md"
+    return warning(check, "a superuser: who takes it reads the server's files and runs its programs", remedy)
+
+
 async def _schema(database: Database) -> Finding:
     stands, wanted = await revision(database), newest()
     if stands == wanted:
@@ -115,6 +135,7 @@ async def _inside(
         await _clock(database),
         await _policy(database, digest),
         await _audit(settings, database, keyring),
+        await _requests(settings, database),
         await _worker(database, serving=serving),
         await _sources(database),
     ]
@@ -167,6 +188,27 @@ async def _audit(settings: Settings, database: Database, keyring: Keyring | None
         found = f"{error.sentence} {error.hint}".strip()
         return failed(check, found, "find the newer database; profile-vault audit verify says more")
     return ok(check, "the log begins with the head kept beside the journal")
+
+
+async def _requests(settings: Settings, database: Database) -> Finding:
+    """Whether the key of every case file and archive that lives is there: the inventory of keys does not list them."""
+    check = "request keys"
+    async with database.hot() as connection:
+        rows = await connection.fetch(_OF_REQUESTS, time.time_ns() // 1000)
+    if not rows:
+        return ok(check, "no request needs one")
+    if not settings.keyring.is_dir():
+        return skipped(check, "there is no key store to look in")
+    wanted = [(names.case if row["of_case"] else names.archive)(UUID(bytes=row["request_id"].bytes)) for row in rows]
+    missing = [name for name in wanted if not (settings.keyring / f"{name}{SUFFIX}").is_file()]
+    if not missing:
+        return ok(check, f"all {len(wanted)} are there")
+    told = ", ".join(missing[:MAX_NAMED]) + (
+        f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
+    )
+    return failed(
+        check, f"missing: {told}", "restore them from the key store's own backup: without it no such request ends"
+    )
 
 
 async def _worker(database: Database, *, serving: bool) -> Finding:

@@ -15,6 +15,7 @@ from typing import Final
 
 import httpx
 
+from vault.cli.doctor import handed
 from vault.cli.doctor.finding import Finding, failed, ok, skipped, warning
 from vault.config import Settings
 
@@ -74,7 +75,7 @@ def folders(settings: Settings) -> Iterator[Finding]:
         yield _folder("data folder", settings.data_dir, 0o066 if os.geteuid() == 0 else _OTHERS)
     yield _folder("key store folder", settings.keyring, _OTHERS)
     yield _folder("journal folder", settings.journal, _OTHERS)
-    yield key_file(settings)
+    yield handed.key_folder(settings.key_file) if settings.key_file.is_dir() else key_file(settings)
     if settings.beside:
         remedy = "for real use put keyring and journal on another disk: PROFILE_VAULT_KEYRING and PROFILE_VAULT_JOURNAL"
         yield warning("rollback protection", "none: keyring or journal lie in the data folder", remedy)
@@ -114,7 +115,7 @@ def key_file(settings: Settings) -> Finding:
     except OSError as error:
         return failed(check, f"{path}: {_why(error)}", "run this as the user that runs the vault")
     if not stat.S_ISREG(status.st_mode):
-        return failed(check, f"{path} is no plain file", "put the file itself there")
+        return failed(check, f"{path} is no plain file", "put the file itself there, or the folder of `keys hand-out`")
     if status.st_uid != os.geteuid():
         return failed(check, f"{path} belongs to another user", "run the vault, and this, as the user that owns it")
     if status.st_mode & _OTHERS:

@@ -7,11 +7,11 @@ from vault.catalogue.load import read_folder
 from vault.cli.doctor.finding import Finding, failed, ok, skipped, warning
 from vault.config import Settings
 from vault.crypto.services.local import LocalKeyService
-from vault.errors import ConfigError, PolicyError, VaultError
+from vault.errors import ConfigError, PolicyError, Unreadable, VaultError
 from vault.journal.file import FILE, Journal
 from vault.keys import names
 from vault.keys.keyring import Keyring
-from vault.keys.keystore import KeyStore
+from vault.keys.keystore import SUFFIX, KeyStore
 from vault.policy import version
 
 MAX_NAMED: Final = 3  # problems told one by one; `policy check` tells all
@@ -35,8 +35,12 @@ def key_store(settings: Settings) -> Opened:
             return Opened(None, skipped(check, "there are no keys yet", "the first start makes them"))
         lost = store.lost()
         opened = [name for name in store.names() if store.opens(name)]
-        for name in opened:
-            store.held(name)
+        broken = [name for name in opened if not _unseals(store, name)]
+        if broken:
+            told = ", ".join(str(settings.keyring / f"{name}{SUFFIX}") for name in broken[:MAX_NAMED])
+            more = f" and {len(broken) - MAX_NAMED} more" if len(broken) > MAX_NAMED else ""
+            remedy = "put back key store and key file that belong together"
+            return Opened(None, failed(check, f"{told}{more}: damaged, or sealed under another key file", remedy))
         keyring = Keyring(store, beside_database=settings.beside)
         keyring.open()
     except VaultError as error:
@@ -45,6 +49,14 @@ def key_store(settings: Settings) -> Opened:
     if lost:
         return Opened(None, failed(check, f"missing: {', '.join(lost)}", "restore the key store from its own backup"))
     return Opened(keyring, ok(check, f"{len(store.names())} keys, {_unsealed(len(opened), len(store.names()))}"))
+
+
+def _unseals(store: KeyStore, name: str) -> bool:
+    try:
+        store.held(name)
+    except Unreadable:
+        return False
+    return True
 
 
 def _unsealed(opened: int, there: int) -> str:

@@ -78,6 +78,11 @@ class LocalKeyService:
             raise ConfigError(f"{folder} holds no secret; `profile-vault keys hand-out` makes such a folder")
         return cls(None, secrets, publics)
 
+    @staticmethod
+    def check_secret(path: Path) -> None:
+        """Raises `ConfigError` unless it is one line of 64 hex digits, private."""
+        _read_key(path)
+
     @classmethod
     def from_passphrase_file(cls, path: Path, salt: bytes) -> Self:
         """The service of a passphrase file; `salt` is 16 random bytes kept with the key store. Takes about 0.2 s."""
@@ -202,7 +207,7 @@ def _read_key(path: Path) -> bytes:
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
-        raise ConfigError("the key file does not hold 64 hex digits; make one with `openssl rand -hex 32`")
+        raise ConfigError(f"{path} does not hold 64 hex digits; make one with `openssl rand -hex 32`")
     return key
 
 

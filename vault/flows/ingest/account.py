@@ -15,12 +15,12 @@ from vault.catalogue.numbers import ACCOUNTS, identifier_object
 from vault.errors import TooLarge
 from vault.events.message import SENSITIVE
 from vault.flows.ingest.item import Item, Named
-from vault.flows.ingest.typed import fits
 from vault.flows.ingest.values import CLIENT, SERVER
 from vault.flows.people.compartment import CompartmentDraft
 from vault.flows.people.draft import SubjectDraft
 from vault.profile.accounts import NULL, Entries, Entry, Told, both, read_accounts, write_accounts
 from vault.profile.sightings import Sighting, join, read_sightings, write_sightings
+from vault.profile.typed import fits
 from vault.profile.values import Provenance
 from vault.sources.dropped import Drop, property_of
 from vault.sources.store import Source

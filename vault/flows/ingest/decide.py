@@ -24,7 +24,6 @@ from vault.flows.ingest.item import Act, Dropped, Item, Named
 from vault.flows.ingest.resolve import Place, resolve
 from vault.flows.ingest.seal import store_event
 from vault.flows.ingest.trace import check_failed, grant_ignored, voice_of
-from vault.flows.ingest.typed import fits
 from vault.flows.ingest.values import CLIENT, SERVER, known_alone, store_identifier, store_trait
 from vault.flows.ingest.voice import Voices
 from vault.flows.ingest.world import World
@@ -34,6 +33,7 @@ from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.write import NOBODY
 from vault.flows.vault import Vault
 from vault.identity.graph import Rule
+from vault.profile.typed import fits
 from vault.profile.values import Provenance
 from vault.sources.dropped import Drop, property_of
 from vault.sources.store import Source
@@ -171,7 +171,7 @@ class Decider:
             if item.account is not None:
                 self._account(item, place, declared, allowed)
                 return Verdict(item, None, place.profile, fresh=True, purposes=stored_for)
-            store_event(author, message, declared, item.key, stored_for, self.catalogue)
+            self._noted += store_event(author, message, declared, item.key, stored_for, self.catalogue)
             return Verdict(item, None, place.profile, fresh=True, purposes=stored_for)
         stored_for = self._traits(item, place, allowed) if message.type == "identify" else 0
         return Verdict(item, None, place.profile, fresh=True, purposes=stored_for)

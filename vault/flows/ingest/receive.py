@@ -9,7 +9,7 @@ import msgspec
 
 from vault.clock import day_of
 from vault.errors import Conflict, Invalid, Unreadable
-from vault.events.decode import Decoded, decode
+from vault.events.decode import Decoded, Rejected, decode
 from vault.flows.ingest.decide import Decider, Oversized, Unfit, Verdict
 from vault.flows.ingest.item import Dropped, Item, Outcome, items_of
 from vault.flows.ingest.voice import Voices
@@ -21,8 +21,7 @@ from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.warm import Kept, Warm
 from vault.flows.people.write import NO_GROUP, Raced
 from vault.flows.vault import Vault
-from vault.flows.watch import tell, tell_refused
-from vault.sources.dropped import Drop
+from vault.flows.watch import drop_of, tell, tell_refused
 from vault.sources.store import Source, count_dropped
 
 PART: Final = 200  # messages of a body in work at once; the batches of SDKs have 100 at most
@@ -41,11 +40,11 @@ async def receive(vault: Vault, source: Source, body: bytes, kind: str) -> Outco
     try:
         decoded: Decoded = decode(body, kind, vault.clock.now())
     except Invalid as error:
-        await tell_refused(vault, source, error.reason)
+        await tell_refused(vault, source, error.reason, error.hint)
         raise
     stored = 0
     dropped: list[Dropped] = []
-    rejected = [Dropped(one.index, one.code) for one in decoded.rejected]
+    rejected: Sequence[Rejected] = decoded.rejected
     for first in range(0, max(1, len(decoded.messages)), PART):
         if first:
             await vault.turns.pause()
@@ -53,7 +52,7 @@ async def receive(vault: Vault, source: Source, body: bytes, kind: str) -> Outco
         taken = await take_items(vault, source, items, rejected)
         stored += taken.outcome.stored
         dropped += taken.outcome.dropped
-        rejected = []  # they were told with the first
+        rejected = ()  # they were told with the first
     return Outcome(stored, sorted(dropped, key=lambda one: one.index))
 
 
@@ -64,11 +63,11 @@ class Taken(NamedTuple):
     profiles: dict[int, ProfileDraft]
 
 
-async def take_items(vault: Vault, source: Source, items: list[Item], rejected: Sequence[Dropped] = ()) -> Taken:
+async def take_items(vault: Vault, source: Source, items: list[Item], rejected: Sequence[Rejected] = ()) -> Taken:
     """Decide and commit these items, as often as it takes. `rejected` are those that could not even be read."""
     pending = items
-    dropped = list(rejected)
-    counts: Counter[Drop] = Counter(Drop("event", "(unreadable)", one.code) for one in rejected)
+    dropped = [Dropped(one.index, one.code) for one in rejected]
+    counts = Counter(drop_of(vault.catalogue, one) for one in rejected)
     stored = 0
     profiles: dict[int, ProfileDraft] = {}
     learnt = _Learnt()

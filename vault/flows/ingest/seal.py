@@ -17,26 +17,36 @@ from vault.catalogue.fields import Event
 from vault.catalogue.load import Catalogue
 from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, bit
 from vault.clock import Micros
-from vault.events.message import Message
+from vault.events.message import SENSITIVE, Message
 from vault.flows.ingest.values import SERVER
 from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.profile import ProfileDraft
 from vault.profile.computed import fold, read_states, write_states
+from vault.profile.typed import fits
 from vault.profile.values import FieldHead, Provenance
 from vault.profile.view import computed_of, view, write_memberships
+from vault.sources.dropped import Drop, property_of
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
 def store_event(
     draft: SubjectDraft, message: Message, event: Event, event_key: bytes, mask: int, catalogue: Catalogue
-) -> None:
-    """Seal an event for the purposes in `mask`: one part per set of purposes among its properties; fold computed traits."""
+) -> list[Drop]:
+    """Seal an event for the purposes in `mask`: one part per set of purposes among its properties; fold computed traits.
+
+    Answers what is left out because it is of another type than declared, to be counted.
+    """
     declared = event.properties
     parts: dict[int, dict[str, msgspec.Raw]] = {mask: {}}
     kept: dict[str, tuple[int, bytes]] = {}
+    misfits: list[Drop] = []
     for name, value in message.properties.items():
-        if name in declared and (left := declared[name].purposes & mask):
+        if name not in declared:
+            continue
+        if not fits(declared[name].type, value):
+            misfits.append(_misfit(event, name))
+        elif left := declared[name].purposes & mask:
             if left not in parts:
                 parts[left] = {}
             parts[left][name] = msgspec.Raw(value)
@@ -48,7 +58,7 @@ def store_event(
             body["name"] = message.name
         draft.add_event(purposes, event_key, message.said_at, kind, _encode(body))
     if event.number not in catalogue.computed_by_event:
-        return
+        return misfits
     by_purposes: dict[int, list[Computed]] = {}
     for computed in catalogue.computed_by_event[event.number]:
         if computed.purposes & mask == computed.purposes:
@@ -57,6 +67,13 @@ def store_event(
         # An input counts only if it was collected for every purpose that the trait carries.
         usable = {name: value for name, (left, value) in kept.items() if purposes & left == purposes}
         _fold(draft, purposes, together, usable, message.said_at, event_key)
+    return misfits
+
+
+def _misfit(event: Event, name: str) -> Drop:
+    if event.sensitivity == "special":
+        return Drop(property_of(event.type, SENSITIVE), SENSITIVE, "wrong_type")
+    return Drop(property_of(event.type, event.name), name, "wrong_type")
 
 
 def _fold(

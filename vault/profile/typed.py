@@ -18,7 +18,9 @@ _STARTS: Final[dict[FieldType, bytes]] = {
 
 def fits(kind: FieldType, raw: bytes) -> bool:
     """True if raw JSON is of this type by its first letter, or null. Integers have no fraction."""
+    if raw[:1] in _STARTS[kind] and raw and kind != "integer":  # mostly
+        return True
     text = raw.strip()
     if text == b"null":
         return True
-    return text[:1] in _STARTS[kind] and (kind != "integer" or text.lstrip(b"-").isdigit())
+    return bool(text) and text[:1] in _STARTS[kind] and (kind != "integer" or text.lstrip(b"-").isdigit())
