@@ -94,7 +94,7 @@ async def look_into(request: Request[Any, Any, Any], taken: Taken) -> Source:
     try:
         scan(taken.body)
     except Invalid as error:
-        await tell_refused(vault_of(request), source, error.reason)
+        await tell_refused(vault_of(request), source, error.reason, error.hint)
         raise
     if taken.key is None:
         return source
