@@ -143,7 +143,10 @@ def ingest(house: House, door: Door, key: str) -> None:
     line = json.dumps(
         {**later, "messageId": "file-1", "type": "identify", "traits": {"email": CANARIES["second e-mail"]}}
     )
-    figures = house.ask("import", "-", "--source", "shop", stdin=f"{line}\n{CANARIES['malformed']}\n{line}\n")
+    lines = f"{line}\n{CANARIES['malformed']}\n{line}\n"
+    done = house.run("import", "-", "--source", "shop", "--json", stdin=lines, check=False)
+    assert done.returncode == 1  # one of the lines was lost
+    figures = json.loads(done.stdout)
     assert (figures["stored"], figures["duplicates"], figures["unreadable_lines"]) == (1, 1, 1)
 
 
