@@ -116,7 +116,7 @@ def note(draft: Draft, plan: Plan, sent: Sequence[tuple[Person, PurposePlan, lis
         person = people[root]
         ledger = person.known.members[0].state.ledger_count
         detail = tuple(Released(n, bases[n], ledger, tuple(sorted(parts[n].items()))) for n in sorted(parts))
-        draft.left.append(Left(root, person.number, pack_detail(detail)))
+        draft.left.append(Left(root, person.number, pack_detail(detail), person.held))
         was = person.held or Held(root, plan.contract.number)
         after = after_upsert(was, was.fields | objects_of(detail), person.number)
         if after != person.held:
