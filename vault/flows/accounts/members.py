@@ -28,6 +28,8 @@ from vault.keys import names
 from vault.storage.session import Raw
 
 FIRST: Final = UUID(int=0)  # before every member
+MAX_LOOKED_AT: Final = 1000  # members for one answer: all of them must be decided within a second
+SLICE: Final = 100  # members looked at together
 _CURSOR: Final = b"links/1"
 _MAX_CURSOR: Final = 200  # characters; ours have some 60
 
