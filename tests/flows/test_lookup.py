@@ -170,6 +170,20 @@ async def test_without_a_record_nothing_is_answered_and_an_old_decision_is_taken
         await lookup.traits(vault, "email-tool", *ADA)
 
 
+async def test_a_choice_that_has_ended_counts_for_nothing_before_its_wraps_are_gone(
+    vault: Vault, clock: FakeClock
+) -> None:
+    """Promise 5: what the choices say decides, not what would still open. No worker has settled it yet."""
+    await (await open_shop(vault)).person("ada")
+    assert (await lookup.traits(vault, "email-tool", *ADA))["traits"]
+    clock.advance(micros=vault.catalogue.purposes["marketing"].expires or 0)
+    wraps = await rows_of(vault, "SELECT wraps FROM keys.subject_key")
+    with pytest.raises(NotFound):
+        await lookup.traits(vault, "email-tool", *ADA)
+    assert await rows_of(vault, "SELECT wraps FROM keys.subject_key") == wraps
+    assert len(await rows_of(vault, "SELECT FROM disclosure")) == 1
+
+
 async def test_who_withdrew_while_the_decision_grew_old_is_not_shown(
     vault: Vault, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
