@@ -118,7 +118,7 @@ async def test_what_a_recipient_was_told_to_delete_is_open_until_it_says_that_it
     await gave(vault, "email-tool", root, "trait:email", "identifier:email")
     number = vault.catalogue.contracts["email-tool"].number
     async with vault.database.begin() as connection:
-        before = await held_by(await raw(connection), number, [root], lock=True)
+        before = await held_by(await raw(connection), number, [root], lock="write")
         await change_held(await raw(connection), number, [after_removal(before[root], 2, "withdrawn")])
 
     async def told() -> tuple[list[str], list[str]]:

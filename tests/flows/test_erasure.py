@@ -4,15 +4,18 @@ import asyncio
 import contextlib
 import json
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from tests.fakes import FakeClock
+from tests.flows.feed_world import open_shop
 from tests.flows.rights_world import gave, officer, person, rows_of
 from vault.changes.sequencer import sequence
 from vault.clock import DAY, Micros, isoformat
 from vault.disclosures.store import acknowledge
 from vault.errors import Gone, NotFound, Unavailable
+from vault.flows import lookup
 from vault.flows.find import find
 from vault.flows.honour import erase, intake, keep
 from vault.flows.honour.advance import STEPS, advance, advance_all
@@ -265,6 +268,40 @@ async def test_d7_a_step_whose_commit_never_came_is_taken_again_whole(
     assert len(await rows_of(vault, "SELECT 1 FROM subject")) == 1  # the kept one
     assert len(await rows_of(vault, "SELECT 1 FROM event")) == 2
     assert len(await rows_of(vault, "SELECT 1 FROM certificate")) == 1
+
+
+async def test_d1_who_got_values_after_the_case_was_written_owes_an_answer_too(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lookup was decided before the fence and is recorded after the case file: the keys are still there."""
+    await (await open_shop(vault)).person("ada")
+    ada = ("email", "ada@planted.example")
+    actor = officer(vault)
+    whole = lookup.record_one
+    opened: list[UUID] = []
+
+    async def crash(*_: object) -> None:
+        raise Crashed
+
+    async def late(*args: Any) -> bool:
+        monkeypatch.setattr(lookup, "record_one", whole)
+        with monkeypatch.context() as patched, contextlib.suppress(Crashed):
+            patched.setattr(intake, "erase_at_once", _busy)
+            patched.setitem(STEPS, Step.KEEP, crash)
+            await open_request(vault, actor, await find(vault, actor, *ada), "erasure")
+        opened.extend([row[0] for row in await rows_of(vault, "SELECT request_id FROM casefile")])
+        return await whole(*args)
+
+    monkeypatch.setattr(lookup, "record_one", late)
+    assert (await lookup.traits(vault, "email-tool", *ada))["traits"]
+    assert await rows_of(vault, "SELECT FROM recipient_notice") == []
+    (request,) = opened
+    await advance(vault, request)
+    assert [
+        tuple(row) for row in await rows_of(vault, "SELECT destination, acknowledged_at FROM recipient_notice")
+    ] == [(2, None)]
+    document = (await fetch_certificate(vault, actor, request))["document"]
+    assert [one["destination"] for one in document["due"]] == ["email-tool"]
 
 
 async def test_the_journal_holds_members_and_tombstones_before_the_keys_go(

@@ -2,25 +2,35 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tests.flows.feed_world import open_shop
 from tests.flows.rights_world import gave, officer, person, rows_of
 from tests.worlds import World, identify, order
 from vault.audit.entry import parse
-from vault.errors import Gone
-from vault.flows.find import find
-from vault.flows.honour import intake
+from vault.errors import Gone, Unavailable
+from vault.flows import lookup
+from vault.flows.find import find, resolve_ref
+from vault.flows.honour import at_once, intake
 from vault.flows.honour.advance import advance
 from vault.flows.honour.intake import fetch_archive, fetch_certificate, open_request
+from vault.flows.honour.opened import Desk
 from vault.flows.vault import Vault
 from vault.journal.narrowing import Erasure
+from vault.keys import names
+from vault.rights import store
+from vault.rights.casefile import CaseFile, open_case
 from vault.rights.request import Step
+from vault.storage.session import Raw, raw
 
 EMAIL = "ada.planted@example.com"
+ADA = ("email", "ada@planted.example")
 CONSENTS = ("marketing", "analytics", "advertising")
 TIMES = ("issued_at", "request", "certificate", "destroyed_at", "entry", "person", "received_at", "id", "audit")
 TABLES = (
@@ -100,6 +110,116 @@ async def test_b8_what_a_writer_stored_meanwhile_goes_too(world: World, monkeypa
     assert len(await rows_of(vault, "SELECT 1 FROM request")) == 1
     assert await rows_of(vault, "SELECT 1 FROM identity") == []
     assert [name for name in vault.keystore.names() if name.startswith("case-")] == [f"case-{request}"]
+
+
+async def _case(vault: Vault, request: UUID) -> CaseFile:
+    async with vault.database.begin() as connection:
+        sealed = await store.get_case(connection, request)
+    assert sealed is not None
+    return open_case(vault.keyring.key(names.case(request)), request, sealed)
+
+
+async def test_d1_who_got_values_after_the_person_was_read_is_in_the_case_and_owes_an_answer(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = await open_shop(vault)
+    await shop.person("ada")
+    _between(vault, monkeypatch, lambda: lookup.traits(vault, "email-tool", *ADA))
+    actor = officer(vault)
+    request = await open_request(vault, actor, await find(vault, actor, *ADA), "erasure")
+    assert [one.name for one in (await _case(vault, request)).recipients] == ["email-tool"]
+    assert len(await rows_of(vault, "SELECT 1 FROM recipient_notice")) == 1
+    await advance(vault, request)
+    document = (await fetch_certificate(vault, actor, request))["document"]
+    assert [one["destination"] for one in document["due"]] == ["email-tool"]
+
+
+async def test_d1_a_lookup_that_is_being_recorded_is_waited_for_before_recipients_are_read(vault: Vault) -> None:
+    """Lookups hold the row of wraps and not the state row, so a lock of the state rows alone would miss it."""
+    shop = await open_shop(vault)
+    await shop.person("ada")
+    actor = officer(vault)
+    ref = await find(vault, actor, *ADA)
+    async with vault.database.begin() as holding:
+        driver = await raw(holding)
+        (subject,) = [row[0] for row in await driver.fetch("SELECT subject_id FROM keys.subject_key FOR KEY SHARE")]
+        task = asyncio.create_task(open_request(vault, actor, ref, "erasure"))
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        async with asyncio.timeout(30), vault.database.hot() as looking:
+            while not await looking.fetchval(waiting):
+                pass
+        await driver.execute(
+            "INSERT INTO disclosure_state (subject_id, destination, fields, gone) VALUES ($1, 2, '\\x0001', '')",
+            subject,
+        )
+    assert [one.name for one in (await _case(vault, await task)).recipients] == ["email-tool"]
+
+
+async def test_d7_a_busy_person_is_erased_step_by_step_and_no_key_of_a_case_is_left_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits too long for a lock has changed nothing."""
+    await world.send(identify("u-1", email="ada@example.com"))
+    vault, whole = world.vault, at_once._take
+    actor = officer(vault)
+    ref = await find(vault, actor, "user_id", "u-1")
+
+    async def impatient(driver: Raw, desk: Desk) -> None:
+        await driver.execute("SET LOCAL lock_timeout = '100ms'")
+        async with vault.database.begin() as busy:
+            await (await raw(busy)).execute("SELECT FROM subject FOR UPDATE")
+            await whole(driver, desk)
+
+    monkeypatch.setattr(at_once, "_take", impatient)
+    request = await open_request(vault, actor, ref, "erasure")
+    assert [name for name in vault.keystore.names() if name.startswith("case-")] == [f"case-{request}"]
+    await advance(vault, request)
+    assert (await fetch_certificate(vault, actor, request))["document"]["revision"] == 1
+
+
+@pytest.mark.parametrize("where", ["journal", "transaction"])
+async def test_d7_an_erasure_that_certainly_did_not_happen_leaves_no_key_of_a_case(
+    world: World, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    await world.send(identify("u-1", email="ada@example.com"))
+    vault, actor = world.vault, officer(world.vault)
+    ref = await find(vault, actor, "user_id", "u-1")
+
+    async def broken(*_: object) -> int:
+        raise Unavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((vault.journal, "append") if where == "journal" else (at_once, "_destroy")), broken)
+        with pytest.raises(Unavailable):
+            await open_request(vault, actor, ref, "erasure")
+    assert [name for name in vault.keystore.names() if name.startswith("case-")] == []
+    assert await rows_of(vault, "SELECT 1 FROM erased") == []
+
+
+async def test_d7_the_key_of_a_case_stays_where_the_commit_may_have_happened(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.send(identify("u-1", email="ada@example.com"))
+    vault, actor = world.vault, officer(world.vault)
+    ref = await find(vault, actor, "user_id", "u-1")
+    whole = vault.database.begin
+
+    @asynccontextmanager
+    async def unheard() -> AsyncIterator[AsyncConnection]:
+        """Committed, and the answer of the server is lost."""
+        async with whole() as connection:
+            yield connection
+        raise Unavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vault.database, "begin", unheard)
+        with pytest.raises(Unavailable):
+            await at_once.erase_at_once(vault, actor, UUID(actor.id), await resolve_ref(vault, actor, ref))
+    (request,) = [row[0] for row in await rows_of(vault, "SELECT request_id FROM erased")]
+    assert (await _case(vault, request)).request_id == request
+    await advance(vault, request)
 
 
 async def test_an_access_request_of_that_moment_is_not_answered_with_the_erased_person(

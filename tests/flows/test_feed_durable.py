@@ -194,6 +194,29 @@ async def test_what_another_reader_turned_meanwhile_is_decided_again(
     assert (row["fields"], row["reason"]) == (b"", "withdrawn")
 
 
+async def test_d1_a_page_that_a_removal_overtook_is_decided_again_though_it_changes_nothing_that_is_held(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reader would be handed again what the destination has held, been told to delete, and deleted."""
+    shop = await open_shop(vault)
+    await shop.person("ada")
+    first, second = Reader(vault, "email-tool"), Reader(vault, "email-tool")
+    await first.read()
+    whole = release.record
+
+    async def late(*args: Any) -> None:
+        monkeypatch.setattr(release, "record", whole)
+        await shop.withdraw("ada", "marketing")
+        assert ops(await first.read()) == ["remove"]
+        await whole(*args)
+
+    monkeypatch.setattr(release, "record", late)
+    assert "upsert" not in ops(await second.read())
+    (row,) = await rows_of(vault, "SELECT fields, reason FROM disclosure_state")
+    assert (row["fields"], row["reason"]) == (b"", "withdrawn")
+    assert len(await rows_of(vault, "SELECT FROM disclosure")) == 1
+
+
 async def test_who_is_erased_while_the_page_is_recorded_is_not_released_and_leaves_no_row(
     vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:

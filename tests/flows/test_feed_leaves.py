@@ -255,7 +255,10 @@ async def test_a_contract_that_ended_takes_everything_back_from_every_reader(ope
         reader = Reader(vault, "email-tool")
         await reader.read()
         assert len(reader.held) == 3
+        assert (await lookup.traits(vault, "email-tool", "email", "ada@planted.example"))["traits"]
         clock.advance(micros=60 * DAY)
+        with pytest.raises(NotFound):  # at once, and before the feed has told of it
+            await lookup.traits(vault, "email-tool", "email", "ada@planted.example")
         lines = await reader.read(2)  # nobody changed: the end alone must be told
         assert ops(lines) == ["reset", "remove", "remove", "remove", "snapshot_end"]
         assert {line["reason"] for line in lines if line["op"] == "remove"} == {"contract_ended"}

@@ -1,6 +1,7 @@
 """Claims about lookups: what the feed would show and no more, on record as sent, and silence that tells nobody apart."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -9,16 +10,21 @@ from tests.flows.feed_world import Reader, audited, open_shop, ops, rows_of, sup
 from vault.audit.entry import Tag
 from vault.clock import SECOND
 from vault.disclosures.record import objects_of, parse_detail, parse_objects
+from vault.disclosures.store import acknowledge
 from vault.errors import Invalid, NotFound, Unavailable
 from vault.flows import lookup
 from vault.flows.find import find
-from vault.flows.honour.intake import open_request
+from vault.flows.honour.advance import advance
+from vault.flows.honour.intake import fetch_certificate, open_request
 from vault.flows.vault import Vault
 from vault.ids import uuid7
+from vault.keys import names
 from vault.policy.actors import Actor
 from vault.storage.session import raw
 
 ADA = ("email", "ada@planted.example")
+EMAIL_TOOL = 2
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
 async def disclosed(vault: Vault) -> list[set[str]]:
@@ -164,6 +170,20 @@ async def test_without_a_record_nothing_is_answered_and_an_old_decision_is_taken
         await lookup.traits(vault, "email-tool", *ADA)
 
 
+async def test_a_choice_that_has_ended_counts_for_nothing_before_its_wraps_are_gone(
+    vault: Vault, clock: FakeClock
+) -> None:
+    """Promise 5: what the choices say decides, not what would still open. No worker has settled it yet."""
+    await (await open_shop(vault)).person("ada")
+    assert (await lookup.traits(vault, "email-tool", *ADA))["traits"]
+    clock.advance(micros=vault.catalogue.purposes["marketing"].expires or 0)
+    wraps = await rows_of(vault, "SELECT wraps FROM keys.subject_key")
+    with pytest.raises(NotFound):
+        await lookup.traits(vault, "email-tool", *ADA)
+    assert await rows_of(vault, "SELECT wraps FROM keys.subject_key") == wraps
+    assert len(await rows_of(vault, "SELECT FROM disclosure")) == 1
+
+
 async def test_who_withdrew_while_the_decision_grew_old_is_not_shown(
     vault: Vault, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,11 +234,56 @@ async def test_d1_an_erasure_waits_for_the_lookup_that_is_being_recorded(vault: 
         driver = await raw(holding)
         await driver.fetch("SELECT FROM keys.subject_key FOR KEY SHARE")
         task = asyncio.create_task(open_request(vault, officer, ref, "erasure"))
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
         async with asyncio.timeout(30), vault.database.hot() as looking:
-            while not await looking.fetchval(waiting):
+            while not await looking.fetchval(WAITING):
                 pass
         assert not task.done()
     await task
+
+
+async def test_d1_a_lookup_that_a_removal_overtook_is_not_answered_and_the_certificate_is_true(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would add nothing to what the destination held, so nothing that is held would change; it must still be the same."""
+    shop = await open_shop(vault)
+    await shop.person("ada")
+    reader = Reader(vault, "email-tool")
+    await reader.read()
+    whole = lookup.record_one
+
+    async def late(*args: object) -> bool:
+        monkeypatch.setattr(lookup, "record_one", whole)
+        await shop.withdraw("ada", "marketing")
+        assert ops(await reader.read()) == ["remove"]
+        async with vault.database.begin() as connection:
+            subjects = [row[0] for row in await rows_of(vault, "SELECT subject_id FROM subject")]
+            key = vault.keyring.key(names.STATE)
+            assert await acknowledge(connection, EMAIL_TOOL, subjects, vault.clock.now(), key) == 1
+        return await whole(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(lookup, "record_one", late)
+    with pytest.raises(NotFound):
+        await lookup.traits(vault, "email-tool", *ADA)
+    assert len(await rows_of(vault, "SELECT FROM disclosure")) == 1  # the feed's
+    officer = Actor("staff", str(uuid7(vault.clock.now())), "officer")
+    request = await open_request(vault, officer, await find(vault, officer, *ADA), "erasure")
+    await advance(vault, request)
+    document = (await fetch_certificate(vault, officer, request))["document"]
+    assert (document["due"], document["stated"]) == ([], [])  # whoever had got values after that would be missing here
+
+
+@pytest.mark.parametrize("way", ["lookup", "page"])
+async def test_d1_what_is_held_stays_locked_while_more_of_the_same_is_recorded(vault: Vault, way: str) -> None:
+    """Whoever changes it is waited for, also by a release that changes nothing of it: it may be a removal."""
+    await (await open_shop(vault)).person("ada")
+    reader = Reader(vault, "email-tool")
+    await reader.read()
+    async with vault.database.begin() as holding:
+        await (await raw(holding)).fetch("SELECT FROM disclosure_state FOR UPDATE")
+        asked = Reader(vault, "email-tool").read if way == "page" else partial(lookup.traits, vault, "email-tool", *ADA)
+        task = asyncio.ensure_future(asked())
+        async with asyncio.timeout(30), vault.database.hot() as looking:
+            while not await looking.fetchval(WAITING):
+                pass
+        assert not task.done()
+    assert await task

@@ -6,7 +6,7 @@ row, so the erasure of the person takes both.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -51,7 +51,12 @@ SELECT subject_id, destination, fields, gone, gone_number, removed_number, reaso
     acknowledged_code
 FROM disclosure_state WHERE subject_id = ANY($1::uuid[]) ORDER BY subject_id, destination
 """
-_LOCKED: Final = _HELD + "ORDER BY subject_id FOR UPDATE"
+_LOCKS: Final = {
+    None: _HELD,
+    "read": _HELD + "ORDER BY subject_id FOR SHARE",
+    "write": _HELD + "ORDER BY subject_id FOR UPDATE",
+}
+Lock = Literal["read", "write"]
 _REMOVED: Final = """
 SELECT subject_id, destination, fields, gone, gone_number, removed_number, reason, into_root, acknowledged_at
 FROM disclosure_state WHERE destination = $1 AND removed_number > $2 AND ($3 OR acknowledged_at IS NULL)
@@ -140,12 +145,15 @@ async def change_held(raw: Raw, destination: int, changed: Sequence[Held]) -> No
     )
 
 
-async def held_by(raw: Raw, destination: int, subjects: Sequence[UUID], *, lock: bool = False) -> dict[UUID, Held]:
+async def held_by(
+    raw: Raw, destination: int, subjects: Sequence[UUID], *, lock: Lock | None = None
+) -> dict[UUID, Held]:
     """What the destination holds of these roots; one that never got anything is not in the answer.
 
-    With `lock`, nobody else changes it until the end of the transaction. A damaged row says `Held.damaged`.
+    With a lock nobody else changes it until the end of the transaction; `write` for whoever will. A damaged row says
+    `Held.damaged`.
     """
-    found = await raw.fetch(_LOCKED if lock else _HELD, list(subjects), destination)
+    found = await raw.fetch(_LOCKS[lock], list(subjects), destination)
     return {row[0]: held_of(row) for row in found}
 
 

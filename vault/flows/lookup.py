@@ -108,7 +108,7 @@ def _note(draft: Draft, plan: Plan, known: Known, sent: tuple[Released, ...], be
         return
     ledger = known.members[0].state.ledger_count
     detail = tuple(one._replace(ledger=ledger) for one in sent)
-    draft.left.append(Left(known.root, number, pack_detail(detail)))
+    draft.left.append(Left(known.root, number, pack_detail(detail), before))
     was = before or Held(known.root, plan.contract.number)
     after = after_upsert(was, was.fields | objects_of(detail), number)
     if after != before:

@@ -1,9 +1,10 @@
 """The case file of an erasure: what is still needed once the keys of the person are gone. Bytes: docs/formats/casefile.md.
 
-Holds, for each recipient, the ids and the forms of identifiers by which it knows the person; ids and tags for the residue
-scan; the salt of the certificate's person digests. Sealed under a key of its own, which is destroyed when the last
-recipient has answered or its time has passed: with the key goes the file, in every backup too (threats D17).
-Shows nothing of itself. Must not know a database.
+Holds ids and tags for the residue scan; the salt of the certificate's person digests; and for each recipient that was known
+when it was made, the ids and the forms of identifiers by which it knows the person, for whoever must name the person to it.
+Nothing in the vault reads these: feeds and certificates rest on `disclosure_state` and `recipient_notice`. Sealed under a
+key of its own, which is destroyed when the last recipient has answered or its time has passed: with the key goes the file,
+in every backup too (threats D17). Shows nothing of itself. Must not know a database.
 """
 
 import struct

@@ -2,7 +2,7 @@
 
 A link is told only where the policies give the destination the account's id (`identifier:group_id`), the person's choices
 allow that purpose, and a sealed value of the person says so: a row in the database proves nothing. What is told is on record
-before it is answered. Pages have no gaps that could be counted.
+before it is answered. Pages have no gaps that could be counted, and an account nobody of which may be told looks like none.
 """
 
 from typing import Final
@@ -15,6 +15,8 @@ from vault.disclosures.store import held_by
 from vault.errors import NotFound, Unreadable
 from vault.flows.accounts.members import (
     FIRST,
+    MAX_LOOKED_AT,
+    SLICE,
     Answer,
     Draft,
     Person,
@@ -40,8 +42,6 @@ from vault.keys import names
 from vault.profile.sightings import choose, read_sightings
 
 MAX_LINKS: Final = 20  # of one page, as Segment's Profile API
-MAX_LOOKED_AT: Final = 500  # members for one page: all of them must be decided within a second
-SLICE: Final = 100  # members looked at together
 
 
 async def members(
@@ -79,7 +79,9 @@ async def _decide_members(vault: Vault, plan: Plan, tag: bytes, limit: int, afte
     noted: list[tuple[Person, PurposePlan, list[Item]]] = []
     async with vault.database.snapshot() as connection:
         draft = Draft(at=vault.clock.now())
-        more, looked = not plan.ended(draft.at), 0
+        telling = any(_link_item(vault, purpose) is not None for purpose in plan.purposes)
+        more, looked = telling and not plan.ended(draft.at), 0
+        begins = after == FIRST
         while more and len(data) < limit and looked < MAX_LOOKED_AT:
             people, more = await members_of(
                 vault, plan, draft, connection, tag, after, min(SLICE, MAX_LOOKED_AT - looked)
@@ -94,7 +96,7 @@ async def _decide_members(vault: Vault, plan: Plan, tag: bytes, limit: int, afte
                     break
             else:
                 after = people.last if people.last is not None else after
-    if data or more:
+    if data or (more and not begins):  # who was shown nobody yet is not told that there is anybody
         draft.answer = {"data": data, "cursor": cursor_of(vault, plan, tag, after.bytes if more else b"", limit)}
     note(draft, plan, noted)
     return draft

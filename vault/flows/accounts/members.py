@@ -28,6 +28,8 @@ from vault.keys import names
 from vault.storage.session import Raw
 
 FIRST: Final = UUID(int=0)  # before every member
+MAX_LOOKED_AT: Final = 1000  # members for one answer: all of them must be decided within a second
+SLICE: Final = 100  # members looked at together
 _CURSOR: Final = b"links/1"
 _MAX_CURSOR: Final = 200  # characters; ours have some 60
 
@@ -116,7 +118,7 @@ def note(draft: Draft, plan: Plan, sent: Sequence[tuple[Person, PurposePlan, lis
         person = people[root]
         ledger = person.known.members[0].state.ledger_count
         detail = tuple(Released(n, bases[n], ledger, tuple(sorted(parts[n].items()))) for n in sorted(parts))
-        draft.left.append(Left(root, person.number, pack_detail(detail)))
+        draft.left.append(Left(root, person.number, pack_detail(detail), person.held))
         was = person.held or Held(root, plan.contract.number)
         after = after_upsert(was, was.fields | objects_of(detail), person.number)
         if after != person.held:

@@ -16,6 +16,8 @@ from vault.catalogue.numbers import ACCOUNTS
 from vault.errors import Conflict, Unreadable
 from vault.flows.accounts.members import (
     FIRST,
+    MAX_LOOKED_AT,
+    SLICE,
     Answer,
     Draft,
     Person,
@@ -31,9 +33,10 @@ from vault.flows.release.line import allowed_of, opened_at
 from vault.flows.release.plan import Item, Plan, PurposePlan
 from vault.flows.vault import Vault
 from vault.profile.accounts import NULL, Entry, Told, both, read_accounts
+from vault.storage.session import Raw
 
-MAX_MEMBERS: Final = 500  # of an account whose traits are read: all of them must be decided within a second
-_TOO_LARGE: Final = f"The account has more than {MAX_MEMBERS} members; ask for its `links`, and for each person."
+MAX_MEMBERS: Final = 500  # of an account, whose word the destination may see
+_TOO_LARGE: Final = "The account has too many members to be decided at once; ask for its `links`, and for each person."
 
 
 async def traits(
@@ -42,7 +45,8 @@ async def traits(
     """`{"traits": {...}, "cursor": {...}}` of the account that `kind:value` names, as `destination` may see it now.
 
     Raises `NotFound` if there is none or nothing may be seen, `Invalid` for a limit out of range, `Conflict` (code
-    `account_too_large`) for one with more members than can be decided at once, `Unavailable` if it cannot be recorded.
+    `account_too_large`) for one that may be seen and has more members than can be decided at once, `Unavailable` if it
+    cannot be recorded.
     """
     plan = plan_of(vault, destination)
     check_limit(limit, MAX_LIMIT)
@@ -64,13 +68,9 @@ async def _decide_traits(vault: Vault, plan: Plan, tag: bytes, include: Sequence
         draft = Draft(at=vault.clock.now())
         if plan.ended(draft.at) or not plan.accounts:
             return draft
-        people, more = await members_of(vault, plan, draft, connection, tag, FIRST, MAX_MEMBERS)
-    if more:
+        words, whole = await _words_of_all(vault, plan, draft, connection, tag)
+    if words and not whole:
         raise Conflict(_TOO_LARGE, code="account_too_large")
-    words: dict[str, list[_Word]] = {}
-    for person in people:
-        for word in _words(vault, plan, draft, person, tag.hex()):
-            words.setdefault(word.item.name, []).append(word)
     found: dict[str, msgspec.Raw] = {}
     sent: dict[str, list[_Word]] = {}
     for name, said in words.items():
@@ -89,6 +89,28 @@ async def _decide_traits(vault: Vault, plan: Plan, tag: bytes, include: Sequence
         }
     note(draft, plan, [(word.person, word.purpose, [word.item]) for name in page for word in sent[name]])
     return draft
+
+
+async def _words_of_all(
+    vault: Vault, plan: Plan, draft: Draft, connection: Raw, tag: bytes
+) -> tuple[dict[str, list[_Word]], bool]:
+    """What may be seen of what the members' calls said, by trait; False if that is not all of it.
+
+    Members of whom nothing may be seen are not counted: an account of thousands of them looks like none.
+    """
+    words: dict[str, list[_Word]] = {}
+    after, more, looked, seen = FIRST, True, 0, 0
+    while more and looked < MAX_LOOKED_AT and seen <= MAX_MEMBERS:
+        count = min(SLICE, MAX_LOOKED_AT - looked)
+        people, more = await members_of(vault, plan, draft, connection, tag, after, count)
+        looked += count
+        after = people.last if people.last is not None else after
+        for person in people:
+            said = _words(vault, plan, draft, person, tag.hex())
+            seen += bool(said)
+            for word in said:
+                words.setdefault(word.item.name, []).append(word)
+    return words, not more and seen <= MAX_MEMBERS
 
 
 def _words(vault: Vault, plan: Plan, draft: Draft, person: Person, tag: str) -> list[_Word]:

@@ -1,13 +1,15 @@
 """An erasure in one go: what the steps do one after the other up to the destruction of keys, in one transaction.
 
-Everything is prepared from what was read: the case file, what law keeps, tombstones, the closed states. Journal and case
-key are on disk before the transaction begins; it locks the members, and writes nothing if one of them has moved on since,
-or if a request about the person is there already. Then, and where a profile is damaged or busy, nothing has happened, and
-the erasure is taken step by step (`advance`), fence first. After a crash there is a whole erasure or none.
+Everything is prepared from what was read: what law keeps, tombstones, the closed states. Journal and case key are on disk
+before the transaction begins; it locks the members, and writes nothing if one of them has moved on since, or if a request
+about the person is there already. Who holds something of them is read under that lock, since releases are recorded until
+it is taken. Where a profile is damaged or busy nothing has happened, and the erasure is taken step by step (`advance`),
+fence first. After a crash there is a whole erasure or none.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,7 +18,7 @@ import msgspec
 from vault.audit.entry import SALT_BYTES, Detail, Entry, Tag, salted
 from vault.clock import Micros
 from vault.disclosures.store import held_everywhere
-from vault.errors import NotFound, Unreadable
+from vault.errors import Conflict, NotFound, Unreadable
 from vault.flows.honour import keep
 from vault.flows.honour.case import Made, case_of, identifiers_of
 from vault.flows.honour.erase import end_of_day, tombstones_of
@@ -36,7 +38,12 @@ from vault.storage.session import Raw, raw
 
 _GROUP: Final = 0
 
-_LOCK: Final = "SELECT version FROM subject WHERE subject_id = ANY ($1::uuid[]) ORDER BY subject_id FOR UPDATE"
+# A page that is being recorded holds the state rows of its people (`release.record`), a lookup the row of wraps
+# (`release.single`): both end first, and no other begins.
+_LOCK: Final = """
+SELECT s.version FROM subject s JOIN keys.subject_key k USING (subject_id)
+WHERE s.subject_id = ANY ($1::uuid[]) ORDER BY s.subject_id FOR UPDATE
+"""
 # The members are locked: who opens a request about one of them waits, or was seen. Keys go only where none was.
 _DESTROY: Final = """
 WITH free AS MATERIALIZED (
@@ -85,20 +92,15 @@ async def erase_at_once(vault: Vault, actor: Actor, opened_by: UUID, subject: UU
         if any(member.state.fenced for member in members):
             return None
         desk = Desk(vault, members, vault.gate.rights(actor.label, request_id))
-        held = await held_everywhere(connection, desk.subjects, vault.keyring.key(names.STATE))
     found = await keep.gather(vault, desk)
     known = identifiers_of(vault.catalogue, desk)
-    made = case_of(vault, request_id, desk, known, held, now)
     tombstones = tombstones_of(vault, desk, known, now)
     erasure = Erasure(now, request_id, tuple(desk.subjects), tombstones)
-    name = names.case(request_id)
-    key, _ = await asyncio.gather(asyncio.to_thread(_case_key, vault, name), vault.journal.append([erasure]))
     rows = keep.sealed(vault, found) if found else Rows.none()
     _fence(vault, desk, rows)
     rows.changes.extend((Fixed(_GROUP), one) for one in desk.subjects)
     _enter(rows, vault, actor, request_id, desk, found, len(tombstones), now)
     detail = {
-        **made.detail,
         OPENED: str(rows.audit[0][1]),
         MEMBERS: [str(one) for one in desk.subjects],
         **keep.told(found),
@@ -109,22 +111,55 @@ async def erase_at_once(vault: Vault, actor: Actor, opened_by: UUID, subject: UU
     }
     request = Request(request_id, "erasure", State.IN_PROGRESS, Step.ROWS, None, now, due(now), None, opened_by, detail)
     try:
-        async with vault.database.begin() as transaction:
+        async with _case_key(vault, names.case(request_id), erasure) as key, vault.database.begin() as transaction:
             driver = await raw(transaction)
             await _take(driver, desk)
+            held = await held_everywhere(driver, desk.subjects, vault.keyring.key(names.STATE))
+            made = case_of(vault, request_id, desk, known, held, now)
             await _close(driver, rows)
+            request = msgspec.structs.replace(request, detail={**made.detail, **detail})
             row = row_of(request, vault.keyring.key(names.REQUEST))
-            await _destroy(driver, row, desk.subjects, tombstones, made, seal_case(key, made.case))
-    except (_Lost, Raced):
-        await asyncio.to_thread(vault.keyring.destroy, name)
+            await _destroy(driver, row, desk.subjects, tombstones, made, seal_case(key.value, made.case))
+            key.needed = True
+    except (
+        _Lost,
+        Raced,
+        Conflict,
+    ):  # `Conflict`: the server undid it, for a lock that took too long or a ring of locks
         return None
     return request_id
 
 
-def _case_key(vault: Vault, name: str) -> bytes:
-    """A new key for one case: on disk when this answers. For a thread, since it waits for the disk."""
-    vault.keyring.make(name)
-    return vault.keyring.key(name)
+class _CaseKey(msgspec.Struct):
+    """The key of a case that is not there yet. Shows nothing of itself."""
+
+    value: bytes
+    needed: bool = False  # the commit was asked for: whatever is heard of it, it may have happened
+
+    def __repr__(self) -> str:
+        return "_CaseKey()"
+
+
+@asynccontextmanager
+async def _case_key(vault: Vault, name: str, erasure: Erasure) -> AsyncIterator[_CaseKey]:
+    """A new key for one case, on disk together with the journal's entry. It goes again where the case never came to be."""
+
+    def make() -> bytes:  # in a thread, since it waits for the disk
+        vault.keyring.make(name)
+        return vault.keyring.key(name)
+
+    making = asyncio.ensure_future(asyncio.to_thread(make))
+    key: _CaseKey | None = None
+    try:
+        try:
+            await vault.journal.append([erasure])
+        finally:
+            key = _CaseKey(await making)
+        yield key
+    except BaseException as error:
+        if key is not None and (not key.needed or isinstance(error, Conflict)):
+            await asyncio.to_thread(vault.keyring.destroy, name)
+        raise
 
 
 def _fence(vault: Vault, desk: Desk, rows: Rows) -> None:
@@ -176,7 +211,7 @@ def _enter(
 
 
 async def _take(driver: Raw, desk: Desk) -> None:
-    """Holds the members as they were read: pages that are being recorded end first, and no other begins."""
+    """Holds the members as they were read, and keeps off every release of them."""
     versions = [row[0] for row in await driver.fetch(_LOCK, desk.subjects)]
     ordered = sorted(desk.members, key=lambda one: one.state.subject.int)
     if versions != [one.state.version for one in ordered]:

@@ -1,7 +1,8 @@
 """Step 2 of an erasure: the case file, which holds what is needed once the person's keys are gone.
 
-For each recipient its own pseudonyms of the profile, and each identifier in the form in which it was given. The
-certificate's person digests are made here too, while the identifiers still open; their salt lies in the case file only.
+For each recipient its own pseudonyms of the profile, and each identifier in the form in which it was given; who owes an
+answer stands in `recipient_notice`.
+The certificate's person digests are made here too, while the identifiers still open; their salt lies in the case file only.
 """
 
 from collections.abc import Iterable, Sequence

@@ -103,7 +103,8 @@ class Decider:
             if lost and after.acknowledged_at is None:
                 draft.lines.append(line_of(_retraction(self._vault.catalogue, name, lost)))
         draft.lines.append(upsert(plan, name, shown, number))
-        draft.left.append(Left(known.root, number, detail_of(shown, known.members[0].state.ledger_count)))
+        ledger = known.members[0].state.ledger_count
+        draft.left.append(Left(known.root, number, detail_of(shown, ledger), before))
         if after is not before:
             draft.turned.append(Turned(before, after))
 

@@ -4,7 +4,8 @@ The entry holds the root over the page's salted rows (RFC 9162), so that each ro
 person is kept, and says nothing of anybody once the salts are erased with them. No durable record: no release.
 
 What was decided upon is compared once more, under locks: `Overtaken` is raised where somebody was erased meanwhile, or
-another reader of the same destination turned what it holds. Then nothing was written, and the caller decides again.
+another reader of the same destination turned what it holds, of whomever is on the sheet: also where this one changes
+nothing of it, as it mostly is. Then nothing was written, and the caller decides again.
 """
 
 import struct
@@ -18,7 +19,7 @@ from vault.audit.entry import Entry, Tag, salted
 from vault.audit.store import append, keep_salts
 from vault.clock import Micros
 from vault.disclosures.held import Held
-from vault.disclosures.store import Page, Row, change_held, held_by, write_page
+from vault.disclosures.store import Lock, Page, Row, change_held, held_by, write_page
 from vault.errors import Conflict
 from vault.flows.release.plan import Plan
 from vault.flows.vault import Vault
@@ -63,6 +64,7 @@ class Left(msgspec.Struct, frozen=True):
     root: UUID
     number: int  # change number
     detail: bytes  # disclosures.record.pack_detail
+    before: Held | None  # what the destination held of it when it was decided
 
 
 class Turned(msgspec.Struct, frozen=True):
@@ -167,8 +169,13 @@ async def _check(driver: Raw, plan: Plan, sheet: Sheet) -> None:
     removed = {t.after.subject_id: t.after.removed_number for t in sheet.turned if t.after.removed_number is not None}
     if removed and {row[0]: row[1] for row in await driver.fetch(_UNMOVED, sorted(removed))} != removed:
         raise Overtaken
-    known = {one.before.subject_id: one.before for one in sheet.turned if one.before is not None}
-    if known and await held_by(driver, plan.contract.number, sorted(known), lock=True) != known:
+    # A removal may have been told, and confirmed, since: who then got the same values again would hold them unknown to it.
+    turned = {one.before.subject_id: one.before for one in sheet.turned if one.before is not None}
+    known = {one.root: one.before for one in sheet.left if one.before is not None} | turned
+    if not known:
+        return
+    lock: Lock = "write" if turned else "read"  # one statement in one order: pages at once never wait in a ring
+    if await held_by(driver, plan.contract.number, sorted(known), lock=lock) != known:
         raise Overtaken
 
 

@@ -1,7 +1,8 @@
 """A release of one profile, on record by one statement: what a lookup waits for is round trips and one flush.
 
 The same rows and the same leaf as a page's (`flows.release.record`). Instead of the state row it holds the row of wraps,
-which an erasure deletes: whoever erases waits until this is written, or was first, and then nothing is.
+which an erasure deletes: whoever erases waits until this is written, or was first, and then nothing is. Likewise it holds
+what the destination holds, which a removal changes.
 """
 
 from typing import Final
@@ -26,8 +27,11 @@ WITH there AS MATERIALIZED (
     INSERT INTO disclosure_state (subject_id, destination, fields, gone)
     SELECT subject_id, $2, $9, ''::bytea FROM there WHERE $9::bytea IS NOT NULL
     ON CONFLICT (subject_id, destination) DO NOTHING RETURNING subject_id
+), same AS MATERIALIZED (
+    SELECT subject_id FROM disclosure_state WHERE subject_id = (SELECT subject_id FROM there) AND destination = $2
+        AND fields = $12 AND removed_number IS NULL FOR SHARE
 ), free AS MATERIALIZED (
-    SELECT subject_id FROM there WHERE $9::bytea IS NULL OR EXISTS (SELECT FROM begun)
+    SELECT subject_id FROM begun UNION ALL SELECT subject_id FROM same
 ), kept AS (
     INSERT INTO disclosure (subject_id, destination, page, at, number, policy, salt, detail)
     SELECT subject_id, $2, $3, $4, $5, $6, $7, $8 FROM free
@@ -52,7 +56,8 @@ async def record_one(vault: Vault, connection: Raw, plan: Plan, sheet: Sheet, re
     leaf = entry_of(plan, sheet, page, [row], released).leaf()
     code = waiting_code(vault.keyring.key(names.JOURNAL), page.page, leaf)
     fields = pack_objects(began[0].fields) if began else None
+    holds = pack_objects(left.before.fields) if left.before is not None else None
     shared = (left.root, page.destination, page.page, page.at, left.number, page.policy, row.salt, left.detail)
-    if not await connection.fetchval(_RECORD, *shared, fields, leaf, code):
+    if not await connection.fetchval(_RECORD, *shared, fields, leaf, code, holds):
         raise Overtaken
     return True
