@@ -118,6 +118,7 @@ async def erase_at_once(vault: Vault, actor: Actor, opened_by: UUID, subject: UU
     except (_Lost, Raced):
         await asyncio.to_thread(vault.keyring.destroy, name)
         return None
+    vault.warm.forget(desk.subjects)
     return request_id
 
 

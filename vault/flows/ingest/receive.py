@@ -77,13 +77,18 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
         attempt += 1
         if attempt > ATTEMPTS:
             raise Conflict("Others kept changing the same people; send it again.", code="retry")
+        voices = Voices(vault.catalogue, source)
+        # The first try uses the people that are kept warm; where that does not do, everything is read.
+        warm = _take_warm(vault.warm, pending, voices) if attempt == 1 else []
         try:
-            world, verdicts = await _decide(vault, source, pending, learnt, first=attempt == 1)
+            world, verdicts = await _decide(vault, source, pending, learnt, voices, warm)
             lost = await commit(vault, world.tools, world.drafts(), f"source:{source.source_id}")
+            _keep(vault, world, lost)
         except Raced:
             learnt.raced = True
             continue
-        _keep(vault, world, lost)
+        finally:
+            vault.warm.let_go(warm)
         done = [verdict for verdict in verdicts if not _is_lost(verdict, lost)] if lost else verdicts
         pending = [verdict.item for verdict in verdicts if _is_lost(verdict, lost)] if lost else []
         decided += done
@@ -108,14 +113,14 @@ class _Learnt(msgspec.Struct):
 
 
 async def _decide(
-    vault: Vault, source: Source, pending: list[Item], learnt: _Learnt, *, first: bool
+    vault: Vault,
+    source: Source,
+    pending: list[Item],
+    learnt: _Learnt,
+    voices: Voices,
+    warm: Sequence[Kept],
 ) -> tuple[World, list[Verdict]]:
-    """Decide on the world as it is now; whatever is missing is learnt, and it is decided again. May raise `Raced`.
-
-    The `first` try uses the people that are kept warm; where that does not do, everything is read.
-    """
-    voices = Voices(vault.catalogue, source)
-    warm = _take_warm(vault.warm, pending, voices) if first else []
+    """Decide on the world as it is now; whatever is missing is learnt, and it is decided again. May raise `Raced`."""
     while True:
         async with vault.database.hot() as connection:
             world = await read_world(
@@ -129,7 +134,7 @@ async def _decide(
             )
             if learnt.raced:
                 await note_stored(connection, world, pending)
-        warm = []  # half changed if they did not do
+        warm = ()  # half changed if they did not do
         decider = Decider(vault, source, world, voices, learnt.refused)
         try:
             return world, await decider.decide(pending)
