@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 
-from tests.worlds import World, identify, order, preference, say
+from tests.worlds import World, identify, order, preference, say, track
 from vault.audit.entry import Tag
-from vault.flows.ingest import receive
+from vault.errors import Unavailable
+from vault.flows.ingest import counting, receive
 from vault.flows.ingest.world import read_world
 from vault.flows.people.change import tools_of
+from vault.sources.dropped import MOST_OWED, Drop, Uncounted
 
 TAMPER = {
     "state": "UPDATE subject SET state = set_byte(state, 60, get_byte(state, 60) # 1) WHERE subject_id = $1",
@@ -129,3 +131,47 @@ async def test_an_erasure_between_two_reads_brings_nobody_back(world: World, mon
         found = await read_world(Watched(), tools, items)  # type: ignore[arg-type]
     assert found.profile_of(named.tag) is not None
     assert [one for one in asked if one] == [{"tombstone", "identity", "dedup"}]
+
+
+async def test_what_is_durable_is_answered_and_its_drops_are_counted_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = [identify("u-1", email="ada@example.com"), track("Unheard Of", "u-1")]
+    with monkeypatch.context() as patch:
+        patch.setattr(counting, "count_dropped", _no_database)
+        assert [one.code for one in (await world.send(*messages)).dropped] == ["unlisted"]
+    assert await world.dropped() == {}
+    assert [one.code for one in (await world.send(*messages)).dropped] == ["duplicate"] * 2
+    assert await world.dropped() == {("track", "Unheard Of", "unlisted"): 1}
+
+
+async def test_drops_of_a_part_that_was_taken_are_counted_though_the_next_one_failed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender sends all of it again, and what was taken is a duplicate then."""
+    original, tries = receive.commit, iter(range(9))
+
+    async def second_fails(*args: Any) -> set[int]:
+        if next(tries):
+            raise Unavailable
+        return await original(*args)
+
+    messages = [track("Unheard Of", "u-1"), *[order(f"u-{n}", 1) for n in range(receive.PART)]]
+    with monkeypatch.context() as patch:
+        patch.setattr(receive, "commit", second_fails)
+        with pytest.raises(Unavailable):
+            await world.send(*messages)
+    assert [one.code for one in (await world.send(*messages)).dropped] == ["duplicate"] * receive.PART
+    assert await world.dropped() == {("track", "Unheard Of", "unlisted"): 1}
+
+
+def test_g7_what_waits_to_be_counted_is_bounded() -> None:
+    owed = Uncounted()
+    for n in range(MOST_OWED + 50):
+        owed.owe(1, {Drop("track", f"Name {n}", "unlisted"): 1 + (n > 100)})
+    assert len(owed.take(1)) == MOST_OWED
+    assert owed.take(1) == {}
+
+
+async def _no_database(*_: object) -> None:
+    raise Unavailable

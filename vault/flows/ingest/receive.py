@@ -7,9 +7,9 @@ from uuid import UUID
 
 import msgspec
 
-from vault.clock import day_of
 from vault.errors import Conflict, Invalid, Unreadable
 from vault.events.decode import Decoded, Rejected, decode
+from vault.flows.ingest.counting import count
 from vault.flows.ingest.decide import Decider, Oversized, Unfit, Verdict
 from vault.flows.ingest.item import Dropped, Item, Outcome, items_of
 from vault.flows.ingest.voice import Voices
@@ -22,7 +22,7 @@ from vault.flows.people.warm import Kept, Warm
 from vault.flows.people.write import NO_GROUP, Raced
 from vault.flows.vault import Vault
 from vault.flows.watch import drop_of, tell, tell_refused
-from vault.sources.store import Source, count_dropped
+from vault.sources.store import Source
 
 PART: Final = 200  # messages of a body in work at once; the batches of SDKs have 100 at most
 ATTEMPTS: Final = 30  # each is lost only to somebody who wrote
@@ -67,7 +67,6 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
     """Decide and commit these items, as often as it takes. `rejected` are those that could not even be read."""
     pending = items
     dropped = [Dropped(one.index, one.code) for one in rejected]
-    counts = Counter(drop_of(vault.catalogue, one) for one in rejected)
     stored = 0
     profiles: dict[int, ProfileDraft] = {}
     learnt = _Learnt()
@@ -95,10 +94,12 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
         stored += sum(verdict.dropped is None for verdict in done)
         profiles.update((v.item.index, v.profile) for v in done if v.profile is not None)
         dropped += [verdict.dropped for verdict in done if verdict.dropped is not None]
-        counts.update(drop for verdict in done if verdict.noted for drop in verdict.noted)
-    if counts:
-        async with vault.database.begin() as connection:
-            await count_dropped(connection, source.source_id, day_of(vault.clock.now()), counts)
+        noted = Counter(drop for verdict in done if verdict.noted for drop in verdict.noted)
+        if noted:
+            vault.uncounted.owe(source.source_id, noted)
+    if rejected:
+        vault.uncounted.owe(source.source_id, Counter(drop_of(vault.catalogue, one) for one in rejected))
+    await count(vault, source)
     await tell(vault, source, decided, rejected)
     return Taken(Outcome(stored, sorted(dropped, key=lambda one: one.index)), profiles)
 
