@@ -1,12 +1,15 @@
 """What a profile comes to hold: traits over time, computed traits, audiences, identifiers; judged by what destinations see."""
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakes import FakeClock
+from tests.flows.conftest import special_shop
 from tests.worlds import ALL, World, identify, message, order, preference, say, stamp, track
+from vault.bootstrap import open_vault
 
 LATE = "2026-02-01T10:00:00Z"
 EARLY = "2026-01-01T10:00:00Z"
@@ -69,6 +72,31 @@ async def test_a_value_said_after_a_deletion_shows(world: World) -> None:
     await world.send(identify("u-1", firstName=None, email=None, at=EARLY))
     await world.send(identify("u-1", firstName="Ada", email="ada@example.com", at=LATE))
     assert await world.traits("support-desk") == {"firstName": "Ada", "email": "ada@example.com"}
+
+
+async def test_a_special_trait_is_stored_after_an_explicit_act_alone(
+    database_url: str, tmp_path: Path, clock: FakeClock
+) -> None:
+    """Art. 9(2)(a): what a stamp says is consent to a category, not to this."""
+    async with open_vault(special_shop(database_url, tmp_path), clock=clock) as vault:
+        world = await World.of(vault)
+        number = vault.catalogue.traits["bloodType"].number
+        agreed = {"care": True}
+
+        async def kept() -> list[bytes | None]:
+            drafts = (await world.drafts()).values()
+            return [d.read(c, number) for d in drafts for c in d.compartments.values() if number in c]
+
+        await world.send(identify("u-1", agree=agreed, firstName="Ada", bloodType="A"))
+        assert (await world.stands("u-1"))["care"] == "granted"
+        assert await kept() == []
+        assert await world.dropped() == {("trait", "(sensitive name)", "no_choice"): 1}
+        clock.advance(60)
+        await world.choose(say("care", "granted"), user="u-1")
+        await world.send(identify("u-1", agree=agreed, bloodType="B"))
+        await world.send(identify("u-1", agree=agreed, bloodType="C"))  # warm by now
+        assert await kept() == [b'"C"']
+        await world.check()
 
 
 async def test_a_browser_cannot_delete_what_a_server_wrote(world: World) -> None:
