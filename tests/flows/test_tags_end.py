@@ -1,5 +1,6 @@
 """When an identifier finds nobody any more: with the last purpose that it was collected for, unless it is the last one."""
 
+import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,20 +9,24 @@ import pytest
 
 from tests.fakes import FakeClock
 from tests.flows.conftest import ROOT
-from tests.worlds import World, identify, preference, say, track
+from tests.worlds import World, identify, order, preference, say, track
 from vault.bootstrap import open_vault
 from vault.config import Settings
 
 
 @pytest.fixture
 async def narrow(database_url: str, tmp_path: Path, clock: FakeClock) -> AsyncIterator[World]:
-    """Policies that collect the ids of devices for analytics alone."""
+    """Policies that collect the ids of devices, and the numbers of visits, for analytics alone."""
     policies = tmp_path / "policies"
     shutil.copytree(ROOT / "policies", policies)
     path = policies / "identities.toml"
     before = 'purposes = ["service", "analytics", "personalisation", "advertising"]'
-    assert before in path.read_text()
-    path.write_text(path.read_text().replace(before, 'purposes = ["analytics"]'))
+    text = path.read_text()
+    assert before in text
+    orders = text[text.index("[order_id]") : text.index("[group_id]")]
+    visits = orders.replace("order_id", "visit_id").replace('["service", "support"]', '["analytics"]')
+    visits = re.sub(r"^(number|priority) = .*$", r"\1 = 99", visits, flags=re.MULTILINE)
+    path.write_text(text.replace(before, 'purposes = ["analytics"]') + "\n" + visits)
     settings = Settings(
         data_dir=tmp_path / "data",
         keyring=tmp_path / "keyring",
@@ -66,3 +71,10 @@ async def test_c1_the_last_identifier_stays_so_that_a_refusal_is_remembered(narr
     await narrow.send(track("Product Viewed", anon="d-1", product_id="p-1"))
     await narrow.choose(say("analytics", "withdrawn"), anon="d-1")
     assert (await narrow.stands("d-1", "anonymous_id"))["analytics"] == "withdrawn"
+
+
+async def test_a_tag_that_only_finds_goes_too(narrow: World) -> None:
+    await narrow.send(identify("u-1", email="ada@example.com"), order("u-1", 5, visit_id="v-77"))
+    assert await narrow.subject("v-77", "visit_id") == await narrow.subject("u-1")
+    await narrow.choose(say("analytics", "withdrawn"), user="u-1")
+    assert await narrow.subject("v-77", "visit_id") is None
