@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from enum import StrEnum
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from vault.config import Limits
 from vault.errors import Overloaded, VaultError
 from vault.events.decode import is_change
 from vault.flows.reserve import reserved
+from vault.flows.turns import Turns
 
 
 class Door(StrEnum):
@@ -129,10 +130,22 @@ def arriving(request: Request[Any, Any, Any]) -> None:
 
 
 def tracking(request: Request[Any, Any, Any], body: bytes) -> Any:
-    """For tracking calls, once their body is there: a slot to work in, by the desk's gate if it changes a consent."""
+    """For tracking calls, once their body is there: a slot to work in.
+
+    One that changes a consent goes by the desk's gate and, as what comes by the desk's doors, before batches.
+    """
     arrived(request.scope)
-    urgent = request.scope.get(URGENT) or changes_consent(body)
-    return admission_of(request.app).at_work(Door.DESK if urgent else Door.INGEST, who_of(request.scope))
+    admission, who = admission_of(request.app), who_of(request.scope)
+    if request.scope.get(URGENT) or changes_consent(body):
+        return _act(request.app.state.vault.turns, admission.at_work(Door.DESK, who))
+    return admission.at_work(Door.INGEST, who)
+
+
+@asynccontextmanager
+async def _act(turns: Turns, work: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+    async with work:
+        with turns.first():
+            yield
 
 
 def arrived(scope: Any) -> None:

@@ -87,6 +87,8 @@ def _drops() -> list[str]:
         "",
         "No errors: the call is answered, and says of each message that it did not store why not (`dropped` in the answer to a",
         "server source). `profile-vault sources dropped NAME` counts them by type, name and reason, with properties and traits.",
+        "The answer does not wait for the counters: what could not be counted goes with the next body of that source to that",
+        "process.",
         "",
         "| Code | Meaning | What to do |",
         "|---|---|---|",

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from api.admission import Admission, Door
 from api.app import create_app
+from api.ingest import routes
 from api.limits import RateLimits
 from tests.api.shop import Secrets, bearer, identify, order
 from vault.config import Limits
@@ -280,6 +281,23 @@ async def test_a_change_of_consent_goes_in_by_the_desk_in_every_form_that_client
         for body in gone:
             headers = {"content-encoding": "gzip"} if body[:1] == b"\x1f" else {}
             sent_away(await made.http.post("/v1/b", content=body, headers=headers))
+
+
+async def test_h8_a_change_of_consent_goes_before_batches_and_no_other_tracking_call_does(
+    house: Make, secrets: Secrets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = house()
+    at_work: list[str] = []
+    original = routes.receive
+
+    async def watched(vault: Vault, *args: Any) -> Any:
+        at_work.append(repr(vault.turns))
+        return await original(vault, *args)
+
+    monkeypatch.setattr(routes, "receive", watched)
+    for body in (CONSENT, order("m-6")):
+        assert (await made.http.post("/v1/track", json=body, auth=(secrets.server, ""))).status_code == 200
+    assert at_work == ["Turns(1)", "Turns(0)"]
 
 
 async def test_what_hangs_is_given_up_and_its_slot_is_free_again(

@@ -35,3 +35,31 @@ async def world(vault: Vault) -> AsyncIterator[World]:
     made = await World.of(vault)
     yield made
     await made.check()
+
+
+def special_shop(database_url: str, folder: Path) -> Settings:
+    """The shop, which also sells what tells of health."""
+    policies = folder / "policies"
+    for path in (ROOT / "policies").rglob("*"):
+        if path.is_file():
+            (policies / path.relative_to(ROOT / "policies")).parent.mkdir(parents=True, exist_ok=True)
+            (policies / path.relative_to(ROOT / "policies")).write_bytes(path.read_bytes())
+    purpose = (
+        '[care]\nnumber = 8\ntitle = "Care"\ncategories = ["care"]\nlegal_basis = "consent"\nnotice = "analytics"\n'
+        'dpv = "https://w3id.org/dpv#ServiceProvision"\nart9 = "a"\n'
+    )
+    event = '[track."Clinic Visited"]\nnumber = 29\npurposes = ["care"]\nsensitivity = "special"\n'
+    trait = (
+        '[bloodType]\nnumber = 13\ntype = "text"\ncategory = "user.health_and_medical"\npurposes = ["care"]\n'
+        'sensitivity = "special"\n'
+    )
+    for name, more in (("purposes.toml", purpose), ("events.toml", event), ("traits.toml", trait)):
+        (policies / name).write_text((policies / name).read_text() + "\n" + more)
+    return Settings(
+        data_dir=folder / "data",
+        keyring=folder / "keyring",
+        key_file=folder / "root.key",
+        journal=folder / "journal",
+        policies=policies,
+        database_url=database_url,
+    )

@@ -230,6 +230,14 @@ async def test_portability_holds_what_was_provided_on_consent_or_contract_as_jso
     assert b'"\'=HYPERLINK(1)"' in archive.read("traits.csv")
 
 
+async def test_a_deleted_trait_is_no_value_in_an_answer(vault: Vault) -> None:
+    """What remembers a deletion is sealed as a value is, and tells nothing but that there is none."""
+    await person(vault, KNOWN, {"firstName": None, "lastName": "Planted"})
+    for type_, table in (("access", "your_data"), ("portability", "traits")):
+        archive, _, _ = await _archive(vault, type_)
+        assert [row["trait"] for row in json.loads(archive.read("data.json"))[table]] == ["lastName"]
+
+
 async def test_a_ledger_with_a_row_taken_out_is_never_answered_from(vault: Vault) -> None:
     subject = await person(vault, KNOWN, TRAITS, consents=CONSENTS)
     actor = officer(vault)

@@ -1,11 +1,15 @@
 """What a profile comes to hold: traits over time, computed traits, audiences, identifiers; judged by what destinations see."""
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fakes import FakeClock
+from tests.flows.conftest import special_shop
 from tests.worlds import ALL, World, identify, message, order, preference, say, stamp, track
+from vault.bootstrap import open_vault
 
 LATE = "2026-02-01T10:00:00Z"
 EARLY = "2026-01-01T10:00:00Z"
@@ -22,7 +26,8 @@ async def test_a_null_removes_every_older_copy(world: World) -> None:
     assert len([f for d in (await world.drafts()).values() for c in d.compartments.values() for f in c if f == 9]) == 2
     await world.send(identify("u-1", language=None, at=LATE))
     assert (await world.traits("support-desk")) == {"firstName": "Ada", "email": "ada@example.com"}
-    assert [f for d in (await world.drafts()).values() for c in d.compartments.values() for f in c if f == 9] == []
+    held = [(d, c) for d in (await world.drafts()).values() for c in d.compartments.values() if 9 in c]
+    assert [d.read(c, 9) for d, c in held] == [b"null"]  # that it was deleted, and nothing else
 
 
 async def test_a_null_reaches_every_member_of_the_profile(world: World) -> None:
@@ -36,6 +41,62 @@ async def test_a_null_said_earlier_removes_nothing_newer(world: World) -> None:
     await world.send(identify("u-1", language="en", email="ada@example.com", at=LATE))
     await world.send(identify("u-1", language=None, at=EARLY))
     assert (await world.traits("support-desk"))["language"] == "en"
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_deleted_trait_stays_deleted_whatever_the_order(world: World, late: bool) -> None:
+    await world.send(identify("u-1", email="ada@example.com", at=EARLY))
+    old = identify("u-1", firstName="Ada", language="en", at=EARLY)
+    gone = identify("u-1", firstName=None, language=None, at=LATE)
+    for one in (gone, old) if late else (old, gone):
+        await world.send(one)
+    assert await world.traits("support-desk") == {"email": "ada@example.com"}  # lookup
+    assert [line["traits"] for line in await world.feed("email-tool")] == [{"email": "ada@example.com"}]
+
+
+async def test_a_deleted_trait_stays_deleted_for_a_purpose_that_was_not_allowed_then(
+    world: World, clock: FakeClock
+) -> None:
+    """The late value may be sealed for more purposes than the null was."""
+    await world.send(identify("u-1", email="ada@example.com", at=EARLY))
+    await world.choose(say("marketing", "withdrawn"), user="u-1")
+    await world.send(identify("u-1", firstName=None, at=LATE))
+    clock.advance(60)
+    await world.choose(say("marketing", "granted"), user="u-1")
+    await world.send(identify("u-1", firstName="Ada", email="ada@example.com", at=EARLY))
+    (line,) = await world.feed("email-tool")
+    assert line["traits"] == {"email": "ada@example.com"}
+
+
+async def test_a_value_said_after_a_deletion_shows(world: World) -> None:
+    await world.send(identify("u-1", firstName=None, email=None, at=EARLY))
+    await world.send(identify("u-1", firstName="Ada", email="ada@example.com", at=LATE))
+    assert await world.traits("support-desk") == {"firstName": "Ada", "email": "ada@example.com"}
+
+
+async def test_a_special_trait_is_stored_after_an_explicit_act_alone(
+    database_url: str, tmp_path: Path, clock: FakeClock
+) -> None:
+    """Art. 9(2)(a): what a stamp says is consent to a category, not to this."""
+    async with open_vault(special_shop(database_url, tmp_path), clock=clock) as vault:
+        world = await World.of(vault)
+        number = vault.catalogue.traits["bloodType"].number
+        agreed = {"care": True}
+
+        async def kept() -> list[bytes | None]:
+            drafts = (await world.drafts()).values()
+            return [d.read(c, number) for d in drafts for c in d.compartments.values() if number in c]
+
+        await world.send(identify("u-1", agree=agreed, firstName="Ada", bloodType="A"))
+        assert (await world.stands("u-1"))["care"] == "granted"
+        assert await kept() == []
+        assert await world.dropped() == {("trait", "(sensitive name)", "no_choice"): 1}
+        clock.advance(60)
+        await world.choose(say("care", "granted"), user="u-1")
+        await world.send(identify("u-1", agree=agreed, bloodType="B"))
+        await world.send(identify("u-1", agree=agreed, bloodType="C"))  # warm by now
+        assert await kept() == [b'"C"']
+        await world.check()
 
 
 async def test_a_browser_cannot_delete_what_a_server_wrote(world: World) -> None:

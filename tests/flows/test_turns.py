@@ -37,9 +37,28 @@ async def test_h8_a_withdrawal_is_answered_while_a_batch_is_decided(
 
 async def test_a_batch_ends_though_acts_never_do(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "PATIENCE", 0.001)
-    with world.vault.turns.first():
-        outcome = await world.send(*[order("u-0", 20 + n) for n in range(3 * turns.SLICE)])
+    forever, at_work = asyncio.Event(), asyncio.Event()
+
+    async def act() -> None:
+        with world.vault.turns.first():
+            at_work.set()
+            await forever.wait()
+
+    other = asyncio.create_task(act())
+    await at_work.wait()
+    outcome = await world.send(*[order("u-0", 20 + n) for n in range(3 * turns.SLICE)])
+    forever.set()
+    await other
     assert outcome.stored == 3 * turns.SLICE
+
+
+async def test_a_batch_that_is_an_act_does_not_wait_for_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of consent may come among the events of a page."""
+    monkeypatch.setattr(turns, "PATIENCE", 3600)
+    async with asyncio.timeout(60):
+        with world.vault.turns.first():
+            await world.send(*[order("u-0", 20 + n) for n in range(3 * turns.SLICE)])
+    assert (await world.count("dedup")) == 3 * turns.SLICE
 
 
 async def test_people_of_one_batch_who_are_written_meanwhile_lose_nothing(world: World) -> None:

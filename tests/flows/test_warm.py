@@ -1,5 +1,6 @@
 """People that a process keeps warm: what another process wrote meanwhile always counts, and nothing is taken twice."""
 
+import asyncio
 import copy
 from typing import Any
 
@@ -7,11 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.flows.rights_world import officer
 from tests.worlds import NONE, World, identify, order, say, stamp, track
+from vault.errors import Unavailable
+from vault.flows.find import find
+from vault.flows.honour import intake
+from vault.flows.honour.advance import advance
+from vault.flows.honour.intake import open_request
 from vault.flows.ingest import receive as ingest
+from vault.flows.ingest.decide import Decider
+from vault.flows.people import commit as committing
 from vault.flows.people import warm as warming
 from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.warm import Warm
+from vault.flows.people.write import Rows
 from vault.identity.graph import Attach, Found, Nobody, Profile, decide
 from vault.ids import uuid7
 
@@ -184,3 +194,65 @@ async def test_a_written_batch_holds_nobody_s_rows(world: World) -> None:
     for kept in world.vault.warm._by_root.values():
         for member in kept.profile.members:
             assert not any(member.tools.rows)
+
+
+# --- who does not come back -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a16_an_erasure_takes_the_opened_ciphers_of_the_process_that_made_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    await world.send(identify("u-1", email="ada@example.com"))
+    vault = world.vault
+    assert len(vault.warm) == 1
+    if not at_once:
+
+        async def busy(*_: object) -> None:
+            return None
+
+        monkeypatch.setattr(intake, "erase_at_once", busy)
+    actor = officer(vault)
+    request = await open_request(vault, actor, await find(vault, actor, "user_id", "u-1"), "erasure")
+    await advance(vault, request)
+    assert len(vault.warm) == 0
+    late = await world.send(order("u-1", 5, at="2020-01-01T00:00:00Z"))
+    assert [one.code for one in late.dropped] == ["late_after_erasure"]
+    assert len(vault.warm) == 0
+
+
+async def test_a16_a_batch_that_failed_keeps_neither_rows_nor_ciphers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drafts lead to the rows of their batch: one person kept warm would hold those of everybody in it."""
+    await world.send(identify("u-1", email="ada@example.com"))
+    held: list[Rows] = []
+
+    async def broken(_: object, rows: Rows) -> set[int]:
+        held.append(rows)
+        raise Unavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(committing, "write", broken)
+        with pytest.raises(Unavailable):
+            await world.send(order("u-1", 5), *[identify(f"new-{n}", email=f"n{n}@example.com") for n in range(3)])
+    assert len(held) == 1
+    assert not any(held[0])
+    assert len(world.vault.warm) == 0
+    await world.send(order("u-1", 5))
+    assert len(world.vault.warm) == 1
+
+
+async def test_a16_a_batch_whose_decision_failed_lets_go_whom_it_took(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.send(identify("u-1", email="ada@example.com"))
+
+    async def broken(*_: object) -> set[int]:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Decider, "decide", broken)
+        with pytest.raises(asyncio.CancelledError):
+            await world.send(order("u-1", 5))
+    assert len(world.vault.warm) == 0

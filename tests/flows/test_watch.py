@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 
 from tests.fakes import FakeClock
+from tests.flows.conftest import special_shop
 from tests.worlds import NONE, World, identify, order, preference, say, track
 from vault.bootstrap import open_vault
-from vault.config import Settings
 from vault.errors import Invalid
 from vault.flows.follow import Follower
 from vault.flows.ingest.receive import receive
@@ -19,8 +19,6 @@ from vault.flows.watch import MAX_A_SECOND
 from vault.ids import uuid7
 from vault.sources import watch
 from vault.sources.watched import MAX_LINES, Body, Line, pack
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -199,34 +197,6 @@ async def test_names_of_special_events_properties_and_traits_are_in_clear_nowher
             assert [one for one in ("Clinic", "blood", "ward") if one in text] == []
         assert stored.count("(sensitive name)") >= 4
         await world.check()
-
-
-def special_shop(database_url: str, folder: Path) -> Settings:
-    """The shop, which also sells what tells of health."""
-    policies = folder / "policies"
-    for path in (ROOT / "policies").rglob("*"):
-        if path.is_file():
-            (policies / path.relative_to(ROOT / "policies")).parent.mkdir(parents=True, exist_ok=True)
-            (policies / path.relative_to(ROOT / "policies")).write_bytes(path.read_bytes())
-    purpose = (
-        '[care]\nnumber = 8\ntitle = "Care"\ncategories = ["care"]\nlegal_basis = "consent"\nnotice = "analytics"\n'
-        'dpv = "https://w3id.org/dpv#ServiceProvision"\nart9 = "a"\n'
-    )
-    event = '[track."Clinic Visited"]\nnumber = 29\npurposes = ["care"]\nsensitivity = "special"\n'
-    trait = (
-        '[bloodType]\nnumber = 13\ntype = "text"\ncategory = "user.health_and_medical"\npurposes = ["care"]\n'
-        'sensitivity = "special"\n'
-    )
-    for name, more in (("purposes.toml", purpose), ("events.toml", event), ("traits.toml", trait)):
-        (policies / name).write_text((policies / name).read_text() + "\n" + more)
-    return Settings(
-        data_dir=folder / "data",
-        keyring=folder / "keyring",
-        key_file=folder / "root.key",
-        journal=folder / "journal",
-        policies=policies,
-        database_url=database_url,
-    )
 
 
 # --- what it costs ----------------------------------------------------------------------------------------------------

@@ -140,9 +140,14 @@ def wraps_lost(catalogue: Catalogue, entries: Iterable[Choice]) -> int:
         purpose = catalogue.purpose_by_number.get(choice.purpose)
         if purpose is None or choice.claimed or choice.decision not in REFUSALS:
             continue
-        if purpose.legal_basis == "consent" or purpose.objection == "absolute":
+        if may_take_wraps(purpose):
             lost |= purpose.mask
     return lost
+
+
+def may_take_wraps(purpose: Purpose) -> bool:
+    """True if a refusal of this purpose takes its wraps away at once."""
+    return purpose.legal_basis == "consent" or purpose.objection == "absolute"
 
 
 def narrowed(before: Masks, after: Masks) -> tuple[int, int, int]:

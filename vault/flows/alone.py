@@ -8,6 +8,8 @@ was written then, though the journal may have heard of it, which is harmless: re
 from typing import Final
 from uuid import UUID
 
+from vault.catalogue.load import Catalogue
+from vault.consent.act import may_take_wraps
 from vault.consent.ledger import read_chain
 from vault.consent.standing import fold
 from vault.errors import Unreadable
@@ -37,7 +39,7 @@ _WORLD: Final = """
 WITH found AS MATERIALIZED (SELECT tag, subject_id FROM identity WHERE tag = ANY ($1::bytea[]))
 SELECT s.subject_id, s.root, s.version, s.state, k.version, k.wraps,
     ARRAY(SELECT (purposes, generation, compartment_id, version, fields) FROM compartment WHERE subject_id = s.subject_id),
-    ARRAY(SELECT (kind, tag) FROM identifier WHERE subject_id = s.subject_id),
+    ARRAY(SELECT (kind, tag) FROM identifier WHERE subject_id = s.subject_id AND kind = ANY ($4::smallint[])),
     ARRAY(SELECT entry FROM ledger WHERE subject_id = s.subject_id ORDER BY sequence),
     ARRAY(SELECT (tag, subject_id) FROM found),
     ARRAY(SELECT (tag, until, suppress, objected) FROM tombstone WHERE tag = ANY ($2::bytea[])),
@@ -54,7 +56,7 @@ async def take_alone(vault: Vault, source: Source, item: Item) -> ProfileDraft |
     """
     tools = tools_of(vault)
     async with vault.database.hot() as connection:
-        world = await _world(connection, tools, item)
+        world = await _world(connection, tools, item, _deciding(vault.catalogue))
     if world is None:
         return None
     decider = Decider(vault, source, world, Voices(vault.catalogue, source), {})
@@ -75,11 +77,20 @@ async def take_alone(vault: Vault, source: Source, item: Item) -> ProfileDraft |
     return verdict.profile
 
 
-async def _world(connection: Raw, tools: Tools, item: Item) -> World | None:
+def _deciding(catalogue: Catalogue) -> list[int]:
+    """The kinds of which an act asks for the tags: those that join, and those that a refusal may take away.
+
+    Not order numbers, of which one may have thousands: they only find.
+    """
+    lasting = sum(p.mask for p in catalogue.purposes.values() if not may_take_wraps(p))
+    return [one.number for one in catalogue.identifiers.values() if one.joins or not one.purposes & lasting]
+
+
+async def _world(connection: Raw, tools: Tools, item: Item, kinds: list[int]) -> World | None:
     """What is known of whom the item names; None for what is not plain."""
     world = World(tools)
     stones = {world.stone_of(one): one.tag for one in item.named}
-    rows = await connection.fetch(_WORLD, [one.tag for one in item.named], list(stones), item.key)
+    rows = await connection.fetch(_WORLD, [one.tag for one in item.named], list(stones), item.key, kinds)
     if not rows or rows[0][_SEEN]:
         return None
     stored, broken = believed(rows, tools.state_key)

@@ -23,6 +23,7 @@ from vault.keys.roles import EVERYTHING, ProcessRole
 from vault.policy.gate import Gate
 from vault.policy.staff import StaffGate
 from vault.policy.version import Version
+from vault.sources.dropped import Uncounted
 from vault.storage.session import Database
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Vault:
         self.policy = policy
         self.incarnation = incarnation
         self.watching = Watching()
+        self.uncounted = Uncounted()
         self.role = role
         self.log: FilteringBoundLogger = structlog.get_logger("vault")
         self.places = Places(catalogue)

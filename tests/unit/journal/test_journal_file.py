@@ -1,6 +1,7 @@
 """The journal on disk: one flush for many, several processes, crashes, disks that lie, and the audit head beside it."""
 
 import asyncio
+import fcntl
 import os
 import pickle
 import resource
@@ -117,6 +118,31 @@ def test_processes_that_append_at_once_make_one_chain(journal: Journal, folder: 
             e.narrowing.at for e in entries if isinstance(e.narrowing, Restriction) and e.narrowing.subject.int == who
         ]
         assert mine == list(range(50))
+
+
+def test_a_process_reads_and_writes_under_the_lock_that_keeps_others_out(
+    journal: Journal, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether processes that race do meet is chance; that they could not is not."""
+    kept_out: list[str] = []
+
+    def watched(name: str) -> None:
+        original = getattr(journal, name)
+
+        def step(*args: object) -> object:
+            with (folder / FILE).open("rb") as other, pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kept_out.append(name)
+            return original(*args)
+
+        monkeypatch.setattr(journal, name, step)
+
+    watched("_catch_up")
+    watched("_put")
+    journal.append_now([narrowing(1)])
+    assert kept_out == ["_catch_up", "_put"]
+    with (folder / FILE).open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # free again
 
 
 @pytest.mark.parametrize("torn", [b"\x00", b"\x00" * 5000, b"\x00\x00\x00\x19"])

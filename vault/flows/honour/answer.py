@@ -22,7 +22,7 @@ from vault.errors import Unreadable
 from vault.flows.honour import words
 from vault.flows.honour.opened import Part, Value
 from vault.flows.honour.recipients import consents, recipients
-from vault.profile.accounts import read_accounts
+from vault.profile.accounts import NULL, read_accounts
 from vault.profile.computed import Accumulator, join, read_states, visible
 from vault.profile.sightings import read_sightings
 from vault.profile.view import read_memberships
@@ -107,11 +107,11 @@ def portable_answer(catalogue: Catalogue, all_: Gathered) -> tuple[Json, list[Ta
 
 
 def traits(catalogue: Catalogue, all_: Gathered) -> list[Json]:
-    """Every stored value of every trait, the newest first."""
+    """Every stored value of every trait, the newest first. That a trait was deleted is no value."""
     known = {trait.number: trait for trait in catalogue.traits.values()}
     rows = []
     for value in sorted(all_.values, key=lambda v: (v.head.field, -v.head.said_at, v.head.event_key)):
-        if value.head.field >= identifier_object(0):
+        if value.head.field >= identifier_object(0) or value.plaintext == NULL:
             continue
         trait = known.get(value.head.field)
         rows.append(

@@ -127,6 +127,7 @@ async def erase_at_once(vault: Vault, actor: Actor, opened_by: UUID, subject: UU
         Conflict,
     ):  # `Conflict`: the server undid it, for a lock that took too long or a ring of locks
         return None
+    vault.warm.forget(desk.subjects)
     return request_id
 
 

@@ -88,6 +88,7 @@ async def destroy(vault: Vault, request: Request) -> None:
                 "late_until": end_of_day(now),
             },
         )
+    vault.warm.forget(desk.subjects)
 
 
 def end_of_day(at: Micros) -> Micros:

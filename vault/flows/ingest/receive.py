@@ -7,9 +7,9 @@ from uuid import UUID
 
 import msgspec
 
-from vault.clock import day_of
 from vault.errors import Conflict, Invalid, Unreadable
 from vault.events.decode import Decoded, Rejected, decode
+from vault.flows.ingest.counting import count
 from vault.flows.ingest.decide import Decider, Oversized, Unfit, Verdict
 from vault.flows.ingest.item import Dropped, Item, Outcome, items_of
 from vault.flows.ingest.voice import Voices
@@ -22,7 +22,7 @@ from vault.flows.people.warm import Kept, Warm
 from vault.flows.people.write import NO_GROUP, Raced
 from vault.flows.vault import Vault
 from vault.flows.watch import drop_of, tell, tell_refused
-from vault.sources.store import Source, count_dropped
+from vault.sources.store import Source
 
 PART: Final = 200  # messages of a body in work at once; the batches of SDKs have 100 at most
 ATTEMPTS: Final = 30  # each is lost only to somebody who wrote
@@ -67,7 +67,6 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
     """Decide and commit these items, as often as it takes. `rejected` are those that could not even be read."""
     pending = items
     dropped = [Dropped(one.index, one.code) for one in rejected]
-    counts = Counter(drop_of(vault.catalogue, one) for one in rejected)
     stored = 0
     profiles: dict[int, ProfileDraft] = {}
     learnt = _Learnt()
@@ -77,23 +76,30 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
         attempt += 1
         if attempt > ATTEMPTS:
             raise Conflict("Others kept changing the same people; send it again.", code="retry")
+        voices = Voices(vault.catalogue, source)
+        # The first try uses the people that are kept warm; where that does not do, everything is read.
+        warm = _take_warm(vault.warm, pending, voices) if attempt == 1 else []
         try:
-            world, verdicts = await _decide(vault, source, pending, learnt, first=attempt == 1)
+            world, verdicts = await _decide(vault, source, pending, learnt, voices, warm)
             lost = await commit(vault, world.tools, world.drafts(), f"source:{source.source_id}")
+            _keep(vault, world, lost)
         except Raced:
             learnt.raced = True
             continue
-        _keep(vault, world, lost)
+        finally:
+            vault.warm.let_go(warm)
         done = [verdict for verdict in verdicts if not _is_lost(verdict, lost)] if lost else verdicts
         pending = [verdict.item for verdict in verdicts if _is_lost(verdict, lost)] if lost else []
         decided += done
         stored += sum(verdict.dropped is None for verdict in done)
         profiles.update((v.item.index, v.profile) for v in done if v.profile is not None)
         dropped += [verdict.dropped for verdict in done if verdict.dropped is not None]
-        counts.update(drop for verdict in done if verdict.noted for drop in verdict.noted)
-    if counts:
-        async with vault.database.begin() as connection:
-            await count_dropped(connection, source.source_id, day_of(vault.clock.now()), counts)
+        noted = Counter(drop for verdict in done if verdict.noted for drop in verdict.noted)
+        if noted:
+            vault.uncounted.owe(source.source_id, noted)
+    if rejected:
+        vault.uncounted.owe(source.source_id, Counter(drop_of(vault.catalogue, one) for one in rejected))
+    await count(vault, source)
     await tell(vault, source, decided, rejected)
     return Taken(Outcome(stored, sorted(dropped, key=lambda one: one.index)), profiles)
 
@@ -108,14 +114,14 @@ class _Learnt(msgspec.Struct):
 
 
 async def _decide(
-    vault: Vault, source: Source, pending: list[Item], learnt: _Learnt, *, first: bool
+    vault: Vault,
+    source: Source,
+    pending: list[Item],
+    learnt: _Learnt,
+    voices: Voices,
+    warm: Sequence[Kept],
 ) -> tuple[World, list[Verdict]]:
-    """Decide on the world as it is now; whatever is missing is learnt, and it is decided again. May raise `Raced`.
-
-    The `first` try uses the people that are kept warm; where that does not do, everything is read.
-    """
-    voices = Voices(vault.catalogue, source)
-    warm = _take_warm(vault.warm, pending, voices) if first else []
+    """Decide on the world as it is now; whatever is missing is learnt, and it is decided again. May raise `Raced`."""
     while True:
         async with vault.database.hot() as connection:
             world = await read_world(
@@ -129,7 +135,7 @@ async def _decide(
             )
             if learnt.raced:
                 await note_stored(connection, world, pending)
-        warm = []  # half changed if they did not do
+        warm = ()  # half changed if they did not do
         decider = Decider(vault, source, world, voices, learnt.refused)
         try:
             return world, await decider.decide(pending)

@@ -21,6 +21,7 @@ SERVER: Final = 1
 _NULL: Final = b"null"
 _CONTACT: Final = "user.contact"
 
+Copy = tuple[SubjectDraft, CompartmentDraft, FieldHead]
 Held = tuple[SubjectDraft, CompartmentDraft, list[Sighting]]
 
 
@@ -29,7 +30,8 @@ def store_trait(
 ) -> bool:
     """Seal one trait of an identify for the purposes in `mask`. False if none is left for it.
 
-    An explicit null removes every copy that it may replace: none said later, none of a higher authority.
+    An explicit null removes every copy that it may replace: none said later, none of a higher authority. It is sealed as the
+    value itself, so that what was said before it and comes after it stays deleted; nobody is shown it.
     """
     field, rank = trait.number, provenance[2:]
     copies = [(member, place, head) for member in members for place, head in member.copies(field)]
@@ -37,14 +39,15 @@ def store_trait(
     if value.strip() == _NULL:
         for member, place, _ in older:
             member.take_out(place, field)
+        if mask:
+            draft.put(mask, field, provenance, _NULL)
         return True
     if not mask:
         return False
-    if trait.category.startswith(_CONTACT):
-        if len(older) < len(copies):
-            newest = max((copy for copy in copies if _rank(copy[2]) > rank), key=lambda copy: _rank(copy[2]))
-            if newest[0].read(newest[1], field) != value:
-                return True  # outdated before it came: who may know the newer one has it
+    contact = trait.category.startswith(_CONTACT)
+    if _is_outdated([copy for copy in copies if _rank(copy[2]) > rank], value, contact=contact):
+        return True
+    if contact:
         for member, place, _ in older:
             if member.read(place, field) != value:
                 member.take_out(place, field)
@@ -53,6 +56,16 @@ def store_trait(
             _give_way(member, place, head, mask)
     draft.put(mask, field, provenance, value)
     return True
+
+
+def _is_outdated(newer: Sequence[Copy], value: bytes, *, contact: bool) -> bool:
+    """True if a value came after it was deleted, for whatever purpose, or contact data after it was known to have changed."""
+    if any(member.read(place, head[0]) == _NULL for member, place, head in newer):
+        return True
+    if not (contact and newer):
+        return False
+    member, place, head = max(newer, key=lambda copy: _rank(copy[2]))
+    return member.read(place, head[0]) != value  # who may know the newer one has it
 
 
 def _rank(head: FieldHead) -> tuple[int, int]:

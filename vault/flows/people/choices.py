@@ -7,7 +7,7 @@ become the fold of its ledger; the wraps that a refusal takes are destroyed.
 from collections.abc import Iterable, Mapping
 
 from vault.catalogue.load import Catalogue
-from vault.catalogue.numbers import bit, bits
+from vault.catalogue.numbers import bit, bits, identifier_object
 from vault.clock import Micros
 from vault.consent.act import GRACE, copied_to_member, expiry_entries, grace_entries, wraps_lost
 from vault.consent.ledger import Choice, Decision
@@ -59,10 +59,27 @@ def write_entries(
             member.end_at(end[1])
     for purpose in bits(blocked):
         member.end_at(Micros((standing.of(purpose).blocked_at or 0) + GRACE))
-    member.remove_wraps(wraps_lost(catalogue, entries))
+    lost = wraps_lost(catalogue, entries)
+    member.remove_wraps(lost)
+    if lost:
+        _drop_tags(catalogue, member, lost)
     for choice in entries:
         if choice.decision is Decision.GRANTED and choice.covers and masks.granted >> choice.purpose & 1:
             _reach_back(catalogue, member, choice)
+
+
+def _drop_tags(catalogue: Catalogue, member: SubjectDraft, lost: int) -> None:
+    """A tag exists while any purpose of its kind holds (design section 4): it goes with the last wrap of its values.
+
+    Not the last that leads to the subject: by it a choice is remembered, and the person is found to be erased.
+    """
+    joining = {kind.number for kind in catalogue.identifiers.values() if kind.joins}
+    for kind in catalogue.identifiers.values():
+        held = set(member.tags.values())
+        if kind.number not in held or not kind.purposes & lost or member.copies(identifier_object(kind.number)):
+            continue
+        if held & joining - {kind.number}:
+            member.drop_tags(kind.number)
 
 
 def _reach_back(catalogue: Catalogue, member: SubjectDraft, choice: Choice) -> None:

@@ -24,8 +24,15 @@ async def commit(vault: Vault, tools: Tools, drafts: Iterable[SubjectDraft], act
     """Write every draft and all rows of the attempt; answers the groups that lost and wrote nothing.
 
     All drafts are of these tools. Durable when it returns. Raises `Raced` (nothing was written: read again) or `Unavailable`.
+    However it ends, the attempt holds no rows any more: drafts lead to them, and one of somebody would hold those of everybody.
     """
-    rows = tools.rows
+    try:
+        return await _commit(vault, tools.rows, drafts, actor)
+    finally:
+        tools.rows.clear()
+
+
+async def _commit(vault: Vault, rows: Rows, drafts: Iterable[SubjectDraft], actor: str) -> set[int]:
     narrowings: list[Narrowing] = []
     changed: list[SubjectDraft] = []
     for at, draft in enumerate(drafts, start=1):
@@ -47,9 +54,7 @@ async def commit(vault: Vault, tools: Tools, drafts: Iterable[SubjectDraft], act
     if narrowings:
         await vault.journal.append(narrowings)
     async with vault.database.hot() as connection:
-        lost = await write(connection, rows)
-    rows.clear()  # drafts that are kept warm lead here, and would hold all of it
-    return lost
+        return await write(connection, rows)
 
 
 def _narrowed(draft: SubjectDraft) -> list[Narrowing]:

@@ -303,6 +303,18 @@ class SubjectDraft:
         self.removed_wraps.extend(removed)
         self.wraps_dirty = self.touched = self.changed = True
 
+    def drop_tags(self, kind: int) -> None:
+        """Have the identifiers of a kind find this subject no more; also those that this attempt was about to add."""
+        gone = {tag for tag, number in self.tags.items() if number == kind}
+        rows = self.rows
+        rows.identity[:] = [row for row in rows.identity if row[0] is not self or row[1] not in gone]
+        rows.identifiers[:] = [row for row in rows.identifiers if row[0] is not self or row[1] not in gone]
+        for tag in sorted(gone):
+            del self.tags[tag]
+            rows.unfound.append((self, tag))
+            rows.unnamed.append((self, tag))
+        self.touched = self.changed = True
+
     def end_at(self, at: Micros) -> None:
         """Have the worker look at this subject at `at`, when a grant or a grace ends."""
         self.rows.due.append((self, at, EXPIRY))

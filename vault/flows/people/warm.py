@@ -2,9 +2,10 @@
 
 Nothing is decided by age: a kept profile carries the versions that it was read at, and the one statement refuses whoever
 decided on a row that has moved on. So a stale one costs another try and never a wrong answer (design section 5, State row).
-Whoever takes a profile has it alone; it comes back only when its statement committed. What is kept are sealed values and
-opened ciphers of at most `LIMIT` people, and at most `MAX_BYTES`, since whoever holds a public key can make up people as large
-as a person may be (threats G7); the one not used for longest goes first (threats A16: docs/threat-model.md).
+Whoever takes a profile has it alone; it comes back only when its statement committed, and is forgotten otherwise. What is
+kept are sealed values and opened ciphers of at most `LIMIT` people, and at most `MAX_BYTES`, since whoever holds a public key
+can make up people as large as a person may be (threats G7); the one not used for longest goes first (threats A16:
+docs/threat-model.md).
 """
 
 from collections import OrderedDict
@@ -81,8 +82,14 @@ class Warm:
         return None if kept is None or kept.taken else kept
 
     def take(self, kept: Kept) -> None:
-        """From now on it is the caller's alone. If it does not come back, the next to read that person replaces it."""
+        """From now on it is the caller's alone, who keeps it again, or lets it go."""
         kept.taken = True
+
+    def let_go(self, taken: Iterable[Kept]) -> None:
+        """Forget those of them that did not come back: half changed, they are of no use, and hold opened ciphers."""
+        for kept in taken:
+            if kept.taken and self._by_root.get(kept.root) is kept:
+                self._drop(kept)
 
     def keep(self, profile: ProfileDraft, graves: Mapping[bytes, Grave | None]) -> None:
         """A profile whose drafts are as they are stored. `graves` tells of any tags; those that are its own count."""

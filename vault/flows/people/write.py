@@ -74,6 +74,8 @@ class Rows(NamedTuple):
     ledger: list[tuple[Owner, int, bytes, bytes | None]]
     identity: list[tuple[Owner, bytes]]
     identifiers: list[tuple[Owner, bytes, int, int, int, bool]]
+    unfound: list[tuple[Owner, bytes]]  # tags that find the subject no more
+    unnamed: list[tuple[Owner, bytes]]  # the same, of the subject's own list
     links: list[tuple[Owner, UUID, bytes, int, int, int, bool, int]]
     dedup: list[tuple[Owner, bytes, bytes, int]]
     changes: list[tuple[Owner, UUID]]  # the root that changed
@@ -206,6 +208,14 @@ _PARTS: Final[dict[str, _Part]] = {
         ("source_id", "int"),
         ("first_at", "bigint"),
         ("confirmed", "bool"),
+    ),
+    "unfound": _Part(
+        (("tag", "key"),),
+        act="DELETE FROM identity i USING {rows} AS n({names}) WHERE i.tag = n.tag AND i.subject_id = n.subject_id AND",
+    ),
+    "unnamed": _Part(
+        (("tag", "key"),),
+        act="DELETE FROM identifier i USING {rows} AS n({names}) WHERE i.subject_id = n.subject_id AND i.tag = n.tag AND",
     ),
     "links": _insert(
         "link",
