@@ -1,12 +1,16 @@
 """Somebody who owns the database takes tombstones away: the journal has them all (threats D1, D15)."""
 
+from typing import NoReturn
+
 import pytest
 
 from tests.flows.rights_world import officer, rows_of
 from tests.worlds import World, identify, say
 from vault.audit.entry import Tag, parse
+from vault.errors import Unavailable
 from vault.flows.find import find
 from vault.flows.graves import restore_graves
+from vault.flows.honour import erase
 from vault.flows.honour.intake import open_request
 from vault.flows.vault import Vault
 from vault.journal.narrowing import Erasure, Tombstone
@@ -57,3 +61,26 @@ async def test_an_erasure_whose_commit_never_came_buries_nobody(world: World) ->
     await vault.journal.append([Erasure(vault.clock.now(), subject, (subject,), (stone,))])
     assert await restore_graves(vault) == 0
     assert await rows_of(vault, STONES) == []
+
+
+async def test_d7_an_erasure_that_is_about_to_commit_is_no_tampering(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says in the journal what it will do, and another process that starts just then compares."""
+    vault, actor = world.vault, officer(world.vault)
+    await world.send(identify("ada", email="ada@example.com"))
+    ref = await find(vault, actor, "user_id", "ada")
+    await open_request(vault, actor, ref, "access")  # beside an open request an erasure goes step by step
+
+    def lost(*_: object) -> NoReturn:
+        raise Unavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erase, "take", lost)
+        with pytest.raises(Unavailable):
+            await open_request(vault, actor, ref, "erasure")
+    await restore_graves(vault)
+    assert await failures(vault) == []
+    await run(vault, once=True)
+    assert len(await rows_of(vault, STONES)) == 2
+    assert await failures(vault) == []
