@@ -3,7 +3,7 @@
 from sqlalchemy import Column, Date, DateTime, Interval, LargeBinary, String, Table, Text, Time, Uuid
 from sqlalchemy.types import JSON
 
-from vault.storage.tables import metadata
+from vault.storage.schema import metadata
 
 # Every text column there is, and what stands in it. A new one is a decision: it must never hold what a person gave.
 TEXT = {

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault.clock import Micros
 from vault.ids import random_token
+from vault.storage.parties import destination_token, webhook
 from vault.storage.session import Connection, raw
-from vault.storage.tables import destination_token, webhook
 
 TOKEN_PREFIX: Final = "pvd_"  # noqa: S105 - lets secret scanners and people see what was leaked
 

@@ -4,7 +4,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault.clock import Micros
-from vault.storage.tables import policy_version
+from vault.storage.parties import policy_version
 
 Connection = AsyncConnection  # a transaction, from `vault.storage.session`
 Row = tuple[int, bytes, bytes]  # number, digest, canonical JSON of {path: text}

@@ -19,7 +19,8 @@ from vault.crypto.mac import same_code
 from vault.errors import Unreadable
 from vault.rights.codes import answered_code, request_code, told_code
 from vault.rights.request import RequestType, State, Step, check_move
-from vault.storage.tables import archive, casefile, certificate, disclosure_state, erased, recipient_notice, request
+from vault.storage.requests import archive, casefile, certificate, recipient_notice, request
+from vault.storage.tables import disclosure_state, erased
 
 Transaction = AsyncConnection
 """What every function here works in. The caller begins and ends it."""

@@ -18,8 +18,8 @@ from vault.errors import Conflict, NotFound
 from vault.ids import random_token
 from vault.naming import check_name
 from vault.sources.dropped import Drop, DropCount
+from vault.storage.parties import dropped, source
 from vault.storage.session import Connection, raw
-from vault.storage.tables import dropped, source
 
 KEY_PREFIX: Final = "pvw_"  # lets secret scanners and people see what was leaked
 MAX_NAMES_A_DAY: Final = 1000  # a source that makes up names must not fill the disk; a real tracking plan has tens

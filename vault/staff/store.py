@@ -16,8 +16,8 @@ from vault.clock import Micros
 from vault.errors import Conflict, NotFound
 from vault.ids import random_token, uuid7
 from vault.naming import check_name
+from vault.storage.parties import staff, staff_token
 from vault.storage.session import Connection, raw
-from vault.storage.tables import staff, staff_token
 
 PREFIX: Final = "pvs_"  # lets secret scanners and people see what was leaked
 

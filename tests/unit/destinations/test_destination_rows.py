@@ -14,8 +14,8 @@ from vault.destinations.store import (
     set_webhook,
     webhooks,
 )
+from vault.storage.parties import destination_token
 from vault.storage.session import Database
-from vault.storage.tables import destination_token
 
 NOW = Micros(1_795_465_242_000_000)
 CODE = bytes(32)

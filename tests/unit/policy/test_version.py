@@ -9,8 +9,8 @@ from vault.canonical import canonical_json
 from vault.errors import Conflict, PolicyError, Unreadable
 from vault.policy import store, version
 from vault.policy.version import Named, Version
+from vault.storage.parties import policy_version
 from vault.storage.session import Database
-from vault.storage.tables import policy_version
 
 
 async def applied(database: Database, clock: FakeClock, files: dict[str, str]) -> Version:

@@ -14,8 +14,8 @@ from alembic.migration import MigrationContext
 from vault.errors import ConfigError
 from vault.storage import embedded, migrations
 from vault.storage.migrate import migrate, newest, revision
+from vault.storage.schema import metadata
 from vault.storage.session import Database
-from vault.storage.tables import metadata
 
 VERSIONS = sorted(Path(migrations.__file__).parent.glob("versions/[0-9]*.py"))
 

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from vault.storage.tables import metadata
+from vault.storage.schema import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, include_schemas=True)
 context.run_migrations()
