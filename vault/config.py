@@ -38,6 +38,8 @@ NAMES: Final = (
     "reads_at_once",
     "desk_at_once",
     "database_connections",
+    "data_backup_days",
+    "keyring_backup_days",
 )
 # name -> (default, least, most). Rates are a second; docs/reference/limits.md says what each means and why.
 NUMBERS: Final[dict[str, tuple[int, int, int]]] = {
@@ -50,6 +52,11 @@ NUMBERS: Final[dict[str, tuple[int, int, int]]] = {
     "reads_at_once": (4, 1, 1_000),
     "desk_at_once": (8, 1, 1_000),
     "database_connections": (24, 16, 1_000),
+}
+# How long copies are kept before they are destroyed; 0: none are made. What is not told is taken to be a month.
+DAYS: Final[dict[str, tuple[int, int, int]]] = {
+    "data_backup_days": (30, 0, 36_500),
+    "keyring_backup_days": (30, 0, 36_500),
 }
 SCHEMES: Final = ("postgresql://", "postgres://", "postgresql+asyncpg://")
 ROOT_DATA_DIR: Final = Path("/var/lib/profile-vault/vault")
@@ -88,6 +95,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook_networks: tuple[Network, ...] = ()
     public_url: str | None = None  # without a slash at its end; None: the address that a request came in on
     limits: Limits = Limits()
+    data_backup_days: int = DAYS["data_backup_days"][0]
+    keyring_backup_days: int = DAYS["keyring_backup_days"][0]
 
     @property
     def embedded(self) -> bool:
@@ -136,6 +145,7 @@ def _settings(given: Mapping[str, Any], here: Path) -> Settings:
         policies=_policies(given.get("policies"), here),
         webhook_networks=_networks(given.get("webhook_networks", "")),
         public_url=_public_url(given.get("public_url")),
+        **{name: _number(name, given[name]) for name in DAYS if name in given},
         limits=Limits(**{name: _number(name, given[name]) for name in NUMBERS if name in given}),
     )
 
@@ -153,7 +163,7 @@ def _file(path: Path) -> dict[str, Any]:
         if name not in NAMES:
             raise ConfigError(f"{path}: unknown setting {name}; known are {', '.join(NAMES)}")
         listed = name == "webhook_networks" and isinstance(value, list) and all(isinstance(one, str) for one in value)
-        if name in NUMBERS:
+        if name in NUMBERS or name in DAYS:
             if type(value) is not int:
                 raise ConfigError(f"{path}: {name} must be a whole number")
         elif not (isinstance(value, str) or listed):
@@ -176,7 +186,7 @@ def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _placed(given: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """The same, with every path made absolute from `base`."""
-    plain = {"database_url", "webhook_networks", "public_url", *NUMBERS}
+    plain = {"database_url", "webhook_networks", "public_url", *NUMBERS, *DAYS}
     return {name: value if name in plain else base / Path(value).expanduser() for name, value in given.items()}
 
 
@@ -205,7 +215,7 @@ def _networks(value: str | list[str]) -> tuple[Network, ...]:
 
 
 def _number(name: str, value: int | str) -> int:
-    _, least, most = NUMBERS[name]
+    _, least, most = (NUMBERS | DAYS)[name]
     text = str(value)
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
         raise ConfigError(f"{name} must be a whole number from {least} to {most}")

@@ -12,6 +12,7 @@ TEXT = {
     "dropped.name": "a name that looks like a name, or (unfit name), or (sensitive name)",
     "dropped.reason": "a code",
     "dropped.type": "a message type; of a property also its event as the policies list it",
+    "epoch.name": "the name of a key: purpose-N, rights, tombstone, index-KIND",
     "instance.name": "a name of ours",
     "instance.value": "a random incarnation, a time",
     "lease.name": "a name of ours",
@@ -30,8 +31,8 @@ TEXT = {
 BY_OWN_KEY = {"audit", "audit_in", "audit_node", "change_in", "dedup", "identity", "tombstone"}
 # What belongs to the deployment, or to a request, which outlives its person.
 NOT_PERSONAL = {
-    "archive", "casefile", "certificate", "checkpoint", "destination_token", "dropped", "due", "instance", "lease",
-    "policy_version", "recipient_notice", "request", "source", "staff", "staff_token", "watch", "watched",
+    "archive", "casefile", "certificate", "checkpoint", "destination_token", "dropped", "due", "epoch", "instance",
+    "lease", "policy_version", "recipient_notice", "request", "source", "staff", "staff_token", "watch", "watched",
     "webhook",
 }  # fmt: skip
 

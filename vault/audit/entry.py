@@ -54,7 +54,10 @@ class Tag(StrEnum):
     IDENTITY_PROFILES_PARTED = "identity:profiles:parted"
     INTEGRITY_CHECK_FAILED = "integrity:check:failed"
     JOURNAL_ENTRIES_REPLAYED = "journal:entries:replayed"
+    KEY_BACKUP_MADE = "key:backup:made"
+    KEY_EPOCH_DESTROYED = "key:epoch:destroyed"
     KEY_EPOCH_OPENED = "key:epoch:opened"
+    KEY_EPOCH_REWRAPPED = "key:epoch:rewrapped"
     KEY_SECRET_DESTROYED = "key:secret:destroyed"  # noqa: S105 - names, no secrets
     KEY_SECRET_MADE = "key:secret:made"  # noqa: S105 - names, no secrets
     POLICY_VERSION_APPLIED = "policy:version:applied"

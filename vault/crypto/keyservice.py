@@ -36,5 +36,19 @@ class KeyService(Protocol):
         ...
 
     def outdated(self, sealed: bytes) -> bool:
-        """True if `seal` would make it in a newer form now."""
+        """True if `seal` would make it in a newer form, or under a newer own key, now."""
+        ...
+
+    def renew(self, lock: str) -> None:
+        """Make a new own key of the service for that lock: `seal` uses it from now on, and what is older is `outdated`.
+
+        A service whose keys all come from one root has none to renew, and does nothing.
+        """
+        ...
+
+    def retire(self, lock: str) -> int | None:
+        """Destroy the own keys of that lock before the newest. In how many days they are gone: 0 is at once.
+
+        None: the service has no key of its own for a lock, so nothing sealed under it ends with this.
+        """
         ...

@@ -12,7 +12,8 @@ How many wraps there are is in none of the contexts: taking one away leaves the 
 import hashlib
 import hmac
 import struct
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -32,6 +33,7 @@ _WRAP_KEY: Final = struct.Struct(">16sBH")  # subject | purpose | epoch
 _AS_DATA_KEY: Final = person("C2")
 _AS_EPOCH_KEY: Final = person("K2")
 _FOR: Final = struct.Struct(">BH")  # purpose | epoch
+_for: Final = _FOR.pack
 
 
 def place_of(compartment_id: bytes, subject: bytes, purposes: int, generation: int) -> bytes:
@@ -74,6 +76,39 @@ def unwrap(cipher: WrappingKey, blob: bytes, place: bytes, commitment: bytes, pu
     if not hmac.compare_digest(derived, commitment):
         raise Unreadable
     return field_key
+
+
+class Move(NamedTuple):
+    """A wrap that is to be made anew: for one purpose, from an older epoch to a newer one."""
+
+    old: WrappingKey
+    new: WrappingKey
+    blob: bytes
+    purpose: int
+    from_epoch: int
+    to_epoch: int
+
+
+def rewrap(moves: Sequence[Move], place: bytes, commitment: bytes) -> list[bytes | None]:
+    """The wraps of one compartment under their newer epochs; None for one that does not open as `unwrap` asks.
+
+    The commitment is compared once: whatever else unwraps must be the very same data key.
+    """
+    nonce = commitment[:NONCE_BYTES]
+    front = b"W2" + place + commitment
+    known: bytes | None = None
+    made: list[bytes | None] = []
+    for old, new, blob, purpose, from_epoch, to_epoch in moves:
+        try:
+            data_key = old.decrypt(nonce, blob, front + _for(purpose, from_epoch))
+        except InvalidTag:
+            made.append(None)
+            continue
+        if known is None and hmac.compare_digest(keys_of(data_key, place)[1], commitment):
+            known = data_key
+        same = known is not None and hmac.compare_digest(known, data_key)
+        made.append(new.encrypt(nonce, data_key, front + _for(purpose, to_epoch)) if same else None)
+    return made
 
 
 def _wrap_context(place: bytes, commitment: bytes, purpose: int, epoch: int) -> bytes:

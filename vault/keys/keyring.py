@@ -8,7 +8,7 @@ or copies a key. CPython cannot wipe memory: a key may live on in a freed page u
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
-from vault.clock import Clock, Micros, SystemClock, isoformat
+from vault.clock import SECOND, Clock, Micros, SystemClock, isoformat
 from vault.crypto.signing import ALGORITHM, Signer
 from vault.errors import NotFound, Unavailable
 from vault.ids import random_bytes
@@ -16,6 +16,7 @@ from vault.keys import names as named
 from vault.keys.keystore import KEY_BYTES, Held, KeyStore
 
 ALL: Final = ("*",)  # one-process mode: every name
+GRACE: Final = 60 * SECOND  # what was read before a destruction may still be about to be opened: no read takes so long
 
 
 class Keyring:
@@ -31,6 +32,10 @@ class Keyring:
         self._epochs: dict[int, dict[int, bytes]] = {}
         self._newest: dict[int, tuple[int, bytes]] = {}
         self._signers: dict[str, Signer] = {}
+        self._turn = 0
+        self._stamp: object = None  # of the store, when it was last looked at
+        self._stamps: dict[str, object] = {}  # of each name that is held
+        self._fading: dict[str, tuple[Micros, dict[int, Held]]] = {}  # destroyed elsewhere, and when that was seen
 
     # --- what is held -----------------------------------------------------------------------------------------------
 
@@ -40,11 +45,34 @@ class Keyring:
         The key service has the last word: what it does not open to this process is not held.
         """
         self._allowed = tuple(names)
-        for held in (self._held, self._epochs, self._newest, self._signers):
+        for held in (self._held, self._epochs, self._newest, self._signers, self._stamps, self._fading):
             held.clear()
+        self._stamp, self._turn = self._store.stamp, self._store.turn
         for name in self._store.names():
             if self._may(name) and not name.startswith(named.PASSING) and self._store.opens(name):
                 self._fetch(name)
+
+    def refresh(self) -> None:
+        """Learns what other processes made and destroyed in the store since the last look. Costs one `stat` when nothing.
+
+        What was destroyed goes a minute after it was first missed: a reader who has the rows of before must be able to
+        open them, or would call them forged.
+        """
+        if self._fading:
+            self._fade()
+        stamp = self._store.stamp
+        if stamp == self._stamp:
+            return
+        turn = self._store.turn  # before the keys are looked at: whoever knows a turn knows the keys that it made
+        for name in list(self._stamps):
+            if self._store.stamp_of(name) != self._stamps[name]:
+                self._look_again(name)
+        self._stamp, self._turn = stamp, turn
+
+    @property
+    def turn(self) -> int:
+        """How many rotations the keys that are held take account of: stated with everything that is made by them."""
+        return self._turn
 
     def ensure(self, purposes: Iterable[int], kinds: Iterable[str]) -> list[str]:
         """Makes what a vault with these purposes and identifier kinds needs and never had; answers the new names.
@@ -88,7 +116,9 @@ class Keyring:
                 return self._newest[purpose]
             self._check(name)
             key = random_bytes(KEY_BYTES)
+            stamp = self._store.stamp_of(name)
             epoch = self._store.add(name, key, self._clock.now())
+            self._stamps[name] = stamp  # an older one: what the store has of that name is looked at once more
             self._epochs[purpose] = {epoch: key}
             found = self._newest[purpose] = (epoch, key)
         return found
@@ -149,6 +179,19 @@ class Keyring:
             self._fetch(name)
         return version
 
+    def turn_to(self, name: str) -> int:
+        """As `make`, and closes the older versions to everything new: the first step of a rotation. Answers the version."""
+        self._check(name)
+        self._store.renew(name)
+        version = self._store.turn_to(name, random_bytes(KEY_BYTES), self._clock.now())
+        self._fetch(name)
+        self.refresh()
+        return version
+
+    def oldest(self, name: str) -> int:
+        """The first version of a name that takes new wraps; 0 before its first rotation."""
+        return self._store.oldest(name)
+
     def destroy(self, name: str, version: int | None = None) -> None:
         """Destroys a key, or one version of it, in the store and here. Other processes drop it when they reopen."""
         self._check(name)
@@ -163,6 +206,7 @@ class Keyring:
     def _fetch(self, name: str) -> dict[int, Held]:
         """Reads one name anew from the store."""
         self._check(name)
+        stamp = self._store.stamp_of(name)
         try:
             versions = self._store.held(name)
         except NotFound:
@@ -170,16 +214,47 @@ class Keyring:
         if name.startswith(named.PASSING):
             return versions
         self._forget(name)
+        self._stamps[name] = stamp
         self._held[name] = versions
         purpose = named.purpose_of(name)
         if purpose is not None:
-            keys = {epoch: held.key for epoch, held in versions.items()}
-            self._epochs[purpose] = keys
-            self._newest[purpose] = (max(keys), keys[max(keys)])
+            newest = max(versions)
+            _, faded = self._fading.get(name, (0, {}))
+            self._epochs[purpose] = {epoch: held.key for epoch, held in {**faded, **versions}.items()}
+            self._newest[purpose] = (newest, versions[newest].key)
         return versions
+
+    def _look_again(self, name: str) -> None:
+        """What the store has of a name now. An epoch that is this process's own goes once a rotation closed it."""
+        if not self._store.opens(name):
+            purpose = named.purpose_of(name)
+            own = self._newest.get(purpose) if purpose is not None else None
+            stamp = self._store.stamp_of(name)
+            if own is not None and own[0] < self._store.oldest(name):
+                self._forget(name)
+            else:
+                self._stamps[name] = stamp
+            return
+        before = self._held.get(name, {})
+        try:
+            versions = self._fetch(name)
+        except Unavailable:
+            self._forget(name)
+            return
+        gone = {version: held for version, held in before.items() if version not in versions}
+        if gone:
+            self._fading[name] = (self._clock.now(), {**self._fading.get(name, (0, {}))[1], **gone})
+            self._fetch(name)
+
+    def _fade(self) -> None:
+        now = self._clock.now()
+        for name in [name for name, (since, _) in self._fading.items() if not since <= now < since + GRACE]:
+            del self._fading[name]
+            self._fetch(name)
 
     def _forget(self, name: str) -> None:
         self._held.pop(name, None)
+        self._stamps.pop(name, None)
         purpose = named.purpose_of(name)
         if purpose is not None:
             self._epochs.pop(purpose, None)

@@ -22,7 +22,7 @@ import msgspec
 
 from vault import durable
 from vault.clock import Micros
-from vault.crypto.keyservice import KeyService
+from vault.crypto.keyservice import KeyService, lock_of
 from vault.errors import NotFound, Unavailable, Unreadable
 from vault.ids import random_bytes
 from vault.keys import names as named
@@ -64,14 +64,27 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: tuple[_Sealed, ...]
 
 
-class _Made(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Made(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     last: int  # highest version ever made
     destroyed: bool = False  # the name as a whole, on purpose
+    oldest: int = 0  # versions below this take no new wraps: a rotation opened it
 
 
-class _Inventory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Inventory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     format: int
     made: dict[str, _Made]
+    turn: int = 0  # how often a rotation opened something
+
+    def get(self, name: str) -> _Made | None:
+        """What is known of a name."""
+        return self.made.get(name)
+
+    def with_made(self, made: Mapping[str, _Made], turns: int = 0) -> "_Inventory":
+        """The same with these names, and so many turns more."""
+        return _Inventory(self.format, {**self.made, **made}, self.turn + turns)
+
+
+_Stamp = tuple[int, int, int]
 
 
 class KeyStore:
@@ -95,7 +108,7 @@ class KeyStore:
     def lost(self) -> list[str]:
         """The names that had a key once, were never destroyed, and have no file now."""
         present = set(self.names())
-        return sorted(n for n, made in self._inventory().items() if n not in present and not made.destroyed)
+        return sorted(n for n, made in self._inventory().made.items() if n not in present and not made.destroyed)
 
     def read(self, name: str) -> dict[int, bytes]:
         """Version to key. Raises `NotFound` if there is none, `Unreadable` if one does not unseal as itself."""
@@ -118,13 +131,37 @@ class KeyStore:
         with self._locked():
             return self._add({name: key}, made_at)[name]
 
+    def turn_to(self, name: str, key: bytes, made_at: Micros = UNKNOWN) -> int:
+        """As `add`, and closes every older version of `name` to new wraps: those who write learn of it by `turn`."""
+        with self._locked():
+            return self._add({name: key}, made_at, turning=True)[name]
+
+    @property
+    def turn(self) -> int:
+        """How often `turn_to` was called: who knows this number knows every key that was newest then."""
+        return self._inventory().turn
+
+    def oldest(self, name: str) -> int:
+        """The first version of a name that takes new wraps; 0 before its first rotation."""
+        made = self._inventory().get(name)
+        return made.oldest if made is not None else 0
+
+    @property
+    def stamp(self) -> _Stamp | None:
+        """Another value after every change of lasting keys, by whichever process; asked for without opening a file."""
+        return _stamp(self._folder / _INVENTORY)
+
+    def stamp_of(self, name: str) -> _Stamp | None:
+        """The same of the keys of one name; None where it has none."""
+        return _stamp(self._path(name))
+
     def ensure(self, names: Sequence[str], made_at: Micros = UNKNOWN) -> list[str]:
         """Makes a first key for each name that never had one; answers which.
 
         Raises `Unavailable` if a name had a key once and its file is gone: restore the key store from its backup.
         """
         with self._locked():
-            inventory = self._inventory()
+            inventory = self._inventory().made
             present = set(self.names())
             lost = [n for n in names if n not in present and n in inventory and not inventory[n].destroyed]
             if lost:
@@ -133,10 +170,13 @@ class KeyStore:
             self._add(wanted, made_at)
             return list(wanted)
 
-    def reseal(self) -> list[str]:
-        """Seals anew what the key service made in an older form; answers the names. The keys stay what they are."""
+    def reseal(self, lock: str | None = None) -> list[str]:
+        """Seals anew what the key service made in an older form; answers the names. The keys stay what they are.
+
+        With `lock`: only the names that this own key of the service seals.
+        """
         with self._locked():
-            return [name for name in self.names() if self._resealed(name)]
+            return [name for name in self.names() if lock in (None, lock_of(name)) and self._resealed(name)]
 
     def opens(self, name: str) -> bool:
         """True if the key service unseals keys of this name to this process."""
@@ -150,6 +190,19 @@ class KeyStore:
         """Those of the names that have no key here."""
         return sorted(set(names) - set(self.names()))
 
+    def retire(self, name: str) -> int | None:
+        """Has the key service destroy its older own keys for the lock of `name`, once nothing is sealed under them.
+
+        In how many days they are gone; None if it has none (`KeyService.retire`).
+        """
+        lock = lock_of(name)
+        self.reseal(lock)
+        return self._service.retire(lock)
+
+    def renew(self, name: str) -> None:
+        """Has the key service make a new own key for the lock of `name`: what is made from now on is sealed under it."""
+        self._service.renew(lock_of(name))
+
     def destroy(self, name: str, version: int | None = None) -> None:
         """Destroys one version of `name`, or all. What is gone already is no error; the file goes with its last key."""
         with self._locked():
@@ -159,15 +212,19 @@ class KeyStore:
                 self._replace(name, _File(FORMAT, name, left))
             elif file is not None:
                 self._unlink(name)
-            if not left and not name.startswith(named.PASSING):
-                inventory = self._inventory()
-                last = max([k.version for k in file.keys] if file else [0])
-                last = max(last, inventory[name].last if name in inventory else 0)
-                self._write(_INVENTORY, _Inventory(FORMAT, {**inventory, name: _Made(last, destroyed=True)}))
+            if name.startswith(named.PASSING):
+                return
+            inventory = self._inventory()
+            made = inventory.get(name) or _Made(0)
+            last = max([made.last, *(k.version for k in file.keys)] if file else [made.last])
+            destroyed = made.destroyed if left else True
+            made = msgspec.structs.replace(made, last=last, destroyed=destroyed)
+            # Written although it may say the same as before: its stamp tells other processes to look.
+            self._write(_INVENTORY, inventory.with_made({name: made}))
 
     # --- files ------------------------------------------------------------------------------------------------------
 
-    def _add(self, keys: Mapping[str, bytes], made_at: Micros) -> dict[str, int]:
+    def _add(self, keys: Mapping[str, bytes], made_at: Micros, *, turning: bool = False) -> dict[str, int]:
         """Key files first, the inventory last: a crash between leaves keys that the next call counts in."""
         inventory = self._inventory()
         versions: dict[str, int] = {}
@@ -176,15 +233,20 @@ class KeyStore:
                 raise ValueError("a key has 32 bytes")
             file = self._load(name)
             before = file.keys if file else ()
-            last = max([k.version for k in before] + ([inventory[name].last] if name in inventory else []), default=0)
+            made = inventory.get(name)
+            last = max([k.version for k in before] + ([made.last] if made is not None else []), default=0)
             version = versions[name] = last + 1
             if version > MAX_VERSION:
                 raise Unavailable("a key has used up its version numbers")
             entry = self._seal(name, Held(key, made_at), version)
             self._replace(name, _File(FORMAT, name, (*before, entry)))
-        lasting = {n: _Made(v) for n, v in versions.items() if not n.startswith(named.PASSING)}
+        lasting = {
+            name: _Made(last, oldest=last if turning else (inventory.get(name) or _Made(0)).oldest)
+            for name, last in versions.items()
+            if not name.startswith(named.PASSING)
+        }
         if lasting:
-            self._write(_INVENTORY, _Inventory(FORMAT, {**inventory, **lasting}))
+            self._write(_INVENTORY, inventory.with_made(lasting, turns=int(turning)))
         return versions
 
     def _seal(self, name: str, held: Held, version: int) -> _Sealed:
@@ -219,14 +281,14 @@ class KeyStore:
             raise Unreadable
         return file
 
-    def _inventory(self) -> dict[str, _Made]:
+    def _inventory(self) -> _Inventory:
         try:
             inventory = _decode(self._folder / _INVENTORY, _Inventory)
         except FileNotFoundError:
-            return {}
+            return _Inventory(FORMAT, {})
         if inventory.format != FORMAT:
             raise Unreadable
-        return inventory.made
+        return inventory
 
     def _path(self, name: str) -> Path:
         if not NAME.fullmatch(name):
@@ -266,6 +328,14 @@ def _bytes(one: _Sealed) -> bytes:
         return base64.b64decode(one.sealed, validate=True)
     except binascii.Error:
         raise Unreadable from None
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _decode(path: Path, kind: type[_T]) -> _T:

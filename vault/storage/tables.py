@@ -42,6 +42,19 @@ subject_key = Table(
     schema=KEYS_SCHEMA,
 )
 
+epoch = Table(  # one a rotation; who makes wraps or tags states the highest turn that it knows (ADR 0105)
+    "epoch",
+    metadata,
+    key("name", Text),  # as in the key store
+    key("version", Integer),
+    Column("turn", BigInteger, nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("position", Uuid),  # rows up to this subject are done, as far as nobody wrote between
+    Column("moved", BigInteger, nullable=False),
+    Column("done_at", BigInteger),  # nothing of an older version was left
+    schema=KEYS_SCHEMA,
+)
+
 compartment = Table(
     "compartment",
     metadata,

@@ -146,6 +146,13 @@ class LocalKeyService:
         """True for what is sealed under the root key itself: no folder of secrets could open it."""
         return sealed[:1] == bytes((ROOT_FORM,))
 
+    def renew(self, lock: str) -> None:
+        """Nothing to do: every lock's secret comes from the one root key."""
+
+    def retire(self, lock: str) -> int | None:  # noqa: ARG002 (the protocol's)
+        """None: a lock's secret lives as long as the root key."""
+        return None
+
     def hand_out(self, folder: Path, secrets: frozenset[str], publics: frozenset[str]) -> None:
         """Makes `folder` hold just these locks' secrets and public halves. What is there stays as it is.
 

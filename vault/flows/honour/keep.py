@@ -16,7 +16,7 @@ from vault.audit.entry import Detail, Tag
 from vault.catalogue.load import Catalogue
 from vault.catalogue.purposes import Purpose
 from vault.clock import Micros
-from vault.errors import Unreadable
+from vault.errors import Conflict, Unreadable
 from vault.flows.honour.case import desk_of
 from vault.flows.honour.opened import Desk, Part
 from vault.flows.honour.steps import officer_of, take
@@ -87,7 +87,9 @@ async def keep(vault: Vault, request: Request) -> None:
     found = await gather(vault, desk)
     async with take(vault, request) as taking:
         if found:
-            await write(await raw(taking.connection), sealed(vault, found))
+            lost = await write(await raw(taking.connection), sealed(vault, found))
+            if lost:  # a rotation opened an epoch just now; nothing of this step was written
+                raise Conflict(code="retry")
         await leave(
             vault,
             taking.connection,
@@ -157,8 +159,10 @@ def sealed(vault: Vault, found: Sequence[Found]) -> Rows:
     """The rows of one fresh subject that holds everything kept: a compartment a purpose, found by nothing."""
     now = vault.clock.now()
     subject = new_subject(now)
-    opener = Opener(vault.keyring, subject)
+    vault.keyring.refresh()
     rows, owner = Rows.none(), Fixed(_GROUP, subject.hex)
+    rows.turn.append((owner, vault.keyring.turn))
+    opener = Opener(vault.keyring, subject)
     wrapped: list[Wrapped] = []
     for one in found:
         mask = one.purpose.mask

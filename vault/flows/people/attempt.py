@@ -18,6 +18,7 @@ class Tools(msgspec.Struct, frozen=True):
     state_key: bytes
     states: Writer
     now: Micros
+    turn: int = 0  # `Keyring.turn` before any key was chosen
     permits: dict[int, Permit] = msgspec.field(default_factory=dict)  # so that one is asked for once a purpose
     rows: Rows = msgspec.field(default_factory=Rows.none)
 

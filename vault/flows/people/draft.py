@@ -363,6 +363,7 @@ class SubjectDraft:
         version = max(self.state.keys_version + 1, *self._made.values(), 0)
         row = pack_wraps(wrapped)
         rows.keys.append((self, version, row))
+        rows.turn.append((self, self.tools.turn))
         if self._keys_row is not None:  # who re-wrapped it meanwhile must not be undone
             rows.seen_keys.append((self, sha256(self._keys_row).digest()))
         self._keys_row = row

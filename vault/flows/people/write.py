@@ -84,6 +84,7 @@ class Rows(NamedTuple):
     salts: list[tuple[Owner, UUID, bytes]]
     no_grave: list[tuple[Owner, bytes]]  # tombstone tags that must still not exist
     accounts: list[tuple[Owner, bytes, bytes, int, int]]
+    turn: list[tuple[Owner, int]]  # `Keyring.turn` when keys were chosen for new wraps and tags
 
     @classmethod
     def none(cls) -> "Rows":
@@ -114,6 +115,7 @@ class _Part(NamedTuple):
     act: str = ""  # an insert, update or delete; a WHERE that leaves the losers out follows
     after: str = ""  # what follows that WHERE
     owner: tuple[tuple[str, str], ...] = _OWNER  # what is asked of the owner
+    head: str = ""  # what is looked at first, once
 
 
 _WANT: Final = _Part(
@@ -159,8 +161,13 @@ _PARTS: Final[dict[str, _Part]] = {
     ),
     "seen_keys": _Part(
         (("digest", "bytea"),),
-        lost="SELECT n.grp FROM {rows} AS n({names}) JOIN keys.subject_key k USING (subject_id) "
-        "WHERE sha256(k.wraps) <> n.digest",
+        # Locked, so that it is the latest row that is compared and nobody changes it any more: a rotation that came
+        # between would be undone, and the epoch that it left destroyed (threats D9).
+        head="""seen AS MATERIALIZED (
+    SELECT n.grp, sha256(k.wraps) <> n.digest AS moved FROM {rows} AS n({names})
+    JOIN keys.subject_key k ON k.subject_id = n.subject_id ORDER BY k.subject_id FOR NO KEY UPDATE OF k
+)""",
+        lost="SELECT grp FROM seen WHERE moved",
     ),
     "filled": _insert(
         "compartment",
@@ -251,6 +258,11 @@ _PARTS: Final[dict[str, _Part]] = {
     "no_grave": _Part(
         (("tag", "key"),), lost="SELECT n.grp FROM {rows} AS n({names}) JOIN tombstone USING (tag)", owner=_GROUP
     ),
+    "turn": _Part(
+        (("turn", "bigint"),),
+        lost="SELECT n.grp FROM {rows} AS n({names}) WHERE n.turn < (SELECT max(turn) FROM keys.epoch)",
+        owner=_GROUP,
+    ),
 }
 
 _HELD: Final = """held AS MATERIALIZED (
@@ -282,6 +294,8 @@ def _statement(tables: tuple[str, ...]) -> str:
         if table == "want":
             heads.append(_HELD.format(**filled))
             number += 1
+        if part.head:
+            heads.append(part.head.format(**filled))
         if part.lost:
             losses.append(part.lost.format(**filled))
         if part.act:
@@ -334,7 +348,7 @@ async def write(connection: Raw, rows: Rows) -> set[int]:
 
     Durable when it returns: one autocommitted statement. Raises `Raced` when a unique key was taken meanwhile.
     """
-    for states in (rows.want, rows.updated, rows.created):
+    for states in (rows.want, rows.updated, rows.created, rows.seen_keys, rows.keys):
         states.sort(key=_subject)
     tables: Iterable[tuple[str, Sequence[Sequence[Any]]]] = zip(Rows._fields, rows, strict=True)
     used = [(table, some) for table, some in tables if some]

@@ -1,0 +1,180 @@
+"""The end of an epoch: what depends on it, when it may go, its destruction, and from when old backups open no more.
+
+Promises (threats H8): a key goes only after a rotation has ended that closed it, while a full scan in the transaction of its
+audit entry finds no wrap that needs it, and when every backup that needs it has expired or has a newer backup of the keys
+beside it. What only says that it is of the epoch, and does not open, holds nothing up: else whoever writes to the database
+could keep a key alive.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from vault.audit.entry import Tag
+from vault.clock import DAY, Micros, isoformat
+from vault.errors import Conflict, Invalid
+from vault.flows.trail import leave
+from vault.flows.vault import Vault
+from vault.keys import names as named
+from vault.keys.history import Destroyed, History, last_copy
+from vault.keys.rotation import Named, count_wraps, depending
+from vault.storage.session import Raw, raw
+
+CHUNK: Final = 2000  # rows a statement of a scan
+_FIRST: Final = UUID(int=0)
+
+_RANGE: Final = """
+SELECT subject_id, wraps FROM keys.subject_key WHERE subject_id > $1 ORDER BY subject_id LIMIT $2
+"""
+_LEFT: Final = "SELECT min(done_at) FROM keys.epoch WHERE name = $1 AND version > $2"
+_ALL: Final = """
+SELECT name, version, turn, opened_at, moved, done_at FROM keys.epoch ORDER BY opened_at, name, version
+"""
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A rotation, as it stands."""
+
+    name: str
+    epoch: int
+    opened_at: Micros
+    wraps: int  # moved so far
+    done_at: Micros | None
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrapped under what."""
+
+    wraps: dict[str, dict[int, int]] | None  # by name and epoch; None where nobody counted
+    unreadable_rows: int
+    rotations: tuple[Opened, ...]
+    destroyed: tuple[Destroyed, ...]
+
+
+async def standing(vault: Vault, *, scan: bool = True) -> Standing:
+    """Looks at every row of wraps, unless told not to: some 50,000 people a second."""
+    async with vault.database.snapshot() as connection:
+        rotations = tuple(
+            Opened(row["name"], row["version"], Micros(row["opened_at"]), row["moved"], row["done_at"])
+            for row in await connection.fetch(_ALL)
+        )
+        found: Counter[tuple[int, int]] = Counter()
+        if scan:
+            async for rows in _everybody(connection):
+                found += count_wraps(row for _, row in rows)
+    broken = found.pop((-1, 0), 0)
+    wraps: dict[str, dict[int, int]] = {}
+    for (purpose, epoch), count in sorted(found.items()):
+        wraps.setdefault(named.epochs(purpose), {})[epoch] = count
+    return Standing(
+        wraps=wraps if scan else None,
+        unreadable_rows=broken,
+        rotations=rotations,
+        destroyed=tuple(
+            one
+            for one in History(vault.settings.keyring).destroyed()
+            if one.version not in vault.keystore.versions(one.name)
+        ),
+    )
+
+
+async def destroy_epoch(vault: Vault, name: str, version: int, actor: str = "operator") -> Destroyed:
+    """Destroys one epoch for good; answers from when nothing that was wrapped under it opens anywhere.
+
+    Raises `Invalid` for what is no older epoch, and `Conflict` (codes `epoch_open`, `epoch_in_use`, `epoch_in_backups`) while
+    one of the conditions is not met. Twice is harmless: what a crash left half done is finished.
+    """
+    history = History(vault.settings.keyring)
+    vault.keyring.refresh()
+    purpose = named.purpose_of(name)
+    known = next((one for one in history.destroyed() if (one.name, one.version) == (name, version)), None)
+    known = known or Destroyed(name, version, 0, 0)
+    if purpose is None or (version not in vault.keystore.versions(name) and not known.destroyed_at):
+        raise Invalid("There is no such epoch; `profile-vault keys status` lists them.", code="no_such_key")
+    if version in vault.keystore.versions(name):
+        left_at = await _left(vault, name, version)
+        _check_backups(vault, history, name, version, left_at)
+        await _record(vault, name, purpose, version, actor)
+        known = await asyncio.to_thread(_destroy, vault, history, name, version, left_at)
+    return await asyncio.to_thread(_retire, vault, history, known)
+
+
+async def _left(vault: Vault, name: str, version: int) -> Micros:
+    """When a rotation ended that left this epoch. Raises `Conflict`."""
+    if version >= vault.keyring.oldest(name):
+        raise Conflict(
+            f"New values are wrapped under it; first run: profile-vault keys rotate {name}", code="epoch_open"
+        )
+    async with vault.database.hot() as connection:
+        done_at: int | None = await connection.fetchval(_LEFT, name, version)
+    if done_at is None:
+        raise Conflict(f"A rotation has not ended; finish it: profile-vault keys rotate {name}", code="epoch_in_use")
+    return Micros(done_at)
+
+
+def _check_backups(vault: Vault, history: History, name: str, version: int, left_at: Micros) -> None:
+    """Raises `Conflict` while a backup needs the epoch that has no newer backup of the keys beside it."""
+    days = vault.settings.data_backup_days
+    ends = Micros(left_at + days * DAY)
+    if not days or vault.clock.now() >= ends or any(one.made_at >= left_at for one in history.backups()):
+        return
+    raise Conflict(
+        f"Backups of the data from before {isoformat(left_at)} need epoch {version} of {name}, until {isoformat(ends)}. Wait,"
+        " or make a backup of the keys as they are now: profile-vault keys backup FILE",
+        code="epoch_in_backups",
+    )
+
+
+async def _record(vault: Vault, name: str, purpose: int, version: int, actor: str) -> None:
+    """Looks at every row once more; the entry of the log is in the same transaction. Raises `Conflict`."""
+    async with vault.database.begin() as connection:
+        found = await _depending(vault, await raw(connection), purpose, version)
+        if found.opening:
+            raise Conflict(
+                f"{found.opening} wraps need it; run: profile-vault keys rotate {name}",
+                code="epoch_in_use",
+            )
+        detail: dict[str, str | int | list[str | int]] = {"name": name, "epoch": version, "shut": found.shut}
+        await leave(vault, connection, Tag.KEY_EPOCH_DESTROYED, actor, detail)
+
+
+def _destroy(vault: Vault, history: History, name: str, version: int, left_at: Micros) -> Destroyed:
+    """Written down first: a crash between leaves the key to the next try, and no destroyed key without its date."""
+    now = vault.clock.now()
+    copies = max(now + vault.settings.keyring_backup_days * DAY, last_copy(history.backups(), now))
+    one = Destroyed(name, version, left_at, now, None, copies)
+    history.add_destroyed(one)
+    vault.keyring.destroy(name, version)
+    vault.keyring.refresh()
+    return one
+
+
+def _retire(vault: Vault, history: History, one: Destroyed) -> Destroyed:
+    """The own keys of the key service that sealed it go too, where it has such."""
+    days = vault.keystore.retire(one.name)
+    if days is not None and one.service_days is None:
+        one = msgspec.structs.replace(one, service_days=days)
+        history.add_destroyed(one)
+    return one
+
+
+async def _depending(vault: Vault, connection: Raw, purpose: int, version: int) -> Named:
+    opening = shut = 0
+    async for rows in _everybody(connection):
+        found = depending(vault.keyring, rows, purpose, version)
+        opening, shut = opening + found.opening, shut + found.shut
+    return Named(opening, shut)
+
+
+async def _everybody(connection: Raw) -> AsyncIterator[list[tuple[UUID, bytes]]]:
+    position = _FIRST
+    while True:
+        rows = [(UUID(bytes=row[0].bytes), row[1]) for row in await connection.fetch(_RANGE, position, CHUNK)]
+        if not rows:
+            return
+        yield rows
+        position = rows[-1][0]

@@ -1,0 +1,271 @@
+"""Rotation: opens an epoch, moves everybody's wraps to it in key ranges, and tells how far it came. Resumable at any row.
+
+Promises (threats D9, H8): rows are read without locks and replaced only if they are still the ones that were read, so a wrap
+that a withdrawal took, or a row that an erasure took, does not come back; nothing is ever inserted. From the commit that
+opens an epoch nobody makes a wrap under an older one: whoever writes states the turn that they know (ADR 0105). How far a
+pass came is written with the rows themselves; a pass that finds nothing left, from the first row on, ends the rotation.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from vault.audit.entry import Tag
+from vault.errors import Conflict, Invalid, Unavailable
+from vault.flows.trail import leave
+from vault.flows.vault import Vault
+from vault.keys import names as named
+from vault.keys.rotation import Moved, Mover
+from vault.storage.session import Raw, raw
+
+CHUNK: Final = 500  # people a statement: some 400 KB, and an eighth of a second at most between two looks at a signal
+TRIES: Final = 20  # of a person who is written to all the time; the next pass sees to those that are left
+_FIRST: Final = UUID(int=0)
+
+# Whoever is about to write wraps has this table in use: they end first, under the epochs that they knew, and who comes
+# after sees the row.
+_ALONE: Final = "LOCK TABLE keys.subject_key IN SHARE MODE"
+_OPEN: Final = """
+INSERT INTO keys.epoch (name, version, turn, opened_at, moved) VALUES ($1, $2, $3, $4, 0) ON CONFLICT DO NOTHING
+"""
+_NEWEST: Final = """
+SELECT DISTINCT ON (name) name, version, position, done_at FROM keys.epoch WHERE name = ANY ($1::text[])
+ORDER BY name, version DESC
+"""
+_RANGE: Final = """
+SELECT subject_id, wraps FROM keys.subject_key WHERE subject_id > $1 ORDER BY subject_id LIMIT $2
+"""
+_SOME: Final = "SELECT subject_id, wraps FROM keys.subject_key WHERE subject_id = ANY ($1::uuid[]) ORDER BY subject_id"
+# Nothing moves to an epoch that another rotation has closed meanwhile. Sorted by subject, as whoever writes people locks them.
+_REPLACE: Final = """
+UPDATE keys.subject_key k SET wraps = n.wraps
+FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS n(subject_id, digest, wraps)
+WHERE k.subject_id = n.subject_id AND sha256(k.wraps) = n.digest AND $4 >= (SELECT max(turn) FROM keys.epoch)
+RETURNING k.subject_id
+"""
+_POSITION: Final = """
+UPDATE keys.epoch e SET position = $3, moved = moved + $4 FROM unnest($1::text[], $2::int[]) AS n(name, version)
+WHERE e.name = n.name AND e.version = n.version
+"""
+_DONE: Final = """
+UPDATE keys.epoch e SET done_at = $3, position = NULL FROM unnest($1::text[], $2::int[]) AS n(name, version)
+WHERE e.name = n.name AND e.version = n.version
+"""
+
+
+class Rotation(msgspec.Struct, kw_only=True):
+    """How far it came: told after every step, and at the end."""
+
+    epochs: dict[str, int]  # name of the key to the epoch that everything moves to
+    subjects: int = 0  # rows looked at in this pass
+    total: int = 0  # about as many there are
+    rewrapped: int = 0  # rows replaced
+    wraps: int = 0  # wraps moved in them
+    shut: int = 0  # older wraps that do not open: they stay, and `audit verify --state` has their people
+    passes: int = 0
+    done: bool = False
+
+
+Progress = Callable[[Rotation], None]
+
+
+def _quiet(_: Rotation) -> None:
+    """Nobody looks."""
+
+
+async def rotate(
+    vault: Vault, names: Sequence[str], actor: str = "operator", *, rate: int = 0, progress: Progress = _quiet
+) -> Rotation:
+    """Moves every wrap for these purposes (`purpose-N`, `rights`) to a new epoch; goes on with one that was begun.
+
+    `rate`: at most so many people a second, 0 for as many as there are. Raises `Invalid` for a name that is no epoch key, and
+    `Unavailable` for one that this process does not open.
+    """
+    purposes = _purposes(vault, names)
+    epochs = await _open(vault, purposes, actor)
+    told = Rotation(epochs=epochs)
+    pace = _Pace(rate)
+    async with vault.database.hot() as connection:
+        told.total = await connection.fetchval("SELECT count(*) FROM keys.subject_key")
+        newest = await connection.fetch(_NEWEST, list(epochs))
+    start = min((UUID(bytes=row["position"].bytes) if row["position"] else _FIRST for row in newest), default=_FIRST)
+    while not told.done:
+        before, shut_before = told.wraps, told.shut
+        left = await _pass(vault, told, purposes, start, pace, progress)
+        told.passes += 1
+        told.done = start == _FIRST and not left and told.wraps == before
+        if not told.done:
+            told.shut = shut_before
+        start = _FIRST
+    await _finish(vault, told, actor)
+    progress(told)
+    return told
+
+
+def _purposes(vault: Vault, names: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name in names:
+        purpose = named.purpose_of(name)
+        if purpose is None or name not in vault.keystore.names():
+            raise Invalid(
+                "That is no key with epochs here; `profile-vault keys status` lists purpose-N and rights.",
+                code="no_such_key",
+            )
+        if not vault.keystore.opens(name):
+            raise Unavailable(
+                "Re-wrapping needs every key that it re-wraps: run it with the root key, or with the desk's key folder.",
+                code="key_refused",
+            )
+        found[name] = purpose
+    return found
+
+
+# --- opening --------------------------------------------------------------------------------------------------------
+
+
+async def _open(vault: Vault, purposes: dict[str, int], actor: str) -> dict[str, int]:
+    """The epoch that each name rotates to: the one whose rotation did not end, or a new one."""
+    vault.keyring.refresh()
+    async with vault.database.hot() as connection:
+        rows = {row["name"]: row for row in await connection.fetch(_NEWEST, list(purposes))}
+    epochs: dict[str, int] = {}
+    fresh: list[str] = []
+    for name in purposes:
+        row = rows.get(name)
+        if row is not None and row["done_at"] is None:
+            epochs[name] = row["version"]
+            continue
+        fresh.append(name)
+        made = vault.keyring.oldest(name)  # a crash came between the key and its row
+        known = made > (row["version"] if row is not None else 0)
+        epochs[name] = made if known else await asyncio.to_thread(vault.keyring.turn_to, name)
+    if fresh:
+        await _announce(vault, {name: epochs[name] for name in fresh}, actor)
+    return epochs
+
+
+async def _announce(vault: Vault, epochs: dict[str, int], actor: str) -> None:
+    """From this commit on nobody makes a wrap under an older epoch. Raises `Conflict` where a writer does not end."""
+    vault.keyring.refresh()
+    async with vault.database.begin() as connection:
+        driver = await raw(connection)
+        await driver.execute(_ALONE)
+        for name, version in epochs.items():
+            await driver.execute(_OPEN, name, version, vault.keyring.turn, vault.clock.now())
+        detail: dict[str, str | int | list[str | int]] = {
+            "names": list(epochs),
+            "epochs": list(epochs.values()),
+            "turn": vault.keyring.turn,
+        }
+        await leave(vault, connection, Tag.KEY_EPOCH_OPENED, actor, detail)
+
+
+# --- one pass -------------------------------------------------------------------------------------------------------
+
+
+async def _pass(
+    vault: Vault, told: Rotation, purposes: dict[str, int], start: UUID, pace: "_Pace", progress: Progress
+) -> int:
+    """Everybody after `start`, once. Answers how many could not be replaced, since others kept writing to them."""
+    position, left = start, 0
+    told.subjects = 0
+    while True:
+        mover, turn = _mover(vault, told, purposes)
+        before = told.wraps
+        try:
+            async with vault.database.hot() as connection:
+                rows = _read(await connection.fetch(_RANGE, position, CHUNK))
+                if not rows:
+                    return left
+                left += await _replace(connection, told, mover, turn, rows)
+                await connection.execute(_POSITION, *_named(told), rows[-1][0], told.wraps - before)
+        except Conflict as error:
+            if error.reason != "retry":  # a ring of locks with somebody who writes: the same people once more
+                raise
+            continue
+        position = rows[-1][0]
+        told.subjects += len(rows)
+        progress(told)
+        await pace.after(len(rows))
+
+
+def _mover(vault: Vault, told: Rotation, purposes: dict[str, int]) -> tuple[Mover, int]:
+    """For the epochs as they are now: another rotation may have opened newer ones."""
+    vault.keyring.refresh()
+    turn = vault.keyring.turn
+    for name in told.epochs:
+        told.epochs[name] = max(told.epochs[name], vault.keyring.oldest(name))
+    return Mover(vault.keyring, {purposes[name]: epoch for name, epoch in told.epochs.items()}), turn
+
+
+async def _replace(connection: Raw, told: Rotation, mover: Mover, turn: int, rows: list[tuple[UUID, bytes]]) -> int:
+    """Replaces those of the rows of which something moves. Who was written to meanwhile is read again."""
+    for _ in range(TRIES):
+        moved = mover.move(rows)
+        todo = [(subject, row, one) for (subject, row), one in zip(rows, moved, strict=True) if one.row is not None]
+        told.shut += sum(one.shut for one in moved if one.row is None)
+        if not todo:
+            return 0
+        done = await connection.fetch(
+            _REPLACE,
+            [subject for subject, _, _ in todo],
+            [sha256(row).digest() for _, row, _ in todo],
+            [one.row for _, _, one in todo],
+            turn,
+        )
+        won = {UUID(bytes=row[0].bytes) for row in done}
+        _count(told, [one for subject, _, one in todo if subject in won])
+        lost = [subject for subject, _, _ in todo if subject not in won]
+        if not lost:
+            return 0
+        rows = _read(await connection.fetch(_SOME, lost))
+    return len(rows)
+
+
+def _count(told: Rotation, moved: Iterable[Moved]) -> None:
+    for one in moved:
+        told.rewrapped += 1
+        told.wraps += one.moved
+        told.shut += one.shut
+
+
+def _read(rows: Iterable[tuple[UUID, bytes]]) -> list[tuple[UUID, bytes]]:
+    return [(UUID(bytes=subject.bytes), wraps) for subject, wraps in rows]
+
+
+def _named(told: Rotation) -> tuple[list[str], list[int]]:
+    return list(told.epochs), list(told.epochs.values())
+
+
+class _Pace:
+    """Keeps to a rate, as far as there is one."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._began = time.monotonic()
+        self._done = 0
+
+    async def after(self, people: int) -> None:
+        """Waits as long as so many people more are ahead of the rate."""
+        self._done += people
+        ahead = self._done / self._rate - (time.monotonic() - self._began) if self._rate else 0.0
+        await asyncio.sleep(max(0.0, ahead))
+
+
+async def _finish(vault: Vault, told: Rotation, actor: str) -> None:
+    """Nothing older is left: from now on the older epochs may be destroyed."""
+    async with vault.database.begin() as connection:
+        driver = await raw(connection)
+        await driver.execute(_DONE, *_named(told), vault.clock.now())
+        detail: dict[str, str | int | list[str | int]] = {
+            "names": list(told.epochs),
+            "epochs": list(told.epochs.values()),
+            "wraps": told.wraps,
+            "shut": told.shut,
+        }
+        await leave(vault, connection, Tag.KEY_EPOCH_REWRAPPED, actor, detail)
