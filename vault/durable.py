@@ -4,6 +4,7 @@ Knows bytes and paths only. A folder is made closed to everyone but its owner; o
 repaired: what lay in it may have been read (design section 13, "never loosen").
 """
 
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -94,6 +95,17 @@ def overwritten_after(path: Path) -> Iterator[None]:
         file.write(bytes(os.fstat(file.fileno()).st_size))
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Alone among all processes that ask for the lock of this file, which is made if need be."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # the lock goes with it
 
 
 def sync_folder(folder: Path) -> None:

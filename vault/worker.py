@@ -100,6 +100,7 @@ async def _loop(vault: Vault, name: str, step: Step, pause: float) -> None:
     while True:
         started = time.perf_counter()
         try:
+            vault.keyring.refresh()  # what other processes made or destroyed: for loops that ask for keys rarely
             if name in FIRST:
                 with reserved():
                     done = await step()

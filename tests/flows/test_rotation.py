@@ -1,22 +1,35 @@
 """Epochs: opened, everybody moved, the old one destroyed; beside all that writes people (threats H8, D9, A10, A14)."""
 
+import tarfile
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
 
 from tests.fakes import FakeClock
-from tests.worlds import World, identify, order
+from tests.flows.rights_world import officer
+from tests.worlds import World, identify, order, say
 from vault.audit.entry import Tag
+from vault.bootstrap import open_vault
 from vault.clock import DAY, Micros, isoformat
 from vault.crypto.wrap import Move, place_of, rewrap, wrapping_key
-from vault.errors import Conflict, Invalid
-from vault.flows.epochs import destroy_epoch, standing
-from vault.flows.rotate import rotate
+from vault.errors import Conflict, Invalid, Unavailable
+from vault.flows import rotate as journey
+from vault.flows.epochs import backups_unreadable_after, destroy_epoch, standing
+from vault.flows.honour.at_once import erase_at_once
+from vault.flows.keys_backup import back_up
+from vault.flows.rotate import Rotation, rotate
 from vault.flows.vault import Vault
+from vault.ids import random_bytes, uuid7
 from vault.keys import names
 from vault.keys.compartments import Wrap, pack_wraps, parse_wraps
 from vault.keys.history import History
+from vault.rights import certificate
+from vault.storage.session import raw
 
 MARKETING = "marketing"
 
@@ -145,3 +158,217 @@ async def test_an_epoch_waits_for_backups_of_the_data_unless_newer_keys_are_back
     assert await destroy_epoch(vault, name, 1) == gone  # twice is harmless
     assert [one.version for one in (await standing(vault)).destroyed] == [1]
     assert History(vault.settings.keyring).destroyed() == (gone,)
+
+
+async def test_a_backup_of_the_keys_lets_an_epoch_go_and_holds_back_the_date(
+    world: World, clock: FakeClock, tmp_path: Path
+) -> None:
+    await people(world, 3)
+    name, vault = key_of(world.vault, MARKETING), world.vault
+    await back_up(vault, tmp_path / "before.tar")
+    clock.advance(60)
+    await rotate(vault, [name])
+    with pytest.raises(Conflict):  # the backup is older than the rotation
+        await destroy_epoch(vault, name, 1)
+    clock.advance(60)
+    made = await back_up(vault, tmp_path / "after.tar")
+    assert made.people == 3
+    assert made.until == made.made_at + vault.settings.keyring_backup_days * DAY
+    with pytest.raises(Invalid):  # never over another
+        await back_up(vault, tmp_path / "after.tar")
+    vault.settings = msgspec.structs.replace(vault.settings, keyring_backup_days=0)
+    gone = await destroy_epoch(vault, name, 1)
+    assert gone.unreadable_after == made.until  # the copies that are registered count in any case
+    with tarfile.open(tmp_path / "after.tar") as archive:
+        held = {one.name: archive.extractfile(one) for one in archive.getmembers()}
+        kept = held["wraps.bin"]
+        assert kept is not None
+        content = kept.read()
+        assert f"keyring/{name}.key" in held
+    for subject, wraps in await world.rows("SELECT subject_id, wraps FROM keys.subject_key"):
+        assert subject.bytes in content
+        assert wraps in content
+    assert (tmp_path / "after.tar").stat().st_mode & 0o077 == 0
+
+
+async def test_a_certificate_states_the_date_once_every_epoch_of_the_erasure_is_destroyed(
+    world: World, clock: FakeClock
+) -> None:
+    await people(world, 2)
+    vault = world.vault
+    without_backups(vault)
+    subject = await world.subject("u-1")
+    assert subject is not None
+    erased_at = clock.now()
+    assert await erase_at_once(vault, officer(vault), uuid7(world.vault.clock.now()), subject)
+    clock.advance(60)
+    assert backups_unreadable_after(vault, erased_at) is None
+    await rotate(vault, everything(vault))
+    for name in everything(vault):
+        assert backups_unreadable_after(vault, erased_at) is None
+        for version in vault.keystore.versions(name)[:-1]:
+            gone = await destroy_epoch(vault, name, version)
+    assert backups_unreadable_after(vault, erased_at) == gone.unreadable_after
+    await world.settle()  # the first revision of the certificate
+    stored = (await world.rows("SELECT document FROM certificate"))[0][0]
+    backups = msgspec.json.decode(stored)["document"]["backups"]
+    assert backups == {"unreadable_after": isoformat(gone.unreadable_after), "statement": certificate.ROTATED}
+
+
+# --- beside others ----------------------------------------------------------------------------------------------------
+
+
+class Barrier:
+    """Lets a journey run exactly between the moment a rotation has read people and the moment it replaces their rows."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, between: Callable[[], Awaitable[Any]]) -> None:
+        self.times = 0
+        real = journey._replace
+
+        async def replace(*args: Any) -> int:
+            self.times += 1
+            if self.times == 1:
+                await between()
+            return await real(*args)
+
+        monkeypatch.setattr(journey, "_replace", replace)
+
+
+async def withdraws(world: World) -> None:
+    await world.choose(say(MARKETING, "withdrawn"), user="u-1")
+
+
+async def is_erased(world: World) -> None:
+    subject = await world.subject("u-1")
+    assert subject is not None
+    assert await erase_at_once(world.vault, officer(world.vault), uuid7(world.vault.clock.now()), subject)
+
+
+async def merges(world: World) -> None:
+    await world.send(identify("u-1", anon="a-1"), identify(None, anon="a-1", email="p2@example.com"))
+
+
+async def grows(world: World) -> None:
+    await world.send(
+        identify("u-1", email="other@example.com"), order("u-1", 900), identify("new", email="n@example.com")
+    )
+
+
+ACTS = (withdraws, is_erased, merges, grows)
+
+
+@pytest.mark.parametrize("act", ACTS)
+async def test_d9_what_happens_between_read_and_replace_is_as_if_it_had_come_before(
+    world: World, monkeypatch: pytest.MonkeyPatch, act: Callable[[World], Awaitable[None]]
+) -> None:
+    await people(world, 4)
+    names_ = everything(world.vault)
+    barrier = Barrier(monkeypatch, lambda: act(world))
+    told = await rotate(world.vault, names_)
+    assert barrier.times > 1
+    assert told.shut == 0
+    counts = await wrapped(world)
+    assert all(min(by_epoch) == told.epochs[name] for name, by_epoch in counts.items())
+    if act is withdraws:
+        state = await world.state("u-1")
+        for one in (await world.draft("u-1")).compartments.values():
+            assert not one.wrapped.held & state.refused  # the wrap that it took did not come back
+    if act is is_erased:
+        await world.settle()
+        assert await world.subject("u-1") is None
+        assert await world.count("keys.subject_key") == await world.count("subject")
+
+
+async def test_d9_a_writer_that_has_not_heard_of_the_new_epoch_loses_and_wraps_under_it(
+    world: World, vault: Vault
+) -> None:
+    """A second process, whose keyring looks at the store only when it is told to."""
+    name = key_of(vault, MARKETING)
+    async with open_vault(vault.settings, clock=vault.clock) as other:
+        slow = World(other, world.sources)
+        await slow.send(identify("u-1", email="a@example.com"))
+        told = await rotate(vault, [name])
+        looks = Counter[str]()
+        real = other.keyring.refresh
+
+        def refresh() -> None:  # the first look comes too early: the rotation opens its epoch right after it
+            looks["refresh"] += 1
+            if looks["refresh"] > 1:
+                real()
+
+        other.keyring.refresh = refresh  # type: ignore[method-assign]
+        await slow.send(identify("u-2", email="b@example.com"), order("u-1"))
+        assert looks["refresh"] > 1  # it lost, and looked again
+    assert list((await wrapped(world))[name]) == [told.epochs[name]]
+
+
+async def test_a_process_that_runs_while_an_epoch_is_destroyed_elsewhere_closes_it_and_goes_on(
+    world: World, vault: Vault, clock: FakeClock
+) -> None:
+    name, purpose = key_of(vault, MARKETING), vault.catalogue.purposes[MARKETING].number
+    without_backups(vault)
+    await people(world, 2)
+    async with open_vault(vault.settings, clock=clock) as other:
+        await rotate(vault, [name])
+        await destroy_epoch(vault, name, 1)
+        running = World(other, world.sources)
+        assert len(await running.feed("email-tool")) == 2
+        assert other.keyring.holds(purpose, 1)  # a page that it read before must still open
+        clock.advance(61)
+        assert len(await running.feed("email-tool")) == 2
+        with pytest.raises(Unavailable):
+            other.keyring.epoch_key(purpose, 1)
+        await running.send(identify("u-1", email="later@example.com"))
+        assert list((await wrapped(world))[name]) == [2]
+
+
+async def test_two_rotations_at_once_leave_everybody_under_the_newest_epoch(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await people(world, 4)
+    name, vault = key_of(world.vault, MARKETING), world.vault
+    real = journey._replace
+    state = Counter[str]()
+
+    async def replace(connection: Any, told: Rotation, *rest: Any) -> int:
+        state["calls"] += 1
+        if state["calls"] == 1:  # another rotation was begun, and this one has read its keys already
+            version = vault.keystore.turn_to(name, random_bytes(32), vault.clock.now())
+            async with vault.database.begin() as other:
+                driver = await raw(other)
+                await driver.execute(journey._ALONE)
+                await driver.execute(journey._OPEN, name, version, vault.keystore.turn, vault.clock.now())
+        return await real(connection, told, *rest)
+
+    monkeypatch.setattr(journey, "_replace", replace)
+    told = await rotate(vault, [name])
+    assert told.epochs == {name: 3}
+    assert list((await wrapped(world))[name]) == [3]
+
+
+async def test_a14_a_wrap_that_does_not_open_is_reported_and_left_and_holds_up_no_destruction(vault: Vault) -> None:
+    world = await World.of(vault)
+    await people(world, 3)
+    name = key_of(vault, MARKETING)
+    subject = await world.subject("u-1")
+    row = bytearray((await world.rows("SELECT wraps FROM keys.subject_key WHERE subject_id = $1", subject))[0][0])
+    at = _first_wrap(row, vault.catalogue.purposes[MARKETING].number)
+    row[at + 20] ^= 1
+    await world.rows("UPDATE keys.subject_key SET wraps = $2 WHERE subject_id = $1", subject, bytes(row))
+    told = await rotate(vault, [name])
+    assert told.shut == 1
+    after = (await world.rows("SELECT wraps FROM keys.subject_key WHERE subject_id = $1", subject))[0][0]
+    assert after[at : at + 51] == bytes(row[at : at + 51])
+    without_backups(vault)
+    await destroy_epoch(vault, name, 1)
+    assert [one.detail["shut"] for one in await world.audited(Tag.KEY_EPOCH_DESTROYED)] == [1]
+
+
+def _first_wrap(row: bytes | bytearray, purpose: int) -> int:
+    offset = 1
+    while True:
+        count = row[offset + 58]
+        for at in range(offset + 59, offset + 59 + count * 51, 51):
+            if row[at] == purpose:
+                return at
+        offset += 59 + count * 51

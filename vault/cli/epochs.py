@@ -1,6 +1,7 @@
-"""`keys rotate` and `keys destroy`: the end of an epoch, in the two steps that an operator takes."""
+"""`keys rotate`, `keys backup`, `keys destroy`: the end of an epoch, in the steps that an operator takes."""
 
 import time
+from pathlib import Path
 from typing import Any, Final
 
 import rich_click as click
@@ -9,8 +10,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from vault.cli.key_status import destroyed
 from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option, progress_console, wants_json
+from vault.clock import isoformat
 from vault.errors import Invalid
 from vault.flows.epochs import destroy_epoch
+from vault.flows.keys_backup import Made, back_up
 from vault.flows.rotate import Rotation
 from vault.flows.rotate import rotate as rotate_all
 from vault.flows.vault import Vault
@@ -114,4 +117,41 @@ def destroy(ctx: click.Context, name: str, epoch: int) -> None:
         answer,
         f"Epoch {epoch} of {answer['name']} is destroyed. What only it opened is unreadable everywhere, backups too, after"
         f" {answer['unreadable_after']}.",
+    )
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@json_option
+@click.pass_context
+def backup(ctx: click.Context, file: Path) -> None:
+    """Write the keys, sealed as they are, and everybody's wraps to FILE, and remember that there is such a copy.
+
+    \b
+    Example:
+      profile-vault keys backup /backups/keys-2026-11-25.tar
+
+    It opens nothing without the key service. Keep it apart from backups of the data, and destroy it when its time is over
+    (the setting `keyring_backup_days`): until then what was erased since can be opened with it and an older backup of the data.
+    """
+
+    async def journey(vault: Vault) -> Made:
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,} people"))
+        with Progress(*columns, console=progress_console(), disable=wants_json(ctx)) as bar:
+            task = bar.add_task("Copying wraps", total=None)
+            return await back_up(vault, file, progress=lambda people: bar.update(task, completed=people))
+
+    made = with_vault(journey, create=False)
+    data = {
+        "backup": str(made.backup_id),
+        "file": str(file),
+        "made_at": isoformat(made.made_at),
+        "until": isoformat(made.until),
+        "keys": made.keys,
+        "people": made.people,
+    }
+    emit(
+        ctx,
+        data,
+        f"{file} holds {made.keys} keys and the wraps of {made.people:,} people. Destroy it by {data['until']}.",
     )

@@ -64,6 +64,14 @@ def _told(vault: Vault, found: Standing) -> Json:
         "keys": rows,
         "unreadable_rows": found.unreadable_rows,
         "rotations": rotations,
+        "backups": [
+            {
+                "backup": str(one.backup_id),
+                "made_at": isoformat(Micros(one.made_at)),
+                "until": isoformat(Micros(one.until)),
+            }
+            for one in found.backups
+        ],
         "destroyed": [destroyed(one) for one in found.destroyed],
     }
 
@@ -102,6 +110,8 @@ def _draw(console: Console, answer: Json) -> None:
             console.print(
                 f"{one['name']} rotates to epoch {one['epoch']}; go on with: profile-vault keys rotate {one['name']}"
             )
+    for one in answer["backups"]:
+        console.print(f"A backup of the keys of {one['made_at']} is kept until {one['until']}.", highlight=False)
     for one in answer["destroyed"]:
         console.print(
             f"Backups of {one['name']} from before {one['left_at']} (epoch {one['epoch']}) become unreadable on"

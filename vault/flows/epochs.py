@@ -20,7 +20,7 @@ from vault.errors import Conflict, Invalid
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.keys import names as named
-from vault.keys.history import Destroyed, History, last_copy
+from vault.keys.history import Backup, Destroyed, History, last_copy
 from vault.keys.rotation import Named, count_wraps, depending
 from vault.storage.session import Raw, raw
 
@@ -28,7 +28,7 @@ CHUNK: Final = 2000  # rows a statement of a scan
 _FIRST: Final = UUID(int=0)
 
 _RANGE: Final = """
-SELECT subject_id, wraps FROM keys.subject_key WHERE subject_id > $1 ORDER BY subject_id LIMIT $2
+SELECT subject_id, wraps, version FROM keys.subject_key WHERE subject_id > $1 ORDER BY subject_id LIMIT $2
 """
 _LEFT: Final = "SELECT min(done_at) FROM keys.epoch WHERE name = $1 AND version > $2"
 _ALL: Final = """
@@ -53,6 +53,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     unreadable_rows: int
     rotations: tuple[Opened, ...]
     destroyed: tuple[Destroyed, ...]
+    backups: tuple[Backup, ...]
 
 
 async def standing(vault: Vault, *, scan: bool = True) -> Standing:
@@ -64,8 +65,8 @@ async def standing(vault: Vault, *, scan: bool = True) -> Standing:
         )
         found: Counter[tuple[int, int]] = Counter()
         if scan:
-            async for rows in _everybody(connection):
-                found += count_wraps(row for _, row in rows)
+            async for rows in everybody(connection):
+                found += count_wraps(row[1] for row in rows)
     broken = found.pop((-1, 0), 0)
     wraps: dict[str, dict[int, int]] = {}
     for (purpose, epoch), count in sorted(found.items()):
@@ -79,7 +80,25 @@ async def standing(vault: Vault, *, scan: bool = True) -> Standing:
             for one in History(vault.settings.keyring).destroyed()
             if one.version not in vault.keystore.versions(one.name)
         ),
+        backups=History(vault.settings.keyring).backups(),
     )
+
+
+def backups_unreadable_after(vault: Vault, erased_at: Micros) -> Micros | None:
+    """From when nothing of a person opens in any backup who was erased then; None while an epoch of then is still there.
+
+    Which purposes somebody had, nobody knows any more: so it is when the last epoch of any purpose is gone that there was.
+    """
+    store, ends = vault.keystore, [0]
+    for name in store.names():
+        if named.purpose_of(name) is not None and any(at <= erased_at for at in store.made(name).values()):
+            return None
+    for one in History(vault.settings.keyring).destroyed():
+        if one.made_at <= erased_at:
+            if one.version in store.versions(one.name):
+                return None
+            ends.append(one.unreadable_after)
+    return Micros(max(ends)) if max(ends) else None
 
 
 async def destroy_epoch(vault: Vault, name: str, version: int, actor: str = "operator") -> Destroyed:
@@ -146,7 +165,8 @@ def _destroy(vault: Vault, history: History, name: str, version: int, left_at: M
     """Written down first: a crash between leaves the key to the next try, and no destroyed key without its date."""
     now = vault.clock.now()
     copies = max(now + vault.settings.keyring_backup_days * DAY, last_copy(history.backups(), now))
-    one = Destroyed(name, version, left_at, now, None, copies)
+    made_at = vault.keystore.held(name)[version].made_at
+    one = Destroyed(name, version, left_at, now, None, copies, made_at)
     history.add_destroyed(one)
     vault.keyring.destroy(name, version)
     vault.keyring.refresh()
@@ -164,16 +184,17 @@ def _retire(vault: Vault, history: History, one: Destroyed) -> Destroyed:
 
 async def _depending(vault: Vault, connection: Raw, purpose: int, version: int) -> Named:
     opening = shut = 0
-    async for rows in _everybody(connection):
-        found = depending(vault.keyring, rows, purpose, version)
+    async for rows in everybody(connection):
+        found = depending(vault.keyring, [row[:2] for row in rows], purpose, version)
         opening, shut = opening + found.opening, shut + found.shut
     return Named(opening, shut)
 
 
-async def _everybody(connection: Raw) -> AsyncIterator[list[tuple[UUID, bytes]]]:
+async def everybody(connection: Raw) -> AsyncIterator[list[tuple[UUID, bytes, int]]]:
+    """(subject, wraps, version) of every row of wraps, in order."""
     position = _FIRST
     while True:
-        rows = [(UUID(bytes=row[0].bytes), row[1]) for row in await connection.fetch(_RANGE, position, CHUNK)]
+        rows = [(UUID(bytes=row[0].bytes), row[1], row[2]) for row in await connection.fetch(_RANGE, position, CHUNK)]
         if not rows:
             return
         yield rows

@@ -48,6 +48,7 @@ async def traits(
     Raises `NotFound` if there is none or nothing may be seen, `Invalid` for a limit out of range, `Unavailable` if the
     disclosure cannot be recorded.
     """
+    vault.keyring.refresh()
     plan = vault.plan(destination)
     if plan is None:
         raise NotFound

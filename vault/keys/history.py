@@ -15,6 +15,7 @@ import msgspec
 from vault import durable
 from vault.clock import DAY, Micros
 from vault.errors import Unreadable
+from vault.keys.keystore import LOCK
 
 FORMAT: Final = 1
 FILE: Final = "history.json"
@@ -31,6 +32,7 @@ class Destroyed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     destroyed_at: int
     service_days: int | None = None  # until the key service's own key is gone; None: it has none of its own
     copies_until: int = 0  # when the last copy of the key store that has it is gone
+    made_at: int = 0  # when the key was made
 
     @property
     def unreadable_after(self) -> Micros:
@@ -70,6 +72,10 @@ class History:
 
     def add_destroyed(self, one: Destroyed) -> None:
         """Durably. A version that is in it already is replaced by what is said now, and never to an earlier date."""
+        with durable.locked(self._path.with_name(LOCK)):
+            self._add_destroyed(one)
+
+    def _add_destroyed(self, one: Destroyed) -> None:
         file = self._load()
         others = tuple(old for old in file.destroyed if (old.name, old.version) != (one.name, one.version))
         before = [old for old in file.destroyed if (old.name, old.version) == (one.name, one.version)]
@@ -81,8 +87,9 @@ class History:
 
     def add_backup(self, one: Backup) -> None:
         """Durably."""
-        file = self._load()
-        self._save(msgspec.structs.replace(file, backups=(*file.backups, one)))
+        with durable.locked(self._path.with_name(LOCK)):
+            file = self._load()
+            self._save(msgspec.structs.replace(file, backups=(*file.backups, one)))
 
     def _load(self) -> _File:
         try:

@@ -10,11 +10,9 @@ old blocks. What counts is the key service's own key, and that the folder is in 
 
 import base64
 import binascii
-import fcntl
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -34,8 +32,8 @@ MAX_FILE_BYTES: Final = 1 << 25  # a file of all version numbers; `rights` gets 
 UNKNOWN: Final = Micros(0)  # a key made by a tool without a clock
 NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,119}", re.ASCII)
 SUFFIX: Final = ".key"
-_INVENTORY: Final = "made.json"
-_LOCK: Final = ".lock"
+INVENTORY: Final = "made.json"
+LOCK: Final = ".lock"
 _VERSION_BYTES: Final = 4
 
 _T = TypeVar("_T")
@@ -103,7 +101,7 @@ class KeyStore:
     @property
     def empty(self) -> bool:
         """True if no key was ever made here."""
-        return not (self._folder / _INVENTORY).exists() and not self.names()
+        return not (self._folder / INVENTORY).exists() and not self.names()
 
     def lost(self) -> list[str]:
         """The names that had a key once, were never destroyed, and have no file now."""
@@ -120,6 +118,11 @@ class KeyStore:
         if file is None:
             raise NotFound
         return {one.version: Held(self._unseal(name, one), Micros(one.made_at)) for one in file.keys}
+
+    def made(self, name: str) -> dict[int, Micros]:
+        """When each version of a name was made, without opening any."""
+        file = self._load(name)
+        return {} if file is None else {one.version: Micros(one.made_at) for one in file.keys}
 
     def versions(self, name: str) -> list[int]:
         """The versions of a name, ascending, without opening any."""
@@ -149,7 +152,7 @@ class KeyStore:
     @property
     def stamp(self) -> _Stamp | None:
         """Another value after every change of lasting keys, by whichever process; asked for without opening a file."""
-        return _stamp(self._folder / _INVENTORY)
+        return _stamp(self._folder / INVENTORY)
 
     def stamp_of(self, name: str) -> _Stamp | None:
         """The same of the keys of one name; None where it has none."""
@@ -220,7 +223,7 @@ class KeyStore:
             destroyed = made.destroyed if left else True
             made = msgspec.structs.replace(made, last=last, destroyed=destroyed)
             # Written although it may say the same as before: its stamp tells other processes to look.
-            self._write(_INVENTORY, inventory.with_made({name: made}))
+            self._write(INVENTORY, inventory.with_made({name: made}))
 
     # --- files ------------------------------------------------------------------------------------------------------
 
@@ -246,7 +249,7 @@ class KeyStore:
             if not name.startswith(named.PASSING)
         }
         if lasting:
-            self._write(_INVENTORY, inventory.with_made(lasting, turns=int(turning)))
+            self._write(INVENTORY, inventory.with_made(lasting, turns=int(turning)))
         return versions
 
     def _seal(self, name: str, held: Held, version: int) -> _Sealed:
@@ -283,7 +286,7 @@ class KeyStore:
 
     def _inventory(self) -> _Inventory:
         try:
-            inventory = _decode(self._folder / _INVENTORY, _Inventory)
+            inventory = _decode(self._folder / INVENTORY, _Inventory)
         except FileNotFoundError:
             return _Inventory(FORMAT, {})
         if inventory.format != FORMAT:
@@ -310,14 +313,8 @@ class KeyStore:
     def _write(self, filename: str, content: msgspec.Struct) -> None:
         durable.write(self._folder / filename, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        descriptor = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)  # the lock goes with it
+    def _locked(self) -> AbstractContextManager[None]:
+        return durable.locked(self._folder / LOCK)
 
     def __repr__(self) -> str:
         return "KeyStore(...)"

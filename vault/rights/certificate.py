@@ -29,6 +29,12 @@ BACKUPS: Final = (
     "keys, which lie in the key store. A backup that holds that schema and was made before the erasure can be opened for "
     "as long as it and the epoch keys are kept. Random ids, purpose masks, times and sizes in backups stay until they expire."
 )
+# And once every epoch of that time is destroyed.
+ROTATED: Final = (
+    "Values in a backup open only with the person's wrapped keys and the epoch keys. Every epoch key that there was at the "
+    "erasure is destroyed; from the date given the key service's own key, and every copy of the key store that was told to the "
+    "vault, are gone too. Random ids, purpose masks, times and sizes in backups stay until they expire."
+)
 
 
 class Store(msgspec.Struct, frozen=True):
@@ -107,7 +113,10 @@ def document_of(facts: Facts) -> dict[str, Any]:
         "kept": [_kept(one) for one in facts.kept],
         "late": {"identifiers": facts.tombstones, "said_before": isoformat(facts.late_until)},
         "rollback_protection": facts.rollback_protection,
-        "backups": {"unreadable_after": _time(facts.backups_unreadable_after), "statement": BACKUPS},
+        "backups": {
+            "unreadable_after": _time(facts.backups_unreadable_after),
+            "statement": BACKUPS if facts.backups_unreadable_after is None else ROTATED,
+        },
     }
 
 

@@ -14,6 +14,7 @@ import msgspec
 from vault.audit.entry import Tag
 from vault.clock import Micros
 from vault.disclosures.store import held_everywhere
+from vault.flows.epochs import backups_unreadable_after
 from vault.flows.honour.erase import count, count_lookup, erased_by, sweep
 from vault.flows.honour.steps import MEMBERS, OWED, Taking, officer_of, take
 from vault.flows.trail import leave
@@ -190,6 +191,7 @@ async def _issue(
         tombstones=detail["tombstones"],
         late_until=Micros(detail["late_until"]),
         rollback_protection=vault.keyring.protection,
+        backups_unreadable_after=backups_unreadable_after(vault, Micros(detail["destroyed_at"])),
     )
     document = certificate.document_of(facts)
     stored = certificate.sign(vault.keyring.signer(certificate.USE), document)

@@ -130,6 +130,7 @@ async def profile_of(vault: Vault, connection: Raw, subject: UUID) -> list[Store
 
     Raises `NotFound` if there is none, `Unreadable` if its rows do not agree.
     """
+    vault.keyring.refresh()
     found, broken = await profiles(connection, [subject], vault.keyring.key(names.STATE))
     if broken:
         raise Unreadable

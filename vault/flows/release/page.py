@@ -66,6 +66,7 @@ async def read_page(vault: Vault, destination: str, cursor: str | None, limit: i
     Raises `NotFound` for an unknown destination, `Invalid` for a cursor that is not of this destination, `Gone` for one of
     another database, `Unavailable` if no page could be decided fresh enough or recorded.
     """
+    vault.keyring.refresh()
     plan = vault.plan(destination)
     if plan is None:
         raise NotFound
