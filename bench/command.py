@@ -23,6 +23,7 @@ BENCHES: Final[dict[str, tuple[str, str]]] = {
     "lookup": ("bench.over_http:lookup", "One profile through the door, beside a read by primary key."),
     "withdrawal": ("bench.rights:withdrawal", "A withdrawal until it is durable: under ingest, and by history."),
     "erasure": ("bench.rights:erasure", "An erasure until the keys are destroyed: under ingest, and by history."),
+    "keys": ("bench.keys:run", "Everybody re-wrapped beside a plain update; erasure by history; cold and warm keys."),
     "freshness": ("bench.freshness:run", "From an event to lookup, feed and webhook."),
     "space": ("bench.space:run", "Bytes on disk for a person and an event."),
     "memory": ("bench.memory:run", "A feed of everyone in constant memory."),

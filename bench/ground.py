@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,9 +62,9 @@ class Ground:
         """Everything that earlier rounds left is on disk: the next one does not pay for it."""
         await self.administer("CHECKPOINT")
 
-    async def settle(self, *, full: bool = False) -> None:
-        """Every database as autovacuum leaves it in time: the planner knows its tables. `full` writes them anew, packed."""
-        for name in NAMES:
+    async def settle(self, *, full: bool = False, names: Sequence[str] = NAMES) -> None:
+        """Databases as autovacuum leaves them in time: the planner knows its tables. `full` writes them anew, packed."""
+        for name in names:
             connection = await connect(self.database_url(name))
             try:
                 await connection.execute("VACUUM (FULL, ANALYZE)" if full else "VACUUM (ANALYZE)")

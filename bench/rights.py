@@ -116,7 +116,7 @@ async def _measured(
         assert isinstance(side, VaultSide)  # noqa: S101 - the first side is
         await preload(stage, options.connections)
         sizes = [size for size in SIZES if size <= options.events]
-        await _histories(side, stage.work, sizes)
+        await histories(side, stage.work, sizes)
         await stage.place.settle()
         desk = Desk(vault, side.source)
         await one(desk, "user-0")  # statements are prepared once
@@ -160,7 +160,7 @@ async def _measured(
     return report
 
 
-async def _histories(side: VaultSide, work: Workload, sizes: list[int]) -> None:
+async def histories(side: VaultSide, work: Workload, sizes: list[int]) -> None:
     """People with so many events each."""
     for size in sizes:
         for i in range(EACH):
