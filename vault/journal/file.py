@@ -23,6 +23,8 @@ from vault.journal.narrowing import Narrowing, decode, encode
 from vault.measures import JOURNAL_FAILURES, JOURNAL_FLUSH
 
 FILE: Final = "narrowings.journal"
+POLICIES: Final = "policies"  # a folder: files of every version applied, by digest
+MAX_POLICY_BYTES: Final = 1 << 26
 REMEMBERED: Final = 30.0  # seconds that health tells of a write that the disk did not take
 MAX_GROUP: Final = 1000  # entries behind one flush: caps how long the first of them waits
 
@@ -201,6 +203,29 @@ class Journal:
             if head.number > after:
                 yield Entry(head.number, decode(payload))
 
+    def since(self, number: int, after: bytes) -> tuple[list[Narrowing], Head]:
+        """The entries behind `number`, whose frame has the hash `after`; and where the chain ends.
+
+        Raises `Unavailable` (code `journal_behind`) for a journal that does not hold just that frame: it is older than who
+        asks, or another one. Raises `Unreadable` where the chain breaks.
+        """
+        found: list[Narrowing] = []
+        end = frames.START
+        known = not number
+        for payload, head in self._frames():
+            end = head
+            if head.number > number:
+                found.append(decode(payload))
+            elif head.number == number:
+                known = head.hash == after
+        if not known:
+            raise Unavailable(
+                "the journal is older than the database, or another one: put the newest copy of it in place; only if there"
+                " is none: profile-vault audit accept-loss --journal",
+                code="journal_behind",
+            )
+        return found, end
+
     def verify(self) -> Head:
         """Reads the whole chain and every entry; answers where it ends. Raises `Unreadable` where it breaks."""
         end = frames.START
@@ -236,6 +261,21 @@ class Journal:
             durable.create(self._path, frames.MAGIC)
         except FileExistsError:
             return  # another process was faster
+
+    # --- policy versions --------------------------------------------------------------------------------------------
+
+    def keep_policy(self, digest: bytes, files: bytes) -> None:
+        """Keeps the files of a policy version here, durably, so that a restored database can be given them again."""
+        folder = self._folder / POLICIES
+        durable.private_folder(folder)
+        durable.write(folder / f"{digest.hex()}.json", files)
+
+    def policy(self, digest: bytes) -> bytes | None:
+        """The files of the version with that digest, as they were kept; the caller compares them. None if there are none."""
+        try:
+            return durable.read_private(self._folder / POLICIES / f"{digest.hex()}.json", MAX_POLICY_BYTES)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     # --- the head of the audit log ----------------------------------------------------------------------------------
 
