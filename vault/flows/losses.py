@@ -16,25 +16,39 @@ import msgspec
 from vault import durable
 from vault.audit import verify
 from vault.audit.checkpoint import USE
-from vault.audit.entry import Detail, Tag
+from vault.audit.entry import Tag
 from vault.audit.log import Loss, accept_loss
 from vault.canonical import canonical_json
 from vault.catalogue.load import digest_of, read_folder
 from vault.changes.incarnation import renew
 from vault.clock import Micros
+from vault.consent.ledger import Authority
 from vault.errors import Conflict, NotFound, Unavailable, Unreadable, VaultError
 from vault.flows.replay import forget_position
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.journal.file import FILE, Journal
-from vault.journal.narrowing import Erasure, Narrowing, PolicyApplied, Tombstone
+from vault.journal.narrowing import (
+    Begun,
+    Erasure,
+    Narrowing,
+    Objection,
+    PolicyApplied,
+    Refusal,
+    RefusalKind,
+    Restriction,
+    Tombstone,
+)
+from vault.keys import names
 from vault.policy import version
 from vault.policy.version import Named
+from vault.state.record import State, unpack
 from vault.storage.session import Database, Raw
 
 ACTOR: Final = "operator"
 BATCH: Final = 1000  # tombstones of one entry: far under the size of a frame
 ASIDE: Final = ".broken"
+_STATES: Final = "SELECT subject_id, state FROM subject WHERE subject_id > $1 ORDER BY subject_id LIMIT $2"
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -71,7 +85,9 @@ async def put_back_policies(
 
 async def record_loss(vault: Vault, accepted: Accepted) -> None:
     """Leaves the leaf, begins a new life, and then lets the head go back. The journal was replayed before."""
-    detail: Detail = {"what": "journal"}
+    detail: dict[str, str | int] = {"what": "journal"}
+    if accepted.journal:
+        detail["subjects"] = await _tell_choices(vault)
     if accepted.entries is not None:
         await _check_whole(vault)
         detail = {"what": "entries", "here": accepted.entries.here, "head": accepted.entries.head}
@@ -102,7 +118,9 @@ async def _check_whole(vault: Vault) -> None:
 
 
 async def begin_anew(database: Database, folder: Path, key: bytes, now: Micros) -> None:
-    """Begins a new journal with what this database knows of it: policy versions, erasures and tombstones.
+    """Begins a new journal with what this database knows: policy versions, erasures and tombstones.
+
+    `record_loss` tells it the choices that stand.
 
     Raises `Conflict` (`loss_differs`) for a journal that is whole: it is not given up.
     """
@@ -113,7 +131,7 @@ async def begin_anew(database: Database, folder: Path, key: bytes, now: Micros) 
     else:
         raise Conflict("The journal is whole: nothing is lost, nothing is to be accepted.", code="loss_differs")
     async with database.hot() as driver:
-        entries = [*await _versions(driver, now), *await _graves(driver, now)]
+        entries = [Begun(now), *await _versions(driver, now), *await _graves(driver, now)]
         await forget_position(driver)
     await asyncio.to_thread(_set_aside, folder, now)
     journal = Journal(folder, key, begin=True)
@@ -146,6 +164,42 @@ async def _graves(driver: Raw, now: Micros) -> list[Narrowing]:
         *(Erasure(now, request, tuple(subjects)) for request, subjects in members.items()),
         *(Erasure(now, nobody, (), tuple(some)) for some in _parts(stones)),
     ]
+
+
+async def _tell_choices(vault: Vault) -> int:
+    """Tells a new journal every refusal, objection and restriction that stands; answers of how many subjects."""
+    after, told = UUID(int=0), 0
+    key = vault.keyring.key(names.STATE)
+    while True:
+        async with vault.database.hot() as driver:
+            rows = await driver.fetch(_STATES, after, BATCH)
+        if not rows:
+            return told
+        entries: list[Narrowing] = []
+        for row in rows:
+            after = UUID(bytes=row[0].bytes)
+            try:
+                state = unpack(after, row[1], key)
+            except Unreadable:
+                continue  # nobody reads it
+            found = _narrowings(state, vault.clock.now())
+            told += bool(found)
+            entries += found
+        await vault.journal.append(entries)
+
+
+def _narrowings(state: State, now: Micros) -> list[Narrowing]:
+    """Who refused is not in the state: the highest rank is taken."""
+    found: list[Narrowing] = []
+    if state.refused:
+        found.append(Refusal(now, state.subject, state.refused, version=state.version))
+    if state.blocked:
+        found.append(Refusal(now, state.subject, state.blocked, RefusalKind.BLOCKED, state.version, Authority.CLIENT))
+    if state.objected:
+        found.append(Objection(now, state.subject, state.objected, state.version))
+    if state.restricted:
+        found.append(Restriction(now, state.subject, state.version))
+    return found
 
 
 def _parts(stones: list[Tombstone]) -> Iterator[list[Tombstone]]:

@@ -32,7 +32,7 @@ from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.profile import ProfileDraft
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
-from vault.journal.frames import START, Head
+from vault.journal.file import NOWHERE, Place
 from vault.journal.narrowing import (
     Erasure,
     Narrowing,
@@ -101,8 +101,8 @@ async def replay(vault: Vault) -> Replayed:
     """
     key = vault.keyring.key(names.JOURNAL)
     async with vault.database.hot() as driver:
-        number, hash_ = parse_position(await driver.fetchval(_READ, POSITION), key)
-        entries, head = await asyncio.to_thread(vault.journal.since, number, hash_)
+        place = parse_position(await driver.fetchval(_READ, POSITION), key)
+        entries, head = await asyncio.to_thread(vault.journal.since, place)
         lost = await _compare(driver, entries)
     if not _able(vault):
         if lost:
@@ -113,7 +113,7 @@ async def replay(vault: Vault) -> Replayed:
         if done.anything:
             detail: Detail = {**msgspec.to_builtins(done), "position": head.number}
             await leave(vault, connection, Tag.JOURNAL_ENTRIES_REPLAYED, ACTOR, detail)
-        if head.number != number:
+        if head != place:
             await (await raw(connection)).execute(_WRITE, POSITION, position(head, key))
     return done
 
@@ -123,21 +123,23 @@ async def forget_position(driver: Raw) -> None:
     await driver.execute("DELETE FROM instance WHERE name = $1", POSITION)
 
 
-def position(head: Head, key: bytes) -> str:
+def position(place: Place, key: bytes) -> str:
     """How far the journal was compared, as text with a code."""
-    body = f"{head.number}:{head.hash.hex()}"
+    body = f"{place.number}:{place.hash.hex()}:{place.first.hex()}"
     return f"{body}:{mac(key, LABEL, body.encode()).hex()}"
 
 
-def parse_position(text: str | None, key: bytes) -> tuple[int, bytes]:
-    """Number and hash. What nobody here wrote counts as none: then everything is compared."""
+def parse_position(text: str | None, key: bytes) -> Place:
+    """What nobody here wrote counts as none: then everything is compared."""
     body, _, code = (text or "").rpartition(":")
-    number, _, hash_ = body.partition(":")
     try:
         vouched = same_code(bytes.fromhex(code), mac(key, LABEL, body.encode()))
     except ValueError:
         vouched = False
-    return (int(number), bytes.fromhex(hash_)) if vouched else (0, START.hash)
+    if not vouched:
+        return NOWHERE
+    number, hash_, first = body.split(":")
+    return Place(int(number), bytes.fromhex(hash_), bytes.fromhex(first))
 
 
 def _able(vault: Vault) -> bool:

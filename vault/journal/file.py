@@ -19,7 +19,7 @@ from vault.errors import Unavailable, Unreadable
 from vault.journal import frames
 from vault.journal.frames import Head
 from vault.journal.head import AuditHead, read_head, write_head
-from vault.journal.narrowing import Narrowing, decode, encode
+from vault.journal.narrowing import Begun, Narrowing, decode, encode
 from vault.measures import JOURNAL_FAILURES, JOURNAL_FLUSH
 
 FILE: Final = "narrowings.journal"
@@ -35,6 +35,16 @@ class Entry(NamedTuple):
     number: int
     narrowing: Narrowing
 
+
+class Place(NamedTuple):
+    """A frame by number and hash, and the hash of the journal's first: which journal it is. Number 0: before the first."""
+
+    number: int
+    hash: bytes
+    first: bytes
+
+
+NOWHERE: Final = Place(0, b"", b"")
 
 _Waiting = tuple[list[bytes], "asyncio.Future[int]"]
 
@@ -203,28 +213,31 @@ class Journal:
             if head.number > after:
                 yield Entry(head.number, decode(payload))
 
-    def since(self, number: int, after: bytes) -> tuple[list[Narrowing], Head]:
-        """The entries behind `number`, whose frame has the hash `after`; and where the chain ends.
+    def since(self, place: Place) -> tuple[list[Narrowing], Place]:
+        """The entries behind `place`, and the place where the chain ends. All of them, behind a place in a lost journal.
 
-        Raises `Unavailable` (code `journal_behind`) for a journal that does not hold just that frame: it is older than who
-        asks, or another one. Raises `Unreadable` where the chain breaks.
+        Raises `Unavailable` (code `journal_behind`) for a journal that should hold that place and does not: it is older than
+        who asks, or another one. Raises `Unreadable` where the chain breaks.
         """
         found: list[Narrowing] = []
-        end = frames.START
-        known = not number
+        first, end = b"", frames.START
+        anew, known = False, not place.number
         for payload, head in self._frames():
-            end = head
-            if head.number > number:
+            if head.number == 1:
+                first, anew = head.hash, isinstance(decode(payload), Begun)
+                known = known or (anew and first != place.first)
+            if known:
                 found.append(decode(payload))
-            elif head.number == number:
-                known = head.hash == after
+            elif head.number == place.number:
+                known = head.hash == place.hash and first == place.first
+            end = head
         if not known:
             raise Unavailable(
                 "the journal is older than the database, or another one: put the newest copy of it in place; only if there"
-                " is none: profile-vault audit accept-loss --journal",
+                " is none, move its file away and run: profile-vault audit accept-loss --journal",
                 code="journal_behind",
             )
-        return found, end
+        return found, Place(end.number, end.hash, first)
 
     def verify(self) -> Head:
         """Reads the whole chain and every entry; answers where it ends. Raises `Unreadable` where it breaks."""

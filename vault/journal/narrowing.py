@@ -104,8 +104,14 @@ class PolicyIntended(msgspec.Struct, frozen=True, array_like=True, tag="policy-i
     digest: bytes
 
 
+class Begun(msgspec.Struct, frozen=True, array_like=True, tag="begun/1"):
+    """The first entry of a journal that an officer began in place of a lost one: older databases name frames of that."""
+
+    at: Micros
+
+
 OfSubject = Refusal | Objection | Restriction | RemovedWraps
-Narrowing = Erasure | Refusal | Objection | Restriction | RemovedWraps | PolicyApplied | PolicyIntended
+Narrowing = Erasure | Refusal | Objection | Restriction | RemovedWraps | PolicyApplied | PolicyIntended | Begun
 
 _encoder: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 _decoder: Final = msgspec.msgpack.Decoder(Narrowing)
