@@ -19,6 +19,8 @@ from vault.crypto.services.local import LocalKeyService, make_key_file
 from vault.errors import ConfigError
 from vault.flows.adopt import adopt
 from vault.flows.enact import enact, named
+from vault.flows.losses import NOTHING, Accepted, begin_anew, put_back_policies, record_loss
+from vault.flows.replay import replay
 from vault.flows.vault import Vault
 from vault.journal.file import Journal
 from vault.journal.narrowing import PolicyApplied
@@ -40,12 +42,19 @@ FIRST_START = "first start"
 
 @asynccontextmanager
 async def open_vault(
-    settings: Settings, *, clock: Clock | None = None, role: ProcessRole | None = None
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    role: ProcessRole | None = None,
+    accepted: Accepted = NOTHING,
 ) -> AsyncIterator[Vault]:
     """A vault that is ready to serve. The first start makes keys, migrates and applies the policies folder.
 
+    Before it serves, the journal is replayed over a database that has lost something; `Vault.replayed` says what.
+
     A process whose key service opens some keys only makes nothing: who has the root key does that before it starts
     (`keys init`). `role`: what the process is for; it holds the keys of that and no others. None: all it can open.
+    `accepted`: what an officer gives up for lost, else nothing starts.
 
     Raises `ConfigError`, `PolicyError`, `Unavailable` or `Conflict` (a database older than its audit head) and then serves
     nothing.
@@ -65,11 +74,15 @@ async def open_vault(
         keyring = Keyring(keystore, beside_database=settings.beside, clock=clock)
         keyring.open((names.JOURNAL,))
         made = keyring.ensure((), ()) if service.whole else []
+        if accepted.journal:
+            await begin_anew(database, settings.journal, keyring.key(names.JOURNAL), clock.now())
         # Only a database that nobody used may begin a journal: a lost one must stop the start (promise 12).
         journal = Journal(settings.journal, keyring.key(names.JOURNAL), begin=service.whole and not used)
         remembered = await asyncio.to_thread(lambda: named(entry.narrowing for entry in journal.read()))
         async with database.hot() as connection:
-            await check_head(connection, keyring, settings.journal)
+            await check_head(connection, keyring, settings.journal, accepted.entries)
+        if accepted.entries is not None:
+            await put_back_policies(database, journal, remembered, settings.policies, clock.now())
         live, files = await _policies(settings, database, journal, clock, remembered, first=service.whole)
         catalogue = load(files)
         _hold(keyring, service, keystore, catalogue, role)
@@ -77,7 +90,7 @@ async def open_vault(
             origin = await incarnation(connection)
             if names.REQUEST in made:  # a database from before that key: its rows have no codes yet
                 await adopt(connection, keystore, catalogue)
-        yield Vault(
+        vault = Vault(
             settings=settings,
             clock=clock,
             database=database,
@@ -91,6 +104,10 @@ async def open_vault(
             incarnation=origin,
             role=role or EVERYTHING,
         )
+        vault.replayed = await replay(vault)
+        if accepted != NOTHING:
+            await record_loss(vault, accepted)
+        yield vault
     finally:
         await database.close()
 

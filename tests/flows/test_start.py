@@ -53,6 +53,7 @@ class _Ends:
         self._commit = commit
         self._words = 0
         self.key = journal.key
+        self.keep_policy = journal.keep_policy
 
     async def append(self, entries: Sequence[Narrowing]) -> int:
         if self._words:

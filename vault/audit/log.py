@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -124,23 +124,41 @@ async def consistency(connection: Connection, first: int, second: int) -> tuple[
     return tuple(consistency_proof(first, second, await _getter(connection, consistency_nodes(first, second))))
 
 
-async def check_head(connection: Connection, keyring: Keyring, journal: Path) -> None:
-    """At start: raises `Conflict` (code `audit_behind_head`) if this database is older than its head, or another one."""
+class Loss(NamedTuple):
+    """A database that is not the one of its head: how many entries it has, and how many the head beside the journal names."""
+
+    here: int
+    head: int
+
+
+async def loss(connection: Connection, keyring: Keyring, journal: Path) -> Loss | None:
+    """What this database lacks of the log that its head names; None if it lacks nothing."""
     known = await asyncio.to_thread(read_head, journal, keyring.key(names.JOURNAL))
     if known is None:
-        return
+        return None
     head = await store.latest_checkpoint(connection)
     size = 0 if head is None else head[0]
-    if known.size > size:
-        raise _behind()
-    if root(known.size, await _getter(connection, frontier(known.size))) != known.root:
-        raise _behind()
+    if known.size > size or root(known.size, await _getter(connection, frontier(known.size))) != known.root:
+        return Loss(size, known.size)
+    return None
+
+
+async def check_head(connection: Connection, keyring: Keyring, journal: Path, accepted: Loss | None = None) -> None:
+    """At start: raises `Conflict` (code `audit_behind_head`) if this database is older than its head, or another one.
+
+    `accepted`: an officer named both sizes; what differs from them, or is no loss, is a `Conflict` (`loss_differs`).
+    """
+    found = await loss(connection, keyring, journal)
+    if accepted is not None and found != accepted:
+        raise Conflict(_differs(found), code="loss_differs")
+    if found is not None and accepted is None:
+        raise _behind(found)
 
 
 async def accept_loss(connection: Connection, keyring: Keyring, journal: Path) -> AuditHead:
     """Puts the head back to what this database holds; answers the head that was given up. An officer's act.
 
-    The caller audits it and begins a new incarnation, in the same transaction. Raises `NotFound` if nothing was lost.
+    The caller audits it and begins a new incarnation, before. Raises `NotFound` if nothing was lost.
     """
     key = keyring.key(names.JOURNAL)
     lost = await asyncio.to_thread(read_head, journal, key)
@@ -192,9 +210,21 @@ async def _check_unbroken(driver: Raw, keyring: Keyring, known: AuditHead, curre
         raise _behind()
 
 
-def _behind() -> Conflict:
+def _behind(found: Loss | None = None) -> Conflict:
+    if found is None:
+        return Conflict(
+            "the database is older than the audit head beside the journal, or another one; start anew to see by how much",
+            code="audit_behind_head",
+        )
     return Conflict(
-        "the database is older than the audit head beside the journal, or another one; find the newer database (a command"
-        " that accepts the loss is not built yet)",
+        f"the database has {found.here} audit entries, and the head beside the journal names {found.head}: it is an older"
+        " copy, or another one. Find the newer database. Only if it is lost for good:"
+        f" profile-vault audit accept-loss --here {found.here} --head {found.head}",
         code="audit_behind_head",
     )
+
+
+def _differs(found: Loss | None) -> str:
+    if found is None:
+        return "The database holds everything that its head names: nothing is lost, nothing is to be accepted."
+    return f"The sizes are others: the database has {found.here} entries, the head names {found.head}."

@@ -1,16 +1,21 @@
-"""`audit`: verify the log, print its signed head."""
+"""`audit`: verify the log, print its signed head, and give up what is lost of it."""
 
 import rich_click as click
 
+from vault.audit.log import Loss
+from vault.bootstrap import EVERYTHING
 from vault.cli.opening import with_vault
 from vault.cli.output import EXIT_FAILED, emit, json_option
-from vault.errors import NotFound
+from vault.errors import ConfigError, NotFound
 from vault.flows import browse
+from vault.flows.losses import Accepted
+from vault.flows.replay import Replayed
+from vault.flows.vault import Vault
 
 
 @click.group()
 def audit() -> None:
-    """Verify the audit log; print its signed head."""
+    """Verify the audit log; print its signed head; accept that a part is lost."""
 
 
 @audit.command()
@@ -48,3 +53,56 @@ def checkpoint(ctx: click.Context) -> None:
     except NotFound:
         raise NotFound("The log has no head yet; `profile-vault worker --once` takes up what waits.") from None
     emit(ctx, {"checkpoint": note}, note.rstrip("\n"))
+
+
+@audit.command("accept-loss")
+@click.option("--here", type=click.IntRange(0), metavar="N", help="How many entries this database has.")
+@click.option("--head", type=click.IntRange(0), metavar="N", help="How many the head beside the journal names.")
+@click.option("--journal", is_flag=True, help="The journal itself is lost or broken: begin a new one.")
+@json_option
+@click.pass_context
+def accept_loss(ctx: click.Context, here: int | None, head: int | None, journal: bool) -> None:  # noqa: FBT001 (a flag)
+    """Go on with a database that is older than its audit head, or without the journal that was lost. An officer's act.
+
+    \b
+    Example:
+      profile-vault audit accept-loss --here 1200 --head 1250
+
+    The start that refuses names both sizes; they are repeated here, so that nothing is given up unseen. First the journal
+    is replayed: nobody who was erased or withdrew since comes back. Then a leaf says what was given up, every cursor is
+    gone (destinations read a new snapshot), and the head goes back. Whoever holds a newer checkpoint will see the cut.
+    """
+    if (here is None) != (head is None):
+        raise ConfigError("`--here` and `--head` go together; the start that refuses names both")
+    if here is None and not journal:
+        raise ConfigError("name what is lost: `--here` and `--head`, or `--journal`")
+    entries = None if here is None or head is None else Loss(here, head)
+
+    async def journey(vault: Vault) -> Replayed:
+        found: Replayed = vault.replayed
+        return found
+
+    done = with_vault(journey, create=False, role=EVERYTHING, accepted=Accepted(entries, journal))
+    answer = {"accepted": {"here": here, "head": head, "journal": journal}, "replayed": told(done)}
+    emit(ctx, answer, f"The loss is accepted, and on record. {sentence(done)}")
+
+
+def told(done: Replayed) -> dict[str, int]:
+    """What a replay did, for programs."""
+    return {
+        "entries": done.entries,
+        "erased": done.erased,
+        "lowered": done.lowered,
+        "tombstones": done.tombstones,
+        "unreadable": done.unreadable,
+    }
+
+
+def sentence(done: Replayed) -> str:
+    """What a replay did, for people."""
+    if not done.anything:
+        return f"The database holds all that the journal says ({done.entries} entries compared)."
+    return (
+        f"Replayed from the journal: {done.erased} subjects erased, {done.lowered} lowered,"
+        f" {done.tombstones} tombstones put back; {done.unreadable} cannot be read by anybody."
+    )

@@ -1,4 +1,7 @@
-"""`erasures`: check a certificate. Needs no database and no network; with `--keys`, no vault and no settings either."""
+"""`erasures`: check a certificate, and replay the journal.
+
+To check needs no database and no network; with `--keys`, no vault and no settings either.
+"""
 
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -6,10 +9,15 @@ from typing import Any, Final, TypeVar
 import msgspec
 import rich_click as click
 
+from vault.bootstrap import EVERYTHING
+from vault.cli.audit import sentence, told
+from vault.cli.opening import with_vault
 from vault.cli.output import EXIT_FAILED, emit, json_option
 from vault.config import load
 from vault.crypto.services.local import LocalKeyService
 from vault.errors import ConfigError, Invalid, Unreadable
+from vault.flows.replay import Replayed
+from vault.flows.vault import Vault
 from vault.keys import names
 from vault.keys.keyring import Keyring
 from vault.keys.keystore import KeyStore
@@ -44,7 +52,29 @@ class PublicKeys(msgspec.Struct, frozen=True):
 
 @click.group()
 def erasures() -> None:
-    """Check an erasure certificate without the vault."""
+    """Check an erasure certificate without the vault; replay the journal over a restored database."""
+
+
+@erasures.command("replay")
+@json_option
+@click.pass_context
+def replay_(ctx: click.Context) -> None:
+    """Compare the journal with the database, and take away again what a restored or promoted database brought back.
+
+    \b
+    Example:
+      profile-vault erasures replay
+
+    Every process that has the root key, or serves the desk, does this when it starts, before it serves; the others do not
+    start until it was done. It only lowers: what was granted since is asked for again. Twice is harmless.
+    """
+
+    async def journey(vault: Vault) -> Replayed:
+        found: Replayed = vault.replayed
+        return found
+
+    done = with_vault(journey, create=False, role=EVERYTHING)
+    emit(ctx, told(done), sentence(done))
 
 
 @erasures.command()

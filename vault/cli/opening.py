@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 from vault.bootstrap import ProcessRole, open_vault
 from vault.config import load
 from vault.errors import ConfigError
+from vault.flows.losses import NOTHING, Accepted
 from vault.flows.vault import Vault
 from vault.storage import cluster
 
@@ -17,12 +18,17 @@ _Answer = TypeVar("_Answer")
 
 
 def with_vault(
-    journey: Callable[[Vault], Awaitable[_Answer]], *, create: bool = True, role: ProcessRole | None = None
+    journey: Callable[[Vault], Awaitable[_Answer]],
+    *,
+    create: bool = True,
+    role: ProcessRole | None = None,
+    accepted: Accepted = NOTHING,
 ) -> _Answer:
     """Open the vault by the settings, run `journey`, close it. Raises what the journey raises.
 
     `create` False: raises `ConfigError` (code `no_vault`) where an embedded vault would have to be made first, and makes
     nothing. An empty database that `database_url` names is not told apart. `role`: hold its keys only; None: all that open.
+    `accepted`: what an officer gives up for lost.
     """
     settings = load()
     if not create and settings.embedded and not cluster.made(settings.data_dir):
@@ -33,7 +39,7 @@ def with_vault(
         )
 
     async def opened() -> _Answer:
-        async with open_vault(settings, role=role) as vault:
+        async with open_vault(settings, role=role, accepted=accepted) as vault:
             return await journey(vault)
 
     return asyncio.run(opened())

@@ -222,6 +222,40 @@ def carried_entries(catalogue: Catalogue, objected: int, said_at: Micros, now: M
     )
 
 
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
+    """A narrowing of one purpose that a journal remembers."""
+
+    purpose: int
+    decision: Decision  # denied, objected or expired
+    said_at: Micros
+    rank: int
+    claimed: bool = False
+
+
+def replayed_entry(standing: Standing, lost: Lost, now: Micros) -> Choice | None:
+    """What the journal says, as an entry for a ledger that had lost it; None if the ledger says at least as much."""
+    facts = standing.of(lost.purpose)
+    decision = lost.decision
+    known = {
+        Decision.DENIED: facts.refused or (lost.claimed and facts.blocked_at is not None),
+        Decision.OBJECTED: facts.objected,
+        Decision.EXPIRED: facts.stand is not Stand.GRANTED,
+    }[decision]
+    if known:
+        return None
+    if decision is Decision.DENIED and facts.stand is Stand.GRANTED and not lost.claimed:
+        decision = Decision.WITHDRAWN
+    return Choice(
+        purpose=lost.purpose,
+        decision=decision,
+        how=How.REPLAYED,
+        authority=Authority(lost.rank),
+        said_at=min(lost.said_at, now),
+        received_at=now,
+        claimed=lost.claimed,
+    )
+
+
 def copied_to_member(choices: Iterable[Choice], member: Standing) -> tuple[Choice, ...]:
     """A choice made while joined, as entries of another member: refusals always, grants where they count there too."""
     kept: list[Choice] = []

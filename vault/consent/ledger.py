@@ -58,6 +58,7 @@ class How(IntEnum):
     CLOCK = 8  # the end of a granted choice
     GRACE = 9  # a refusal by a client source that merely named the profile stood for the whole grace
     CARRIED = 10  # an objection that outlived an erasure
+    REPLAYED = 11  # by the journal, in a database that had lost it
 
 
 class Authority(IntEnum):

@@ -4,10 +4,12 @@ Promises: what is live is what the journal names, never what the table holds alo
 words leaves an intent: then the version lives if its row is there with just that digest, and else its commit never came.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 
 from vault.audit.entry import Detail, Entry, Tag
 from vault.audit.store import append
+from vault.canonical import canonical_json
 from vault.clock import Micros
 from vault.ids import uuid7
 from vault.journal.file import Journal
@@ -29,6 +31,7 @@ async def enact(
         applied = await version.apply(connection, files, by, now)
         if applied == before:
             return applied
+        await asyncio.to_thread(journal.keep_policy, applied.digest, canonical_json(dict(files)))
         await journal.append([PolicyIntended(now, applied.number, applied.digest)])
         since: Detail = {} if before is None else {"before": before.number}
         entry = Entry(

@@ -48,7 +48,7 @@ async def restore_graves(vault: Vault) -> int:
             # Of an erasure that is not committed yet the keys are still there: its tombstones come early, and that is all.
             # Asked before the tombstones are, since both change in one commit.
             keyed = {row[0] for row in await driver.fetch(_KEYED, [member for one in gone for member in one.members])}
-            lost = await _lost(driver, _joined(stone for one in gone for stone in one.tombstones))
+            lost = await missing(driver, joined(stone for one in gone for stone in one.tombstones))
             if not lost:
                 continue
             await write_graves(driver, lost)
@@ -93,7 +93,7 @@ async def _alive(vault: Vault, driver: Raw, erasures: Iterable[Erasure]) -> set[
     return alive
 
 
-def _joined(tombstones: Iterable[Tombstone]) -> dict[bytes, Tombstone]:
+def joined(tombstones: Iterable[Tombstone]) -> dict[bytes, Tombstone]:
     """One a tag, that says what all of them say."""
     joined: dict[bytes, Tombstone] = {}
     for one in tombstones:
@@ -112,7 +112,7 @@ def _both(before: Tombstone, after: Tombstone) -> Tombstone:
     )
 
 
-async def _lost(driver: Raw, wanted: Mapping[bytes, Tombstone]) -> list[Tombstone]:
+async def missing(driver: Raw, wanted: Mapping[bytes, Tombstone]) -> list[Tombstone]:
     """Those whose row is missing or says less, in order of their tags."""
     rows = {row[0]: row for row in await driver.fetch(_THERE, list(wanted))}
     lost = []

@@ -1,6 +1,6 @@
 """The vault as its journeys see it: one clock, one keyring, one database, one policy version. Built by `vault.bootstrap`."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -86,6 +86,7 @@ class Vault:
         self.log_kept_up = Micros(0)  # when the audit log was last seen to keep up; `flows.lag`
         self.accused: set[UUID] = set()  # requests whose rows were found forged
         self.turns = Turns()
+        self.replayed: Any = None  # `flows.replay.Replayed`, once the journal was compared at the start
         self._plans: dict[str, Plan] = {}
 
     def serves(self, contract: Contract) -> bool:

@@ -19,10 +19,12 @@ from vault.errors import Unavailable, Unreadable
 from vault.journal import frames
 from vault.journal.frames import Head
 from vault.journal.head import AuditHead, read_head, write_head
-from vault.journal.narrowing import Narrowing, decode, encode
+from vault.journal.narrowing import Begun, Narrowing, decode, encode
 from vault.measures import JOURNAL_FAILURES, JOURNAL_FLUSH
 
 FILE: Final = "narrowings.journal"
+POLICIES: Final = "policies"  # a folder: files of every version applied, by digest
+MAX_POLICY_BYTES: Final = 1 << 26
 REMEMBERED: Final = 30.0  # seconds that health tells of a write that the disk did not take
 MAX_GROUP: Final = 1000  # entries behind one flush: caps how long the first of them waits
 
@@ -33,6 +35,16 @@ class Entry(NamedTuple):
     number: int
     narrowing: Narrowing
 
+
+class Place(NamedTuple):
+    """A frame by number and hash, and the hash of the journal's first: which journal it is. Number 0: before the first."""
+
+    number: int
+    hash: bytes
+    first: bytes
+
+
+NOWHERE: Final = Place(0, b"", b"")
 
 _Waiting = tuple[list[bytes], "asyncio.Future[int]"]
 
@@ -201,6 +213,32 @@ class Journal:
             if head.number > after:
                 yield Entry(head.number, decode(payload))
 
+    def since(self, place: Place) -> tuple[list[Narrowing], Place]:
+        """The entries behind `place`, and the place where the chain ends. All of them, behind a place in a lost journal.
+
+        Raises `Unavailable` (code `journal_behind`) for a journal that should hold that place and does not: it is older than
+        who asks, or another one. Raises `Unreadable` where the chain breaks.
+        """
+        found: list[Narrowing] = []
+        first, end = b"", frames.START
+        anew, known = False, not place.number
+        for payload, head in self._frames():
+            if head.number == 1:
+                first, anew = head.hash, isinstance(decode(payload), Begun)
+                known = known or (anew and first != place.first)
+            if known:
+                found.append(decode(payload))
+            elif head.number == place.number:
+                known = head.hash == place.hash and first == place.first
+            end = head
+        if not known:
+            raise Unavailable(
+                "the journal is older than the database, or another one: put the newest copy of it in place; only if there"
+                " is none, move its file away and run: profile-vault audit accept-loss --journal",
+                code="journal_behind",
+            )
+        return found, Place(end.number, end.hash, first)
+
     def verify(self) -> Head:
         """Reads the whole chain and every entry; answers where it ends. Raises `Unreadable` where it breaks."""
         end = frames.START
@@ -236,6 +274,21 @@ class Journal:
             durable.create(self._path, frames.MAGIC)
         except FileExistsError:
             return  # another process was faster
+
+    # --- policy versions --------------------------------------------------------------------------------------------
+
+    def keep_policy(self, digest: bytes, files: bytes) -> None:
+        """Keeps the files of a policy version here, durably, so that a restored database can be given them again."""
+        folder = self._folder / POLICIES
+        durable.private_folder(folder)
+        durable.write(folder / f"{digest.hex()}.json", files)
+
+    def policy(self, digest: bytes) -> bytes | None:
+        """The files of the version with that digest, as they were kept; the caller compares them. None if there are none."""
+        try:
+            return durable.read_private(self._folder / POLICIES / f"{digest.hex()}.json", MAX_POLICY_BYTES)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     # --- the head of the audit log ----------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from vault.clock import Micros
 from vault.errors import Unreadable
 
 TAG_BYTES: Final = 16
+PERSON: Final = 3
 
 
 class RefusalKind(IntEnum):
@@ -46,6 +47,9 @@ class Erasure(msgspec.Struct, frozen=True, array_like=True, tag="erasure/1"):
     tombstones: tuple[Tombstone, ...] = ()
 
 
+# `version` is that of the subject's state row once it is committed: a database whose row is older has lost it, and one
+# whose row is as new knows it, or knows that its commit lost to another. 0: written before versions were kept.
+# `rank` is the highest of those who refuse (consent.ledger.Authority); 3, the person, where it was not kept.
 class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="refusal/1"):
     """A subject refuses the purposes in the mask."""
 
@@ -53,6 +57,8 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="refusal/1"):
     subject: UUID
     purposes: int
     kind: RefusalKind = RefusalKind.DECIDED
+    version: int = 0
+    rank: int = PERSON
 
 
 class Objection(msgspec.Struct, frozen=True, array_like=True, tag="objection/1"):
@@ -61,6 +67,8 @@ class Objection(msgspec.Struct, frozen=True, array_like=True, tag="objection/1")
     at: Micros
     subject: UUID
     purposes: int
+    version: int = 0
+    rank: int = PERSON
 
 
 class Restriction(msgspec.Struct, frozen=True, array_like=True, tag="restriction/1"):
@@ -68,6 +76,7 @@ class Restriction(msgspec.Struct, frozen=True, array_like=True, tag="restriction
 
     at: Micros
     subject: UUID
+    version: int = 0
 
 
 class RemovedWraps(msgspec.Struct, frozen=True, array_like=True, tag="removed-wraps/1"):
@@ -76,6 +85,7 @@ class RemovedWraps(msgspec.Struct, frozen=True, array_like=True, tag="removed-wr
     at: Micros
     subject: UUID
     wraps: tuple[tuple[bytes, int], ...]
+    version: int = 0
 
 
 class PolicyApplied(msgspec.Struct, frozen=True, array_like=True, tag="policy/1"):
@@ -94,7 +104,14 @@ class PolicyIntended(msgspec.Struct, frozen=True, array_like=True, tag="policy-i
     digest: bytes
 
 
-Narrowing = Erasure | Refusal | Objection | Restriction | RemovedWraps | PolicyApplied | PolicyIntended
+class Begun(msgspec.Struct, frozen=True, array_like=True, tag="begun/1"):
+    """The first entry of a journal that an officer began in place of a lost one: older databases name frames of that."""
+
+    at: Micros
+
+
+OfSubject = Refusal | Objection | Restriction | RemovedWraps
+Narrowing = Erasure | Refusal | Objection | Restriction | RemovedWraps | PolicyApplied | PolicyIntended | Begun
 
 _encoder: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 _decoder: Final = msgspec.msgpack.Decoder(Narrowing)

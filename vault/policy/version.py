@@ -5,7 +5,7 @@ E17); a version read from the database is the one that was applied, byte for byt
 Must not know: keys, the journal, persons. Whoever applies also journals and audits it, in the same transaction.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -121,6 +121,28 @@ async def live(connection: store.Connection, named: Named | None = None) -> tupl
     return Version(rows[0][0], rows[0][1]), _files(rows[0])
 
 
+async def put_back(
+    connection: store.Connection, named: Named, files_of: Callable[[bytes], bytes | None], now: Micros
+) -> list[int]:
+    """Adds the versions that the journal names and the table lost, from `files_of` their digest; answers their numbers.
+
+    Raises `Conflict` (code `policy_lost`) for one whose files nobody has.
+    """
+    have = len(await store.newest_first(connection))
+    numbers = list(range(have + 1, named.newest + 1))
+    for number in numbers:
+        digest = named.applied.get(number, b"")
+        files = files_of(digest)
+        if files is None or digest_of(_decoded(files)) != digest:
+            raise Conflict(
+                f"Version {number} of the policies is newer than the database, and the journal's folder lacks its files:"
+                f" start once with `policies` naming the folder as it was then (digest {digest.hex()[:16]}).",
+                code="policy_lost",
+            )
+        await store.add(connection, number, digest, files, "journal", now)
+    return numbers
+
+
 async def numbers_given(connection: store.Connection) -> dict[str, set[int]]:
     """Every number that a version ever gave, by what it is unique among: none of them is free."""
     return history.given([_files(row) for row in await store.newest_first(connection)])
@@ -128,10 +150,14 @@ async def numbers_given(connection: store.Connection) -> dict[str, set[int]]:
 
 def _files(row: store.Row) -> dict[str, str]:
     """The files of a stored version, checked against its digest."""
-    try:
-        files = msgspec.json.decode(row[2], type=dict[str, str])
-    except msgspec.MsgspecError:
-        raise Unreadable("A stored policy version cannot be read.") from None
+    files = _decoded(row[2])
     if digest_of(files) != row[1]:
         raise Unreadable("A stored policy version is not the one that was applied.")
     return files
+
+
+def _decoded(files: bytes) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(files, type=dict[str, str])
+    except msgspec.MsgspecError:
+        raise Unreadable("A stored policy version cannot be read.") from None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from vault.clock import Micros
 from vault.errors import Unreadable
 from vault.journal.narrowing import (
+    Begun,
     Erasure,
     Narrowing,
     Objection,
@@ -38,8 +39,10 @@ NARROWINGS: st.SearchStrategy[Narrowing] = st.one_of(
             max_size=3,
         ).map(tuple),
     ),
-    st.builds(Refusal, TIMES, st.uuids(), MASKS, st.sampled_from(RefusalKind)),
-    st.builds(Objection, TIMES, st.uuids(), MASKS),
+    st.builds(
+        Refusal, TIMES, st.uuids(), MASKS, st.sampled_from(RefusalKind), st.integers(0, 2**40), st.integers(0, 3)
+    ),
+    st.builds(Objection, TIMES, st.uuids(), MASKS, st.integers(0, 2**40), st.integers(0, 3)),
     st.builds(Restriction, TIMES, st.uuids()),
     st.builds(
         RemovedWraps,
@@ -49,6 +52,7 @@ NARROWINGS: st.SearchStrategy[Narrowing] = st.one_of(
     ),
     st.builds(PolicyApplied, TIMES, st.integers(1, 99), st.binary(min_size=32, max_size=32)),
     st.builds(PolicyIntended, TIMES, st.integers(1, 99), st.binary(min_size=32, max_size=32)),
+    st.builds(Begun, TIMES),
 )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from vault.audit.entry import Tag
+from vault.audit.entry import Detail, Tag
 from vault.changes.store import mark
 from vault.clock import DAY, Micros, day_of
 from vault.errors import Conflict
@@ -61,14 +61,10 @@ async def destroy(vault: Vault, request: Request) -> None:
     tombstones = tombstones_of(vault, desk, identifiers_of(vault.catalogue, desk), now)
     await vault.journal.append([Erasure(now, request.request_id, tuple(desk.subjects), tombstones)])
     async with take(vault, request) as taking:
-        driver = await raw(taking.connection)
-        held = await driver.fetch(_LOCK, desk.subjects)
-        if len(held) != len(desk.subjects):
+        held = await _hold(await raw(taking.connection), desk.subjects)
+        if held != len(desk.subjects):
             raise Conflict(code="retry")
-        await driver.execute(_KEYS, desk.subjects)
-        await write_graves(driver, tombstones)
-        await driver.execute(_ERASED, desk.subjects, now, request.request_id)
-        await mark(driver, desk.subjects)
+        await destroy_keys(vault, taking.connection, request.request_id, desk.subjects, tombstones, now)
         await leave(
             vault,
             taking.connection,
@@ -76,19 +72,55 @@ async def destroy(vault: Vault, request: Request) -> None:
             officer_of(request),
             {"request": str(request.request_id), "subjects": len(desk.subjects), "tombstones": len(tombstones)},
         )
-        await _forget(vault, taking.connection, desk.subjects)
         taking.forgotten()
         await taking.move(
             Step.ROWS,
             detail={
                 MEMBERS: [str(one) for one in desk.subjects],
                 "destroyed_at": now,
-                "stores": {"keys": len(held)},
+                "stores": {"keys": held},
                 "tombstones": len(tombstones),
                 "late_until": end_of_day(now),
             },
         )
     vault.warm.forget(desk.subjects)
+
+
+async def _hold(driver: Raw, subjects: Sequence[UUID]) -> int:
+    """Locks the members' rows; answers how many there are."""
+    return len(await driver.fetch(_LOCK, list(subjects)))
+
+
+async def destroy_keys(
+    vault: Vault,
+    connection: Transaction,
+    request_id: UUID,
+    subjects: Sequence[UUID],
+    tombstones: Sequence[Tombstone],
+    now: Micros,
+) -> None:
+    """In the caller's transaction: keys, tombstones, the record of who is erased, the marks, and their requests."""
+    driver = await raw(connection)
+    await driver.execute(_KEYS, list(subjects))
+    await write_graves(driver, tombstones)
+    await driver.execute(_ERASED, list(subjects), now, request_id)
+    await mark(driver, subjects)
+    await _forget(vault, connection, subjects)
+
+
+async def destroy_unread(vault: Vault, request: Request, subjects: Sequence[UUID], stones: Sequence[Tombstone]) -> None:
+    """As `destroy` and `delete_rows`, of people whose rows do not agree or are not all there: nothing of them is read."""
+    async with vault.database.begin() as connection:
+        await _hold(await raw(connection), subjects)
+        await destroy_keys(vault, connection, request.request_id, subjects, stones, vault.clock.now())
+        detail: Detail = {
+            "request": str(request.request_id),
+            "subjects": len(subjects),
+            "tombstones": len(stones),
+        }
+        await leave(vault, connection, Tag.RIGHTS_KEYS_DESTROYED, officer_of(request), detail)
+    vault.warm.forget(subjects)
+    await sweep(vault, request, subjects)
 
 
 def end_of_day(at: Micros) -> Micros:

@@ -44,7 +44,7 @@ async def open_request(vault: Vault, actor: Actor, ref: str, kind: RequestType) 
         done = await erase_at_once(vault, actor, opened_by, subject)
         if done is not None:
             return done
-    request_id = await _register(vault, actor, subject, kind)
+    request_id = await register(vault, actor, opened_by, subject, kind)
     if kind == "erasure":
         await destroy_now(vault, request_id)
     return request_id
@@ -56,7 +56,7 @@ ORDER BY subject_id FOR NO KEY UPDATE
 """
 
 
-async def _register(vault: Vault, actor: Actor, subject: UUID, kind: RequestType) -> UUID:
+async def register(vault: Vault, actor: Actor, opened_by: UUID, subject: UUID, kind: RequestType) -> UUID:
     """The new row, or the erasure that the person is under already. The profile's rows are held, so that two are one."""
     now = vault.clock.now()
     request_id, entry_id = uuid7(now), uuid7(now)
@@ -79,7 +79,7 @@ async def _register(vault: Vault, actor: Actor, subject: UUID, kind: RequestType
                 received_at=now,
                 due_at=due(now),
                 finished_at=None,
-                opened_by=_staff(actor),
+                opened_by=opened_by,
                 detail={OPENED: str(entry_id)},
             ),
             vault.keyring.key(names.REQUEST),

@@ -14,6 +14,7 @@ from vault.errors import NotFound, Unavailable, Unreadable
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.keys import names
+from vault.policy.actors import Actor
 from vault.rights import store
 from vault.rights.request import State, Step
 from vault.rights.store import Request, Transaction
@@ -24,6 +25,10 @@ MEMBERS: Final = "members"
 """In `detail`: the subjects that were erased. The table `erased` says so too, and anyone with the database may add to it."""
 OWED: Final = "owed"
 """In `detail`: who has to be told, as [destination, root, deadline]: a deleted notice is still owed."""
+JOURNAL: Final = Actor("operator", "journal")
+"""Who opens an erasure that a restored database has lost (`again`)."""
+NOBODY: Final = UUID(int=0)
+"""`opened_by` of such a request."""
 ACCUSED: Final = 1000  # forged requests that one process names; more of them say nothing more
 
 
@@ -130,4 +135,4 @@ def key_of(vault: Vault, name: str) -> bytes:
 
 def officer_of(request: Request) -> str:
     """How the audit log names whoever opened the request."""
-    return f"staff:{request.opened_by}"
+    return JOURNAL.label if request.opened_by == NOBODY else f"staff:{request.opened_by}"

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from vault.audit.entry import Entry, Tag, salted
+from vault.consent.ledger import Authority
 from vault.flows.people.attempt import Tools
 from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.write import Rows, audit_row, write
@@ -60,24 +61,24 @@ async def _commit(vault: Vault, rows: Rows, drafts: Iterable[SubjectDraft], acto
 def _narrowed(draft: SubjectDraft) -> list[Narrowing]:
     """What this draft takes away from its subject."""
     before, after = draft.before, draft.state
-    at, subject = draft.tools.now, draft.subject
+    at, subject, version = draft.tools.now, draft.subject, after.version
     refused = after.refused & ~before.refused
     blocked = after.blocked & ~before.blocked
     objected = after.objected & ~before.objected
     ended = before.granted & ~after.granted & ~after.refused
     found: list[Narrowing] = []
     if refused:
-        found.append(Refusal(at, subject, refused))
+        found.append(Refusal(at, subject, refused, RefusalKind.DECIDED, version, draft.rank_of(refused)))
     if blocked:
-        found.append(Refusal(at, subject, blocked, RefusalKind.BLOCKED))
+        found.append(Refusal(at, subject, blocked, RefusalKind.BLOCKED, version, Authority.CLIENT))
     if ended:
-        found.append(Refusal(at, subject, ended, RefusalKind.EXPIRED))
+        found.append(Refusal(at, subject, ended, RefusalKind.EXPIRED, version, Authority.NOBODY))
     if objected:
-        found.append(Objection(at, subject, objected))
+        found.append(Objection(at, subject, objected, version, draft.rank_of(objected)))
     if after.restricted and not before.restricted:
-        found.append(Restriction(at, subject))
+        found.append(Restriction(at, subject, version))
     if draft.removed_wraps:
-        found.append(RemovedWraps(at, subject, tuple(draft.removed_wraps)))
+        found.append(RemovedWraps(at, subject, tuple(draft.removed_wraps), version))
     return found
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from vault.catalogue.numbers import ACCUMULATORS, MEMBERSHIPS, bits
 from vault.clock import Micros
-from vault.consent.ledger import Choice, chain, pack_choice
+from vault.consent.ledger import Authority, Choice, chain, pack_choice
 from vault.consent.standing import Standing
 from vault.errors import Unreadable
 from vault.flows.people.attempt import Tools
@@ -268,6 +268,12 @@ class SubjectDraft:
             return self.standing.explicit
         return self._explicit
 
+    def rank_of(self, purposes: int) -> int:
+        """The highest rank of who refuses one of these purposes now; the highest there is, where the ledger was not read."""
+        if self._standing is None:
+            return Authority.PERSON
+        return max((self._standing.of(purpose).rank for purpose in bits(purposes)), default=0)
+
     def add_choice(self, choice: Choice, proof: bytes | None = None) -> int:
         """Append to the ledger; answers its sequence. The masks are the caller's to change. `proof` is sealed for `rights`."""
         sequence = self.state.ledger_count + 1
@@ -281,13 +287,20 @@ class SubjectDraft:
         self.changed = True
         return sequence
 
-    def remove_wraps(self, mask: int) -> None:
-        """Destroy the wraps of these purposes, and every computed value that needed one of them."""
-        left, removed = without([draft.wrapped for draft in self.compartments.values()], mask)
+    def remove_wraps(self, mask: int, only: frozenset[bytes] | None = None) -> None:
+        """Destroy the wraps of these purposes, and every computed value that needed one of them.
+
+        `only`: in the compartments of these ids.
+        """
+        drafts = self.compartments.values()
+        left, removed = without([d.wrapped for d in drafts if only is None or d.wrapped.compartment_id in only], mask)
         if not removed:
             return
+        touched = {compartment_id for compartment_id, _ in removed}
         kept = {(wrapped.purposes, wrapped.generation): wrapped for wrapped in left}
         for place, draft in list(self.compartments.items()):
+            if draft.wrapped.compartment_id not in touched:
+                continue
             wrapped = kept.get(place)
             if wrapped is None:
                 del self.compartments[place]
