@@ -38,6 +38,7 @@ NAMES: Final = (
     "reads_at_once",
     "desk_at_once",
     "database_connections",
+    "sweep_rate",
 )
 # name -> (default, least, most). Rates are a second; docs/reference/limits.md says what each means and why.
 NUMBERS: Final[dict[str, tuple[int, int, int]]] = {
@@ -50,6 +51,7 @@ NUMBERS: Final[dict[str, tuple[int, int, int]]] = {
     "reads_at_once": (4, 1, 1_000),
     "desk_at_once": (8, 1, 1_000),
     "database_connections": (24, 16, 1_000),
+    "sweep_rate": (20, 0, 10_000),
 }
 SCHEMES: Final = ("postgresql://", "postgres://", "postgresql+asyncpg://")
 ROOT_DATA_DIR: Final = Path("/var/lib/profile-vault/vault")
@@ -74,6 +76,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     reads_at_once: int = NUMBERS["reads_at_once"][0]
     desk_at_once: int = NUMBERS["desk_at_once"][0]
     database_connections: int = NUMBERS["database_connections"][0]
+    sweep_rate: int = NUMBERS["sweep_rate"][0]  # people a second; 0: none
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -123,7 +123,7 @@ async def one_range(vault: Vault, after: UUID, limit: int) -> tuple[list[Seen], 
         if judge.opens_events and person.events:
             await _events(vault, judge, person)
         found += [Finding(check, person.subject) for check in sorted(judge.checks)]
-        version = judge.state.version if judge.state is not None else person.version
+        version = judge.state.version if judge.state is not None else 0  # what the row says of itself proves nothing
         seen.append(Seen(person.subject, version, judge.kept))
     return seen, found
 

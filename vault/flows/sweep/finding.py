@@ -8,7 +8,7 @@ import msgspec
 
 
 class Check(StrEnum):
-    """What did not agree. Kept in `integrity_finding` and in audit leaves: never renamed."""
+    """What did not agree. It stands in audit leaves: never renamed."""
 
     STATE = "state"
     KEYS = "keys"
@@ -54,6 +54,15 @@ MEANINGS: Final[dict[Check, str]] = {
     Check.OLDER: "the state row is older than when it was last looked at: a whole person was put back",
     Check.GONE: "a person who was there when last looked at is gone, and no erasure says why",
 }
+
+
+NUMBERS: Final[dict[Check, int]] = {
+    Check.STATE: 1, Check.KEYS: 2, Check.VALUES: 3, Check.LEDGER: 4, Check.CHOICES: 5, Check.EVENTS: 6,
+    Check.IDENTIFIERS: 7, Check.LOOKUP: 8, Check.PROFILE: 9, Check.CHANGE: 10, Check.DEDUP: 11, Check.LOG: 12,
+    Check.LEAVES: 13, Check.DISCLOSURES: 14, Check.NARROWING: 15, Check.ERASURE: 16, Check.UNFULFILLED: 17,
+    Check.OLDER: 18, Check.GONE: 19,
+}  # fmt: skip
+"""As stored in `integrity_finding`: never given twice."""
 
 
 class Finding(msgspec.Struct, frozen=True):

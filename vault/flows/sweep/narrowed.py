@@ -12,7 +12,7 @@ from uuid import UUID
 
 from vault.audit.entry import Entry, Tag, parse
 from vault.clock import HOUR, SECOND, Micros
-from vault.consent.ledger import Choice, parse_choice
+from vault.consent.ledger import Choice, Decision, parse_choice
 from vault.errors import Unreadable
 from vault.flows.sweep.finding import Check, Finding
 from vault.journal.narrowing import Erasure, Narrowing, Objection, Refusal, RemovedWraps, Restriction
@@ -20,6 +20,7 @@ from vault.keys.compartments import parse_wraps
 from vault.state.record import State, unpack
 from vault.storage.session import Raw
 
+_WIDENS: Final = frozenset((Decision.GRANTED, Decision.REQUESTED))
 BATCH: Final = 500  # narrowings compared at once
 LATE: Final = Micros(60 * SECOND)  # from the receipt of a choice to its commit, at most; more is looked up in the log
 
@@ -109,7 +110,11 @@ def _shown(one: Refusal | Objection | RemovedWraps, rows: _Rows) -> bool:
         return True
     if isinstance(one, RemovedWraps):
         return rows.compartments is None or rows.compartments.isdisjoint(one.wraps)
-    said = {choice.purpose for choice in rows.choices if one.at - LATE <= choice.received_at <= one.at}
+    said = {
+        choice.purpose
+        for choice in rows.choices
+        if one.at - LATE <= choice.received_at <= one.at and choice.decision not in _WIDENS
+    }
     return all(purpose in said for purpose in range(one.purposes.bit_length()) if one.purposes >> purpose & 1)
 
 
