@@ -6,7 +6,7 @@ BIN := .venv/bin
 ONCE ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 
-.PHONY: help demo clients test test-fast fuzz faults lint types floors format docs check lock image clean
+.PHONY: help demo clients test test-fast fuzz faults attack lint types floors format docs check lock image clean
 .NOTPARALLEL:
 
 help:  ## what can be made
@@ -28,6 +28,9 @@ fuzz: .venv/.dev  ## requests of every bad kind against a real vault (CASES=1000
 	@$(BIN)/python -m tests.fuzz --cases $(or $(CASES),100000) $(if $(SEED),--seed $(SEED))
 faults: .venv/.dev  ## kill it at every boundary, then at random, then write with many; an hour and more
 	@$(BIN)/python -m tests.faults.everything
+
+attack: .venv/.dev  ## what the owner of the database tries, live and in words; ends in one JSON line
+	@$(BIN)/python -m tests.attack
 
 lint: .venv/.dev  ## ruff: rules and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

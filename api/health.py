@@ -50,6 +50,7 @@ async def readyz(request: Request[Any, Any, Any], vault: NamedDependency[Vault])
         "doors": list(found.doors),
         "duties": list(found.duties),
         "purposes": list(found.purposes),
+        "integrity": {"findings": found.findings, "swept_at": found.swept_at},
     }
     return Response(body, status_code=200 if body["ready"] else 503, headers={"cache-control": "no-store"})
 

@@ -50,6 +50,8 @@ class Metrics:
         self._audit = self._gauge("audit_entries", "Leaves of the audit log under its signed head.")
         self._numbered = self._gauge("changes_numbered", "The number of the newest change that feeds can see.")
         self._worker = self._gauge("worker_seen", "Does some worker hold a lease? 1 or 0.")
+        self._findings = self._gauge("integrity_findings", "Things that the state audit finds wrong, 10,000 at most.")
+        self._swept = self._gauge("sweep_age_seconds", "Since the state audit was last through; NaN before that.")
         self._behind = self._gauge("webhook_behind", "Changes, at most, not offered to it yet.", "destination")
         self._failures = self._gauge("webhook_failures", "Failed deliveries in a row.", "destination")
         self._disabled = self._gauge("webhook_disabled", "Did the recipient end it (410)? 1 or 0.", "destination")
@@ -98,7 +100,16 @@ class Metrics:
         for gauge in (self._behind, self._failures, self._disabled):
             gauge.clear()
         if found is None:
-            for gauge in (self._due_for, self._deadline, self._audit, self._numbered, self._worker):
+            gauges = (
+                self._due_for,
+                self._deadline,
+                self._audit,
+                self._numbered,
+                self._worker,
+                self._findings,
+                self._swept,
+            )
+            for gauge in gauges:
                 gauge.set(float("nan"))
             return
         for queue, rows in found.waiting.items():
@@ -108,6 +119,8 @@ class Metrics:
         self._audit.set(found.audit_size)
         self._numbered.set(found.numbered)
         self._worker.set(found.worker_seen)
+        self._findings.set(found.findings)
+        self._swept.set(float("nan") if found.swept_for is None else found.swept_for)
         for hook in found.webhooks:
             self._behind.labels(hook.destination).set(hook.behind)
             self._failures.labels(hook.destination).set(hook.failures)

@@ -38,6 +38,7 @@ NAMES: Final = (
     "reads_at_once",
     "desk_at_once",
     "database_connections",
+    "sweep_rate",
     "data_backup_days",
     "keyring_backup_days",
 )
@@ -52,6 +53,7 @@ NUMBERS: Final[dict[str, tuple[int, int, int]]] = {
     "reads_at_once": (4, 1, 1_000),
     "desk_at_once": (8, 1, 1_000),
     "database_connections": (24, 16, 1_000),
+    "sweep_rate": (20, 0, 10_000),
 }
 # How long copies are kept before they are destroyed; 0: none are made. What is not told is taken to be a month.
 DAYS: Final[dict[str, tuple[int, int, int]]] = {
@@ -81,6 +83,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     reads_at_once: int = NUMBERS["reads_at_once"][0]
     desk_at_once: int = NUMBERS["desk_at_once"][0]
     database_connections: int = NUMBERS["database_connections"][0]
+    sweep_rate: int = NUMBERS["sweep_rate"][0]  # people a second; 0: none
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from vault.flows.graves import restore_graves
 from vault.flows.honour.advance import advance_all
 from vault.flows.lag import check_log
 from vault.flows.settle import settle_due
+from vault.flows.sweep.duty import Sweep
 from vault.flows.vault import Vault
 from vault.flows.watch import sweep
 from vault.keys import roles
@@ -33,7 +34,10 @@ SWEEPING: Final = 10.0  # what watchers of sources left may lie a little longer
 MAX_WAIT: Final = 30.0
 FIRST: Final = frozenset({"requests"})  # loops that use the connections kept for people's rights
 
-_DUTY: Final = {"watches": roles.CHANGES, "graves": roles.DUE}  # the first needs no key, the second those of writers
+ENDLESS: Final = "sweep"  # the state audit begins anew when it is through
+
+# The first needs no key, the others those of writers.
+_DUTY: Final = {"watches": roles.CHANGES, "graves": roles.DUE, ENDLESS: roles.DUE}
 
 Step = Callable[[], Awaitable[int]]
 
@@ -49,10 +53,11 @@ async def run(vault: Vault, *, once: bool = False) -> None:
             (roles.DUE, lambda: settle_due(vault), SLOW),
             ("graves", lambda: restore_graves(vault), HOUR / SECOND),
             ("watches", lambda: sweep(vault), SWEEPING),
+            (ENDLESS, Sweep(vault).step, SLOW),
         ]
         steps = [step for step in steps if _DUTY.get(step[0], step[0]) in vault.role.duties]
         if once:
-            await _once(vault, [step for _, step, _ in steps])
+            await _once(vault, [step for name, step, _ in steps if name != ENDLESS])
             return
         async with asyncio.TaskGroup() as group:
             for name, step, pause in steps:

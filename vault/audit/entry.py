@@ -38,6 +38,7 @@ class Tag(StrEnum):
 
     AUDIT_LOG_READ = "audit:log:read"
     AUDIT_LOSS_ACCEPTED = "audit:loss:accepted"
+    AUDIT_SALTS_FORGOTTEN = "audit:salts:forgotten"
     CONSENT_CHOICE_RECORDED = "consent:choice:recorded"
     CONSENT_GRANT_IGNORED = "consent:grant:ignored"
     DESTINATION_TOKEN_MADE = "destination:token:made"  # noqa: S105 - names, no secrets

@@ -11,6 +11,7 @@ from vault.changes.cursor import unpack
 from vault.clock import SECOND, Micros
 from vault.errors import Gone, Invalid
 from vault.flows.ready import BACKLOG_CAP
+from vault.flows.sweep.record import standing
 from vault.flows.vault import Vault
 from vault.keys import names
 
@@ -24,7 +25,7 @@ SELECT
   (SELECT min(at) FROM due WHERE at <= $1) AS due_since,
   (SELECT max(size) FROM checkpoint) AS audit_size,
   (SELECT position FROM lease WHERE name = 'changes') AS numbered,
-  EXISTS (SELECT 1 FROM lease WHERE expires_at > $1) AS worker_seen
+  EXISTS (SELECT 1 FROM lease WHERE expires_at > $1 AND name <> 'sweep') AS worker_seen
 """
 
 
@@ -47,6 +48,8 @@ class Figures(msgspec.Struct, frozen=True):
     numbered: int
     worker_seen: bool
     webhooks: tuple[Hook, ...]
+    findings: int  # of the state audit
+    swept_for: float | None  # since its sweep was last through; None before that
 
 
 async def look(vault: Vault) -> Figures:
@@ -55,6 +58,7 @@ async def look(vault: Vault) -> Figures:
     async with vault.database.hot() as connection:
         row = await connection.fetchrow(_FIGURES, now, BACKLOG_CAP)
         hooks = await connection.fetch("SELECT destination, cursor, failures, disabled_at FROM webhook ORDER BY 1")
+    swept = await standing(vault)
     numbered = row["numbered"] or 0
     return Figures(
         waiting={queue: row[queue] for queue in ("changes", "audit", "due", "requests")},
@@ -64,6 +68,8 @@ async def look(vault: Vault) -> Figures:
         numbered=numbered,
         worker_seen=row["worker_seen"],
         webhooks=tuple(hook for one in hooks if (hook := _hook(vault, one, numbered)) is not None),
+        findings=swept.findings,
+        swept_for=None if swept.swept_at is None else _seconds(now - swept.swept_at),
     )
 
 

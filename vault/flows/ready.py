@@ -7,12 +7,15 @@ from typing import Final
 
 import msgspec
 
+from vault.clock import isoformat
+from vault.flows.sweep.record import standing
 from vault.flows.vault import Vault
 
 BACKLOG_CAP: Final = 10_000  # rows; counting further would cost more than the figure is worth
 ONE_PROCESS: Final = (
     "This process holds the keys of every purpose; separate processes per role confine each to its own."
 )
+NOT_WHOLE: Final = "Stored rows do not agree with each other or with the log: see `profile-vault audit verify --state`."
 NO_ROLLBACK: Final = (
     "Keyring or journal lie beside the database: whoever puts an old copy of all of them back is not noticed."
 )
@@ -30,6 +33,8 @@ class Readiness(msgspec.Struct, frozen=True):
     doors: tuple[str, ...]
     duties: tuple[str, ...]
     purposes: tuple[str, ...]  # whose values this process can open
+    findings: int  # of the state audit, now
+    swept_at: str | None  # when its sweep was last through
 
 
 async def check(vault: Vault) -> Readiness:
@@ -37,9 +42,10 @@ async def check(vault: Vault) -> Readiness:
     now = vault.clock.now()
     async with vault.database.hot() as connection:
         row = await connection.fetchrow(_FIGURES, now, BACKLOG_CAP)
+    swept = await standing(vault)
     protection = vault.keyring.protection
     role = vault.role
-    told = {ONE_PROCESS: role.whole, NO_ROLLBACK: protection == "none"}
+    told = {ONE_PROCESS: role.whole, NO_ROLLBACK: protection == "none", NOT_WHOLE: swept.findings > 0}
     held = vault.catalogue.purposes.values()
     return Readiness(
         policy=vault.policy.number,
@@ -51,6 +57,8 @@ async def check(vault: Vault) -> Readiness:
         doors=role.doors,
         duties=role.duties,
         purposes=tuple(one.name for one in held if vault.keyring.holds(one.number)),
+        findings=swept.findings,
+        swept_at=None if swept.swept_at is None else isoformat(swept.swept_at),
     )
 
 
@@ -58,5 +66,5 @@ _FIGURES: Final = """
 SELECT
   (SELECT count(*) FROM (SELECT 1 FROM change_in LIMIT $2) AS waiting) AS changes,
   (SELECT count(*) FROM (SELECT 1 FROM audit_in LIMIT $2) AS waiting) AS audit,
-  EXISTS (SELECT 1 FROM lease WHERE expires_at > $1) AS worker_seen
+  EXISTS (SELECT 1 FROM lease WHERE expires_at > $1 AND name <> 'sweep') AS worker_seen
 """

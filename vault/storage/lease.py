@@ -17,6 +17,7 @@ LIFE: Final = Micros(15 * SECOND)  # how long a dead holder keeps the others wai
 FAR: Final = HOUR  # no holder asks for so much more than it may have: such a lease was written by somebody else
 CHANGES: Final = "changes"
 AUDIT: Final = "audit"
+SWEEP: Final = "sweep"  # always held by somebody, so it does not tell whether queues are taken up
 
 _MAKE: Final = """
 INSERT INTO lease (name, holder, fencing, expires_at, position) VALUES ($1, NULL, 0, 0, 0) ON CONFLICT (name) DO NOTHING

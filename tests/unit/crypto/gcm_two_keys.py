@@ -42,23 +42,28 @@ def _aes(key: bytes, block: bytes) -> int:
     return int.from_bytes(encryptor.update(block), "big")
 
 
-def two_key_ciphertext(first: bytes, second: bytes, nonce: bytes, context: bytes, c1: bytes) -> bytes:
-    """48 bytes, ciphertext and tag, that AES-256-GCM opens under both keys with this nonce and associated data."""
+def two_key_ciphertext(
+    first: bytes, second: bytes, nonce: bytes, context: bytes, c1: bytes, other_context: bytes | None = None
+) -> bytes:
+    """48 bytes, ciphertext and tag, that AES-256-GCM opens under both keys with this nonce and associated data.
+
+    `other_context`, of the same length, is that of the second key; else both have the same.
+    """
     h1, h2 = _aes(first, bytes(BLOCK)), _aes(second, bytes(BLOCK))
     e1, e2 = (_aes(key, nonce + b"\x00\x00\x00\x01") for key in (first, second))
-    padded = context + bytes(-len(context) % BLOCK)
-    blocks = [int.from_bytes(padded[at : at + BLOCK], "big") for at in range(0, len(padded), BLOCK)]
     lengths = len(context) * 8 << 64 | 2 * BLOCK * 8
     first_block = int.from_bytes(c1, "big")
 
-    def front(h: int) -> int:
+    def front(h: int, bound: bytes) -> int:
         """All but the c2 term and the pad E: sum of a_i H^(n-i+3), c1 H^3, lengths H."""
+        padded = bound + bytes(-len(bound) % BLOCK)
+        blocks = [int.from_bytes(padded[at : at + BLOCK], "big") for at in range(0, len(padded), BLOCK)]
         total = _times(first_block, _power(h, 3)) ^ _times(lengths, h)
         for index, block in enumerate(blocks):
             total ^= _times(block, _power(h, len(blocks) - index + 3))
         return total
 
-    difference = front(h1) ^ front(h2) ^ e1 ^ e2
+    difference = front(h1, context) ^ front(h2, context if other_context is None else other_context) ^ e1 ^ e2
     second_block = _times(difference, _inverse(_power(h1, 2) ^ _power(h2, 2)))
-    tag = front(h1) ^ _times(second_block, _power(h1, 2)) ^ e1
+    tag = front(h1, context) ^ _times(second_block, _power(h1, 2)) ^ e1
     return c1 + second_block.to_bytes(BLOCK, "big") + tag.to_bytes(BLOCK, "big")

@@ -24,6 +24,7 @@ from vault.policy import version
 from vault.sources import store as sources
 from vault.storage import cluster, embedded
 from vault.storage.fitness import is_superuser
+from vault.storage.lease import SWEEP
 from vault.storage.migrate import newest, revision
 from vault.storage.session import Database
 
@@ -31,13 +32,15 @@ SKEW: Final = 2.0  # seconds between two clocks that leases and cursors do not n
 TOO_MUCH: Final = 10.0  # seconds: leases live 15, so two workers would soon both believe they hold one
 LOOKS: Final = 5
 BETWEEN: Final = 0.2  # seconds
-_LATER: Final = ("database role", "schema", "clock", "live policy", "audit head", "request keys", "worker", "sources")
+_LATER: Final = (
+    "database role", "schema", "clock", "live policy", "audit head", "state audit", "request keys", "worker", "sources",
+)  # fmt: skip
 
 _FIGURES: Final = """
 SELECT
   (SELECT count(*) FROM (SELECT 1 FROM change_in LIMIT $2) AS waiting) AS changes,
   (SELECT count(*) FROM (SELECT 1 FROM audit_in LIMIT $2) AS waiting) AS audit,
-  EXISTS (SELECT 1 FROM lease WHERE expires_at > $1) AS worker
+  EXISTS (SELECT 1 FROM lease WHERE expires_at > $1 AND name <> 'sweep') AS worker
 """
 _OF_REQUESTS: Final = """
 SELECT request_id, true AS of_case FROM casefile WHERE expires_at > $1
@@ -135,6 +138,7 @@ async def _inside(
         await _clock(database),
         await _policy(database, digest),
         await _audit(settings, database, keyring),
+        await _swept(database),
         await _requests(settings, database),
         await _worker(database, serving=serving),
         await _sources(database),
@@ -188,6 +192,21 @@ async def _audit(settings: Settings, database: Database, keyring: Keyring | None
         found = f"{error.sentence} {error.hint}".strip()
         return failed(check, found, "find the newer database; profile-vault audit verify says more")
     return ok(check, "the log begins with the head kept beside the journal")
+
+
+async def _swept(database: Database) -> Finding:
+    """What the state audit finds now, and whether its sweep gets through."""
+    check = "state audit"
+    async with database.hot() as connection:
+        findings = await connection.fetchval(
+            "SELECT count(*) FROM (SELECT FROM integrity_finding LIMIT $1) n", BACKLOG_CAP
+        )
+        swept_at = await connection.fetchval("SELECT position FROM lease WHERE name = $1", SWEEP)
+    if findings:
+        return failed(check, f"{findings} things do not agree", "profile-vault audit verify --state says which")
+    if not swept_at:
+        return ok(check, "nothing was found; the sweep was never through yet")
+    return ok(check, f"nothing was found; the sweep was last through at {isoformat(Micros(swept_at))}")
 
 
 async def _requests(settings: Settings, database: Database) -> Finding:
