@@ -18,10 +18,12 @@ from vault.flows import ready
 from vault.flows.deliver import deliver_due
 from vault.flows.graves import restore_graves
 from vault.flows.honour.advance import advance_all
+from vault.flows.honour.strays import sweep_strays
 from vault.flows.lag import check_log
 from vault.flows.settle import settle_due
 from vault.flows.vault import Vault
 from vault.flows.watch import sweep
+from vault.flows.wipe import wipe_due
 from vault.keys import roles
 from vault.measures import FEED_LAG, WORKER_FAILURES, WORKER_STEP
 from vault.storage.lease import LIFE
@@ -33,7 +35,8 @@ SWEEPING: Final = 10.0  # what watchers of sources left may lie a little longer
 MAX_WAIT: Final = 30.0
 FIRST: Final = frozenset({"requests"})  # loops that use the connections kept for people's rights
 
-_DUTY: Final = {"watches": roles.CHANGES, "graves": roles.DUE}  # the first needs no key, the second those of writers
+# Watches need no key, graves those of writers, the others those of the desk.
+_DUTY: Final = {"watches": roles.CHANGES, "graves": roles.DUE, "strays": roles.REQUESTS, "wipes": roles.REQUESTS}
 
 Step = Callable[[], Awaitable[int]]
 
@@ -49,7 +52,10 @@ async def run(vault: Vault, *, once: bool = False) -> None:
             (roles.DUE, lambda: settle_due(vault), SLOW),
             ("graves", lambda: restore_graves(vault), HOUR / SECOND),
             ("watches", lambda: sweep(vault), SWEEPING),
+            ("strays", lambda: sweep_strays(vault), HOUR / SECOND),
         ]
+        if not once:  # nobody waits for the disk
+            steps.append(("wipes", lambda: wipe_due(vault), HOUR / SECOND))
         steps = [step for step in steps if _DUTY.get(step[0], step[0]) in vault.role.duties]
         if once:
             await _once(vault, [step for _, step, _ in steps])

@@ -96,7 +96,7 @@ class Case:
     async def look(self) -> Any:
         """The tool looks her up; answers the addresses."""
         found = await lookup.traits(self.vault, TOOL, "email", self.mail(self.ada))
-        return {json.loads(found["traits"]["email"])}
+        return {json.loads(bytes(found["traits"]["email"]))}
 
     async def again(self) -> Any:
         """Another officer asks for the same erasure."""

@@ -17,6 +17,7 @@ from vault.crypto.services.local import LocalKeyService
 from vault.errors import ConfigError, Invalid, Unreadable
 from vault.flows.honour.scanned import scan_erasure
 from vault.flows.residue.verdict import Report
+from vault.flows.wipe import wipe
 from vault.keys import names
 from vault.keys.keyring import Keyring
 from vault.keys.keystore import KeyStore
@@ -75,6 +76,26 @@ def scan(ctx: click.Context, request: UUID, *, no_record: bool) -> None:
     emit(ctx, {**report.shown(), "revision": revision}, _told(report, revision))
     if report.residue:
         ctx.exit(EXIT_FAILED)
+
+
+@erasures.command("wipe")
+@json_option
+@click.pass_context
+def wipe_(ctx: click.Context) -> None:
+    """Take what erasures deleted off the disk now: vacuum every table, and write over the database's log of writes.
+
+    The worker does it within a day of an erasure. Backups and archives of that log are not touched.
+
+    \b
+    Example:
+      profile-vault erasures wipe
+    """
+    done = with_vault(wipe, create=False)
+    if done.segments:
+        log = f"{done.segments} segments of the log of writes were written over."
+    else:
+        log = "This process may not change the log's segments (pg_checkpoint, pg_switch_wal): the server does in time."
+    emit(ctx, {"tables": done.tables, "segments": done.segments}, f"{done.tables} tables were vacuumed. {log}")
 
 
 def _told(report: Report, revision: int | None) -> str:
