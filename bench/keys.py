@@ -2,7 +2,7 @@
 
 People of the re-wrap are rows of wraps only, made by the vault's own `Opener` and copied in, since a rotation reads nothing else:
 three compartments of 4, 3 and 2 purposes, as the benchmark makes them, twelve wraps. The plain update reads the same rows
-by the same ranges and writes back as many bytes under the same comparison, and opens nothing. "Cold" are keys that the process has to
+by the same ranges and writes back as many bytes under the same comparison, and opens nothing. "Cold" are keys that the process must
 fetch from the key store, as after its start; "warm" those that it holds.
 """
 

@@ -18,11 +18,13 @@ from vault.flows import ready
 from vault.flows.deliver import deliver_due
 from vault.flows.graves import restore_graves
 from vault.flows.honour.advance import advance_all
+from vault.flows.honour.strays import sweep_strays
 from vault.flows.lag import check_log
 from vault.flows.settle import settle_due
 from vault.flows.sweep.duty import Sweep
 from vault.flows.vault import Vault
 from vault.flows.watch import sweep
+from vault.flows.wipe import wipe_due
 from vault.keys import roles
 from vault.measures import FEED_LAG, WORKER_FAILURES, WORKER_STEP
 from vault.storage.lease import LIFE
@@ -36,8 +38,14 @@ FIRST: Final = frozenset({"requests"})  # loops that use the connections kept fo
 
 ENDLESS: Final = "sweep"  # the state audit begins anew when it is through
 
-# The first needs no key, the others those of writers.
-_DUTY: Final = {"watches": roles.CHANGES, "graves": roles.DUE, ENDLESS: roles.DUE}
+# Watches need no key, graves and the sweep those of writers, the others those of the desk.
+_DUTY: Final = {
+    "watches": roles.CHANGES,
+    "graves": roles.DUE,
+    ENDLESS: roles.DUE,
+    "strays": roles.REQUESTS,
+    "wipes": roles.REQUESTS,
+}
 
 Step = Callable[[], Awaitable[int]]
 
@@ -54,7 +62,10 @@ async def run(vault: Vault, *, once: bool = False) -> None:
             ("graves", lambda: restore_graves(vault), HOUR / SECOND),
             ("watches", lambda: sweep(vault), SWEEPING),
             (ENDLESS, Sweep(vault).step, SLOW),
+            ("strays", lambda: sweep_strays(vault), HOUR / SECOND),
         ]
+        if not once:  # nobody waits for the disk
+            steps.append(("wipes", lambda: wipe_due(vault), HOUR / SECOND))
         steps = [step for step in steps if _DUTY.get(step[0], step[0]) in vault.role.duties]
         if once:
             await _once(vault, [step for name, step, _ in steps if name != ENDLESS])

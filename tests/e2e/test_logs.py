@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from tests.e2e.house import HOST, Door, House, awaited, bearer
-from tests.e2e.search import Search
+from tests.forensics.search import Search
 from vault.cli.demo_stage import Secrets
 
 AGREED = {"consent": {"categoryPreferences": {"functional": True, "analytics": True, "advertising": True}}}

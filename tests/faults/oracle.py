@@ -20,6 +20,7 @@ from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.read import ledgers, profiles
 from vault.flows.vault import Vault
 from vault.journal.narrowing import Erasure, Objection, PolicyApplied, Refusal
+from vault.rights import certificate
 
 # Each of these is written in the commit of the effect that it tells of, so that an effect that came twice shows.
 ONCE: Final = (
@@ -158,12 +159,32 @@ async def facts(client: Client) -> dict[str, Any]:
     found["requests"] = sorted(
         [row[0], row[1], row[2]] for row in await reader.rows("SELECT type, state, step FROM request")
     )
+    found["certificates"] = sorted(
+        json.dumps(_plain(certificate.parse(row[0]).document), sort_keys=True)
+        for row in await reader.rows("SELECT document FROM certificate")
+    )
     found["pushed"] = sorted(
         json.dumps({name: value for name, value in line.items() if name not in {"id", "version"}}, sort_keys=True)
         for line in holds(client.deliveries()).values()
     )
     found["waiting"] = {name: await reader.count(name) for name in ("change_in", "audit_in")}
     return found
+
+
+def _plain(document: dict[str, Any]) -> dict[str, Any]:
+    """A revision without ids, times and salted digests: an interrupted erasure must state what an undisturbed one does."""
+    timed = {"request", "previous", "issued_at", "received_at", "destroyed_at", "audit_entry", "person", "late", "scan"}
+    plain = {name: value for name, value in document.items() if name not in timed}
+    for name in ("stated", "due"):
+        plain[name] = [{k: v for k, v in one.items() if k not in {"told_at", "at", "due_on"}} for one in document[name]]
+    plain["stores"] = [
+        one for one in document["stores"] if one["store"] != "audit salts"
+    ]  # who takes it up looks again
+    scan = {name: document["scan"][name] for name in ("how", "looked_for", "looked_at", "residue", "not_looked_at")}
+    return plain | {
+        "identifiers": [len(document["person"]["digests"]), document["late"]["identifiers"]],
+        "scan": scan,
+    }
 
 
 async def _ledgers(vault: Vault, reader: Reader) -> list[str]:

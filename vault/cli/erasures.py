@@ -1,10 +1,11 @@
-"""`erasures`: check a certificate, and replay the journal.
+"""`erasures`: check a certificate, look for what an erasure left, and replay the journal.
 
-To check needs no database and no network; with `--keys`, no vault and no settings either.
+`verify` needs no database and no network; with `--keys`, no vault and no settings either. `scan` reads the whole vault.
 """
 
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
 import msgspec
 import rich_click as click
@@ -16,8 +17,11 @@ from vault.cli.output import EXIT_FAILED, emit, json_option
 from vault.config import load
 from vault.crypto.services.local import LocalKeyService
 from vault.errors import ConfigError, Invalid, Unreadable
+from vault.flows.honour.scanned import scan_erasure
 from vault.flows.replay import Replayed
+from vault.flows.residue.verdict import Report
 from vault.flows.vault import Vault
+from vault.flows.wipe import wipe
 from vault.keys import names
 from vault.keys.keyring import Keyring
 from vault.keys.keystore import KeyStore
@@ -52,7 +56,7 @@ class PublicKeys(msgspec.Struct, frozen=True):
 
 @click.group()
 def erasures() -> None:
-    """Check an erasure certificate without the vault; replay the journal over a restored database."""
+    """Look for what an erasure left; check its certificate without the vault; replay the journal."""
 
 
 @erasures.command("replay")
@@ -75,6 +79,65 @@ def replay_(ctx: click.Context) -> None:
 
     done = with_vault(journey, create=False, role=EVERYTHING)
     emit(ctx, told(done), sentence(done))
+
+
+@erasures.command()
+@click.argument("request", type=click.UUID)
+@click.option("--no-record", is_flag=True, help="Only look: leave the certificate as it is.")
+@json_option
+@click.pass_context
+def scan(ctx: click.Context, request: UUID, *, no_record: bool) -> None:
+    """Read every row and every file for what the erasure REQUEST may have left, by code that knows nothing of the eraser.
+
+    Looks for the ids and tags of the erased person: from the case file while it lives, else from the journal. What may
+    still know them is listed with its reason. The next revision of the certificate carries the outcome.
+
+    \b
+    Example:
+      profile-vault erasures scan 0192f3a1-5b3c-7d2e-8f00-1234567890ab
+
+    Ends with 1 if anything is left that nothing explains. Takes about a minute a gigabyte.
+    """
+    report, revision = with_vault(lambda vault: scan_erasure(vault, request, record=not no_record), create=False)
+    emit(ctx, {**report.shown(), "revision": revision}, _told(report, revision))
+    if report.residue:
+        ctx.exit(EXIT_FAILED)
+
+
+@erasures.command("wipe")
+@json_option
+@click.pass_context
+def wipe_(ctx: click.Context) -> None:
+    """Take what erasures deleted off the disk now: vacuum every table, and write over the database's log of writes.
+
+    The worker does it within a day of an erasure. Backups and archives of that log are not touched.
+
+    \b
+    Example:
+      profile-vault erasures wipe
+    """
+    done = with_vault(wipe, create=False)
+    if done.segments:
+        log = f"{done.segments} segments of the log of writes were written over."
+    else:
+        log = "This process may not change the log's segments (pg_checkpoint, pg_switch_wal): the server does in time."
+    emit(ctx, {"tables": done.tables, "segments": done.segments}, f"{done.tables} tables were vacuumed. {log}")
+
+
+def _told(report: Report, revision: int | None) -> str:
+    at = report.looked_at
+    kinds = [f"{n} {kind.replace('_', ' ')}" for kind, n in report.looked_for.items() if kind != "known_from"]
+    lines = [
+        f"Looked for {', '.join(kinds)}, known from the {report.looked_for['known_from']}.",
+        f"Read {at['tables']} tables ({at['columns']} columns, {at['bytes']:,} bytes) and {at['files']} files.",
+    ]
+    lines += [f"  LEFT    {one.store}: {one.rows}" for one in report.residue]
+    lines += [f"  remains {one.store}: {one.rows} ({one.why})" for one in report.found if not one.residue]
+    lines += [f"  not looked at: {place} ({why})" for place, why in report.not_looked_at]
+    lines.append("SOMETHING IS LEFT: see above." if report.residue else "Nothing is left that should not be.")
+    if revision is not None:
+        lines.append(f"Revision {revision} of the certificate says so.")
+    return "\n".join(lines)
 
 
 @erasures.command()
@@ -170,7 +233,7 @@ def _summary(document: dict[str, Any]) -> dict[str, Any]:
         "signature": "holds",
         **{
             name: document.get(name)
-            for name in ("request", "revision", "destroyed_at", "stores", "stated", "due", "kept")
+            for name in ("request", "revision", "destroyed_at", "stores", "whole_scan", "stated", "due", "kept")
         },
     }
 
@@ -181,6 +244,9 @@ def _sentences(answer: dict[str, Any]) -> str:
         f"Keys destroyed at {answer['destroyed_at']}; from then on nothing of this person opened.",
     ]
     lines += [f"  {one['store']}: {one['rows']} rows destroyed (scan: {one['scan']})" for one in answer["stores"]]
+    if answer["whole_scan"] is not None:
+        left = len(answer["whole_scan"]["residue"])
+        lines.append(f"  everything read on {answer['whole_scan']['at']}: {left or 'nothing'} left")
     lines += [f"  {one['recipient']} states that it deleted, on {one['at']}" for one in answer["stated"]]
     lines += [f"  {one['recipient']} has not answered; due on {one['due_on']}" for one in answer["due"]]
     lines += [f"  kept for {one['purpose']} until {one['until']}: {one['ground']}" for one in answer["kept"]]

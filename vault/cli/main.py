@@ -23,7 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "keys": ("vault.cli.keys:keys", "Which keys there are and what they protect."),
     "audit": ("vault.cli.audit:audit", "Verify the audit log; print its head; accept a loss."),
     "doctor": ("vault.cli.doctor.command:doctor", "Look at everything that can be wrong here, and say what to do."),
-    "erasures": ("vault.cli.erasures:erasures", "Check a certificate without the vault; replay the journal."),
+    "erasures": ("vault.cli.erasures:erasures", "Look for what an erasure left; check its certificate; replay."),
     "bench": ("bench.command:bench", "Measure this machine, beside plaintext that does the same work."),
 }
 

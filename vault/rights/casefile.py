@@ -51,6 +51,8 @@ class CaseFile(msgspec.Struct, frozen=True):
     recipients: tuple[Recipient, ...]
     salt: bytes  # of the certificate's person digests; for the person only
     reply: str | None = None  # where the person wants the answer
+    compartments: tuple[bytes, ...] = ()  # ids that must not be found anywhere any more
+    event_keys: tuple[bytes, ...] = ()  # as many as fit, the newest; added before the first row goes
 
     def __repr__(self) -> str:
         return f"CaseFile({self.request_id})"

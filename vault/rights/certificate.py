@@ -1,7 +1,7 @@
 """The certificate of an erasure: what was destroyed here, what recipients state, what is due, what law keeps, and why.
 
 A certificate is a list of numbered revisions; each is a JSON document, signed as RFC 8785 bytes with Ed25519, and a leaf
-of the audit log. It rounds nothing up: what was not looked at says `not run`, who has not answered stands under `due`.
+of the audit log. It rounds nothing up: how far the independent scan looked stands there, who has not answered is `due`.
 The person is in it as salted digests only, so that whoever holds the salt can check whom it is about and nobody else can.
 Pure. Format and vector: docs/formats/certificate.md.
 """
@@ -20,7 +20,6 @@ from vault.errors import Unreadable
 
 FORMAT: Final = "profile-vault/certificate/1"
 USE: Final = "certificate"
-SCAN_NOT_RUN: Final = "not run"
 _PERSON: Final = b"certificate-person/1"
 
 # What a vault can honestly say before an epoch was rotated: it does not know who copied the schema `keys` when.
@@ -67,6 +66,13 @@ class Kept(msgspec.Struct, frozen=True):
     until: Micros | None
 
 
+class Scan(msgspec.Struct, frozen=True):
+    """What the independent reader found: a word for each store, and all of it (docs/formats/certificate.md)."""
+
+    word: str
+    whole: dict[str, Any]
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a revision says."""
 
@@ -85,6 +91,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     tombstones: int
     late_until: Micros  # events said before are dropped as late
     rollback_protection: str
+    scan: Scan
+    whole_scan: dict[str, Any] | None = None  # what `erasures scan` recorded last
     backups_unreadable_after: Micros | None = None
 
 
@@ -107,7 +115,9 @@ def document_of(facts: Facts) -> dict[str, Any]:
         "audit_entry": str(facts.entry_id),
         "person": {"digest": "SHA-256(salt, kind, identifier)", "digests": sorted(facts.persons)},
         "subjects": facts.members,
-        "stores": [{"store": one.name, "rows": one.rows, "scan": SCAN_NOT_RUN} for one in facts.stores],
+        "stores": [{"store": one.name, "rows": one.rows, "scan": facts.scan.word} for one in facts.stores],
+        "scan": facts.scan.whole,
+        "whole_scan": facts.whole_scan,
         "stated": [_answer(one, at) for one in facts.answers if one.acknowledged_at is not None],
         "due": [_answer(one, at) for one in facts.answers if one.acknowledged_at is None],
         "kept": [_kept(one) for one in facts.kept],
@@ -117,6 +127,20 @@ def document_of(facts: Facts) -> dict[str, Any]:
             "unreadable_after": _time(facts.backups_unreadable_after),
             "statement": BACKUPS if facts.backups_unreadable_after is None else ROTATED,
         },
+    }
+
+
+def rescanned(
+    before: Mapping[str, Any], issued_at: Micros, entry_id: UUID, whole_scan: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The revision after `before` that says the same, and what a scan of everything found."""
+    return {
+        **before,
+        "revision": before["revision"] + 1,
+        "previous": digest_of(before).hex(),
+        "issued_at": isoformat(issued_at),
+        "audit_entry": str(entry_id),
+        "whole_scan": dict(whole_scan),
     }
 
 

@@ -238,6 +238,11 @@ async def put_case(conn: Transaction, request_id: UUID, sealed: bytes, expires_a
     await conn.execute(insert(casefile).values(request_id=request_id, sealed=sealed, expires_at=expires_at))
 
 
+async def reseal_case(conn: Transaction, request_id: UUID, sealed: bytes) -> None:
+    """Put another content into a case file that is there."""
+    await conn.execute(update(casefile).where(casefile.c.request_id == request_id).values(sealed=sealed))
+
+
 async def get_case(conn: Transaction, request_id: UUID) -> bytes | None:
     """The sealed case file, while it lives."""
     sealed: bytes | None = (

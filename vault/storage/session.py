@@ -108,6 +108,10 @@ class Raw(Protocol):
         """One value of the first row, or None."""
         ...
 
+    async def copy_from_query(self, query: str, *, output: Callable[[bytes], Awaitable[None]], format: str) -> str:  # noqa: A002 - as the driver names it
+        """The rows of a query as the server sends them, block by block."""
+        ...
+
     def transaction(self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False) -> Any:
         """A transaction, not begun yet."""
         ...

@@ -11,13 +11,29 @@ import pytest
 from vault.clock import DAY, Micros
 from vault.crypto.signing import Signer
 from vault.errors import Unreadable
+from vault.flows.residue.verdict import INDEX, Report, judge
 from vault.rights import certificate
-from vault.rights.certificate import Answer, Facts, Kept, Store
+from vault.rights.certificate import Answer, Facts, Kept, Scan, Store
 
 VECTOR = json.loads((Path(__file__).parents[2] / "vectors" / "certificate.json").read_text())
 SIGNER = Signer("certificate", bytes(range(32)))
 NOW = Micros(1_780_000_000_000_000)
 SALT = b"s" * 32
+REPORT = Report(
+    how=INDEX,
+    at="2026-05-28T20:26:40.000Z",
+    looked_for={
+        "known_from": "case file",
+        "subjects": 2,
+        "tags": 3,
+        "compartments": 4,
+        "event_keys": 14,
+        "pseudonyms": 1,
+    },
+    looked_at={"tables": 30, "columns": 40},
+    found=(judge("public.erased.subject_id", 2, waiting=True), judge("public.change.subject_id", 1, waiting=True)),
+    not_looked_at=(("rows that no index leads to, and files", "`erasures scan` reads them"),),
+)
 
 
 def facts(**changes: Any) -> Facts:
@@ -48,6 +64,7 @@ def facts(**changes: Any) -> Facts:
         "tombstones": 3,
         "late_until": Micros(NOW + DAY),
         "rollback_protection": "none",
+        "scan": Scan("by index: nothing left", REPORT.shown()),
     }
     return Facts(**{**given, **changes})
 
@@ -87,7 +104,7 @@ def test_what_is_open_is_never_called_done() -> None:
     assert [(one["destination"], one["overdue"]) for one in document["due"]] == [
         ("ad-platform", False), ("warehouse", True),
     ]  # fmt: skip
-    assert {one["scan"] for one in document["stores"]} == {"not run"}
+    assert {one["scan"] for one in document["stores"]} == {"by index: nothing left"}
     assert document["backups"]["unreadable_after"] is None
 
 
@@ -106,6 +123,18 @@ def test_a_later_revision_names_the_one_before() -> None:
     ):
         with pytest.raises(Unreadable):
             certificate.verify_chain(broken, SIGNER.public)
+
+
+def test_a_scan_of_everything_is_a_revision_that_says_the_same_and_what_was_found() -> None:
+    first = certificate.document_of(facts())
+    entry = UUID(int=9)
+    second = certificate.rescanned(first, Micros(NOW + DAY), entry, REPORT.shown())
+    assert second["whole_scan"] == REPORT.shown()
+    assert second["issued_at"] != first["issued_at"]
+    same = {"revision", "previous", "issued_at", "audit_entry", "whole_scan"}
+    assert {k: v for k, v in second.items() if k not in same} == {k: v for k, v in first.items() if k not in same}
+    chain = [certificate.parse(certificate.sign(SIGNER, one)) for one in (first, second)]
+    certificate.verify_chain(chain, SIGNER.public)
 
 
 def test_the_person_is_told_by_the_salt_only() -> None:

@@ -69,6 +69,7 @@ def case_of(vault: Vault, request_id: UUID, desk: Desk, known: Known, held: Sequ
         tags=tags_of(vault, desk, forms),
         recipients=recipients(vault, owing, known, deadline) if owing else (),
         salt=new_salt(),
+        compartments=tuple(sorted({w.compartment_id for member in desk.members for w in member.wrapped})),
     )
     persons = [person_digest(case.salt, kind, normal) for kind, normal in forms]
     detail: dict[str, Any] = {"persons": sorted(persons), "subjects": len(desk.subjects)}

@@ -1,7 +1,8 @@
 """The end of an erasure: the first certificate, a new revision with each answer, and the end of the case file.
 
-A revision is issued only after every store was counted empty; it is signed, stored and a leaf of the audit log in one
-transaction. A recipient that stays silent until its deadline stands as overdue and the request stays partly completed.
+A first revision is issued only after the independent reader (`flows.residue`) found nothing left. Each is signed, stored
+and a leaf of the audit log in one transaction. A recipient that stays silent until its deadline stands as overdue and the
+request stays partly completed.
 """
 
 import hashlib
@@ -11,21 +12,27 @@ from uuid import UUID
 
 import msgspec
 
-from vault.audit.entry import Tag
+from vault.audit.entry import Detail, Tag
 from vault.clock import Micros
 from vault.disclosures.store import held_everywhere
+from vault.errors import Conflict
 from vault.flows.epochs import backups_unreadable_after
-from vault.flows.honour.erase import count, count_lookup, erased_by, sweep
+from vault.flows.honour.erase import erased_by, sweep
 from vault.flows.honour.steps import MEMBERS, OWED, Taking, officer_of, take
+from vault.flows.residue.scan import indexed
+from vault.flows.residue.verdict import Report
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.ids import uuid7
 from vault.keys import names
 from vault.rights import certificate, store
-from vault.rights.certificate import Answer, Facts, Kept, Store
+from vault.rights.certificate import Answer, Facts, Kept, Scan, Store
 from vault.rights.request import State, Step
 from vault.rights.store import Notice, Request, Revision, Transaction
 from vault.storage.session import raw
+
+RESIDUE: Final = "residue"
+"""In `detail`: where the reader found something before the first revision. It is there from the first find on."""
 
 _FORGET: Final = (
     "DELETE FROM disclosure_state WHERE subject_id = ANY ($1::uuid[])",
@@ -35,22 +42,32 @@ _FORGET: Final = (
 
 
 async def certify(vault: Vault, request: Request) -> None:
-    """The first revision, once nothing is left here. Finds a row: the deletion is taken up again."""
+    """The first revision, once nothing is left here. Something is: the deletion is taken up again, once; then it waits.
+
+    Raises `Conflict` (code `residue_left`) where taking it up again did not help.
+    """
     async with take(vault, request) as taking:
-        members = await erased_by(taking.connection, taking.request)
-        left = await count(await raw(taking.connection), members)
-        left |= await count_lookup(vault, taking.connection, taking.request, members)
-        if any(left.values()):
-            await taking.move(Step.ROWS)
+        report = await indexed(vault, await raw(taking.connection), request.request_id, waiting=True)
+        left = [one.store for one in report.residue]
+        if left:
+            again = RESIDUE in taking.request.detail
+            await taking.move(Step.ROWS, detail={RESIDUE: left})
+        else:
+            await _first(vault, taking, report)
             return
-        notices = await notices_of(vault, taking.connection, taking.request)
-        await _issue(
-            vault, taking, members, answers_of(vault, notices, await _removed(taking.connection, members)), None
-        )
-        state = State.PARTLY_COMPLETED if _open(notices) else State.COMPLETED
-        owed = [[one.destination, str(one.subject_id), one.deadline] for one in notices]
-        finished = None if _open(notices) else vault.clock.now()
-        await taking.move(Step.ANSWERS, state=state, detail={OWED: owed}, finished_at=finished)
+    if again:
+        raise Conflict("Something of the person is still stored; `erasures scan` names it.", code="residue_left")
+
+
+async def _first(vault: Vault, taking: Taking, report: Report) -> None:
+    members = await erased_by(taking.connection, taking.request)
+    notices = await notices_of(vault, taking.connection, taking.request)
+    answers = answers_of(vault, notices, await _removed(taking.connection, members))
+    await _issue(vault, taking, len(members), answers, report)
+    state = State.PARTLY_COMPLETED if _open(notices) else State.COMPLETED
+    owed = [[one.destination, str(one.subject_id), one.deadline] for one in notices]
+    finished = None if _open(notices) else vault.clock.now()
+    await taking.move(Step.ANSWERS, state=state, detail={OWED: owed}, finished_at=finished)
 
 
 async def gather_answers(vault: Vault, request: Request) -> bool:
@@ -66,7 +83,8 @@ async def gather_answers(vault: Vault, request: Request) -> bool:
         last = certificate.parse(revisions[-1].document)
         moved = _standing(last.document) != _standing_of(answers, now)
         if moved:
-            await _issue(vault, taking, members, answers, revisions[-1])
+            report = await indexed(vault, await raw(taking.connection), request.request_id, waiting=True)
+            await _issue(vault, taking, len(members), answers, report, revisions[-1])
         closed = await _close_case(vault, taking, notices, now)
         if not _open(notices) and closed:
             await _finish(vault, taking, members, now)
@@ -74,6 +92,26 @@ async def gather_answers(vault: Vault, request: Request) -> bool:
         if moved and not _open(notices):
             await taking.move(Step.ANSWERS, state=State.COMPLETED, finished_at=now)
         return moved
+
+
+async def record_scan(vault: Vault, request: Request, report: Report) -> int | None:
+    """A revision that carries the scan of everything; its number. None where nothing is certified yet.
+
+    What it found goes into the audit log, too.
+    """
+    async with take(vault, request) as taking:
+        revisions = await store.certificates(taking.connection, request.request_id)
+        if not revisions:
+            return None
+        last = certificate.parse(revisions[-1].document).document
+        now = vault.clock.now()
+        entry_id = uuid7(now)
+        document = certificate.rescanned(last, now, entry_id, report.shown())
+        await _put(vault, taking, document, entry_id)
+        if report.residue:
+            detail: Detail = {"check": "residue", "request": str(request.request_id), "stores": len(report.residue)}
+            await leave(vault, taking.connection, Tag.INTEGRITY_CHECK_FAILED, "vault", detail)
+    return int(document["revision"])
 
 
 # --- who has said what ----------------------------------------------------------------------------------------------
@@ -169,7 +207,12 @@ def _standing_of(answers: Sequence[Answer], now: Micros) -> tuple[frozenset[str]
 
 
 async def _issue(
-    vault: Vault, taking: Taking, members: Sequence[UUID], answers: Sequence[Answer], before: Revision | None
+    vault: Vault,
+    taking: Taking,
+    members: int,
+    answers: Sequence[Answer],
+    report: Report,
+    before: Revision | None = None,
 ) -> None:
     """Signs and stores the next revision, with its leaf."""
     request, now = taking.request, vault.clock.now()
@@ -184,7 +227,7 @@ async def _issue(
         entry_id=entry_id,
         previous=None if before is None else certificate.digest_of(certificate.parse(before.document).document),
         persons=tuple(detail["persons"]),
-        members=len(members),
+        members=members,
         stores=tuple(Store(name, rows) for name, rows in detail["stores"].items()),
         answers=tuple(answers),
         kept=tuple(msgspec.convert(detail["kept"], tuple[Kept, ...])),
@@ -192,10 +235,16 @@ async def _issue(
         late_until=Micros(detail["late_until"]),
         rollback_protection=vault.keyring.protection,
         backups_unreadable_after=backups_unreadable_after(vault, Micros(detail["destroyed_at"])),
+        scan=Scan(report.word, report.shown()),
+        whole_scan=None if before is None else certificate.parse(before.document).document.get("whole_scan"),
     )
-    document = certificate.document_of(facts)
+    await _put(vault, taking, certificate.document_of(facts), entry_id)
+
+
+async def _put(vault: Vault, taking: Taking, document: dict[str, Any], entry_id: UUID) -> None:
+    request = taking.request
     stored = certificate.sign(vault.keyring.signer(certificate.USE), document)
-    await store.put_certificate(taking.connection, request.request_id, Revision(facts.revision, stored, entry_id))
+    await store.put_certificate(taking.connection, request.request_id, Revision(document["revision"], stored, entry_id))
     await leave(
         vault,
         taking.connection,
@@ -203,10 +252,10 @@ async def _issue(
         officer_of(request),
         {
             "request": str(request.request_id),
-            "revision": facts.revision,
+            "revision": document["revision"],
             "document": certificate.digest_of(document).hex(),
             "signed": hashlib.sha256(stored).hexdigest(),
-            "due": sum(one.acknowledged_at is None for one in answers),
+            "due": len(document["due"]),
         },
         entry_id=entry_id,
     )
