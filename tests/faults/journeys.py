@@ -11,10 +11,14 @@ from tests.faults.client import PUSHED, Client, Json, Secrets
 from tests.faults.stage import ROOT
 from tests.worlds import identify, order, preference, track
 from vault.catalogue.load import read_folder
+from vault.catalogue.numbers import RIGHTS
 from vault.cli.policy import _apply as apply
 from vault.destinations import store as destinations
 from vault.flows import hooks
+from vault.flows import rotate as rotation
+from vault.flows.epochs import destroy_epoch, standing
 from vault.flows.vault import Vault
+from vault.keys.names import epochs
 from vault.policy import version
 from vault.sources import store as sources
 from vault.staff import store as staff
@@ -186,6 +190,24 @@ async def policy(client: Client) -> None:
     await client.settle()
 
 
+async def rotate(client: Client) -> None:
+    """Two purposes and rights get a new epoch, everybody is moved, the old epochs are destroyed; people come and go between."""
+    vault = client.vault
+    names = [epochs(vault.catalogue.purposes[name].number) for name in ("marketing", "service")] + [epochs(RIGHTS)]
+    if not client.was_told("rotated"):  # what ended is not begun again
+        told = await rotation.rotate(vault, names)
+        client.note("rotated", 200, told.epochs)
+    await client.send("r-1", order("ada", 31, id="o-ada-5", order_id="n-ada-5", at=LATER), *person("ira"))
+    await client.choose("r-2", "dan", {"marketing": "withdrawn"})
+    for name in names:
+        for version_ in vault.keystore.versions(name)[:-1]:
+            await destroy_epoch(vault, name, version_)
+    left = (await standing(vault)).wraps or {}
+    for name in names:
+        assert list(left[name]) == vault.keystore.versions(name), f"{name} is wrapped under {left[name]}"
+    await client.settle()
+
+
 JOURNEYS: Final[dict[str, Journey]] = {
     "ingest": ingest,
     "choice": choice,
@@ -195,4 +217,5 @@ JOURNEYS: Final[dict[str, Journey]] = {
     "access": access,
     "erasure": erasure,
     "policy": policy,
+    "rotate": rotate,
 }

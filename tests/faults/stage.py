@@ -51,6 +51,7 @@ class Place:
                 "PROFILE_VAULT_POLICIES": str(ROOT / "policies"),
                 "PROFILE_VAULT_DATABASE_URL": self.stage.server.url(self.name),
                 "PROFILE_VAULT_WEBHOOK_NETWORKS": HOOKS,
+                "PROFILE_VAULT_DATA_BACKUP_DAYS": "0",  # so that the rotation may end with a destruction
             }
         )
 

@@ -25,7 +25,7 @@ from tests.faults.street import PATIENCE, Street, awaited, printed, street
 from tests.faults.townsfolk import AT, Model, Person, Worker
 from tests.worlds import order
 
-KINDS: Final = ("server", "server", "worker", "postmaster", "backend", "backend")
+KINDS: Final = ("server", "server", "worker", "postmaster", "backend", "backend", "rotation", "rotation")
 
 
 def storm(kills: int, seed: int, clients: int, every: int, pace: int) -> int:
@@ -36,6 +36,7 @@ def storm(kills: int, seed: int, clients: int, every: int, pace: int) -> int:
         secrets = town.house.furnish()
         town.house.ask("destinations", "webhook", PUSHED, f"{town.hooks}/storm")
         town.open()
+        town.turn(on=True)
         workers = [Worker(n, town, secrets, model, random.Random(seed * 1000 + n), end) for n in range(clients)]
         for worker in workers:
             worker.start()
@@ -58,6 +59,7 @@ def storm(kills: int, seed: int, clients: int, every: int, pace: int) -> int:
                 model.found("a client hangs")
         town.ready()
         town.settled()
+        town.turn(on=False)
         town.rest()
         judge(town, model)
         orders = sum(len(person.orders) for person in model.people.values())
@@ -65,7 +67,7 @@ def storm(kills: int, seed: int, clients: int, every: int, pace: int) -> int:
         return printed(
             {"scenario": "mix", "kills": done, "findings": len(model.findings), "seed": seed, "killed": town.kills,
              "operations": model.counts, "people": len(model.people), "orders": orders, "erased": erased,
-             "pages": len(model.told), "deliveries": len(taken(town.folder, "storm"))}
+             "pages": len(model.told), "turns": town.turning_told(), "deliveries": len(taken(town.folder, "storm"))}
         )  # fmt: skip
 
 
@@ -76,7 +78,9 @@ def _check(town: Street, model: Model, workers: list[Worker]) -> None:
     for worker in workers:
         awaited("a client to pause", lambda one=worker: one.idle.is_set())
     town.ready()
+    town.turn(on=False)
     judge(town, model)
+    town.turn(on=True)
     for worker in workers:
         worker.idle.clear()
         worker.pause.clear()

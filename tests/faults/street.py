@@ -23,7 +23,7 @@ import httpx
 from tests.e2e.house import House, free_port
 from tests.faults.boundary import _children, kill_server
 from tests.faults.recipient import recipient
-from tests.faults.stage import MEMORY
+from tests.faults.stage import MEMORY, ROOT
 from vault.storage import embedded
 
 PATIENCE: Final = 180.0  # seconds until everything is up again, on a machine that does other things, too
@@ -36,6 +36,10 @@ class Street:
     def __init__(self, folder: Path, hooks: str, servers: int, *, worker: bool) -> None:
         self.house = House(folder)
         self.house.environ["PROFILE_VAULT_WEBHOOK_NETWORKS"] = "127.0.0.0/8"
+        self.house.environ["PROFILE_VAULT_DATA_BACKUP_DAYS"] = "0"
+        self.turns = 0
+        self._turner_said = (folder / "turner").open("ab")
+        self.turning = False  # keys are rotated and destroyed meanwhile
         self.folder, self.hooks = folder, hooks
         self.ports = [free_port() for _ in range(servers)]
         self.worker = worker
@@ -86,6 +90,30 @@ class Street:
             process = self.processes.get(name)
             if process is None or process.poll() is not None:
                 self.processes[name] = self.house.start(*arguments)
+
+        turner = self.processes.get("rotation")
+        if self.turning and (turner is None or turner.poll() is not None):
+            self.turns += 1
+            self.processes["rotation"] = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.turner"],
+                cwd=ROOT,
+                env=self.house.environ,
+                stderr=self._turner_said,
+            )
+
+    def turn(self, *, on: bool) -> None:
+        """Have keys rotated from now on, or no more: whoever compares everybody needs keys that stay."""
+        self.turning = on
+        process = self.processes.get("rotation")
+        if not on and process is not None:
+            process.kill()
+            process.wait()
+
+    def turning_told(self) -> dict[str, int]:
+        """How often the turner was begun, how many epochs of one purpose there were, and how many are left."""
+        versions = [one["versions"] for one in self.house.ask("keys", "status")["keys"] if one["name"] == "purpose-1"]
+        last = max(versions[0]) if versions else 0
+        return {"begun": self.turns, "epochs": last, "left": len(versions[0]) if versions else 0}
 
     def kill(self, drawn: random.Random, kinds: tuple[str, ...]) -> str | None:
         """Kills one of them; answers which, None if what was drawn is not there just now."""

@@ -16,7 +16,7 @@ from tests.worlds import World, identify, order, say
 from vault.audit.entry import Tag
 from vault.bootstrap import open_vault
 from vault.clock import DAY, Micros, isoformat
-from vault.crypto.wrap import Move, place_of, rewrap, wrapping_key
+from vault.crypto.wrap import place_of, rewrap, wrap_for, wrapping_key
 from vault.errors import Conflict, Invalid, Unavailable
 from vault.flows import rotate as journey
 from vault.flows.epochs import backups_unreadable_after, destroy_epoch, standing
@@ -132,7 +132,8 @@ def _wrapped_under(world: World, subject: UUID, row: bytes, purpose: int) -> byt
             if wrap.purpose == purpose:
                 keys = [wrapping_key(keyring.epoch_key(purpose, n), subject.bytes, purpose, n) for n in (wrap.epoch, 1)]
                 place = place_of(one.compartment_id, subject.bytes, one.purposes, one.generation)
-                (blob,) = rewrap([Move(keys[0], keys[1], wrap.blob, purpose, wrap.epoch, 1)], place, one.commitment)
+                fronts = wrap_for(purpose, wrap.epoch), wrap_for(purpose, 1)
+                (blob,) = rewrap([(keys[0], keys[1])], [fronts], [wrap.blob], place, one.commitment)
                 assert blob is not None
                 wraps.append(Wrap(purpose, 1, blob))
             else:

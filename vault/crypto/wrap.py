@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import struct
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -33,7 +33,6 @@ _WRAP_KEY: Final = struct.Struct(">16sBH")  # subject | purpose | epoch
 _AS_DATA_KEY: Final = person("C2")
 _AS_EPOCH_KEY: Final = person("K2")
 _FOR: Final = struct.Struct(">BH")  # purpose | epoch
-_for: Final = _FOR.pack
 
 
 def place_of(compartment_id: bytes, subject: bytes, purposes: int, generation: int) -> bytes:
@@ -78,37 +77,55 @@ def unwrap(cipher: WrappingKey, blob: bytes, place: bytes, commitment: bytes, pu
     return field_key
 
 
-class Move(NamedTuple):
-    """A wrap that is to be made anew: for one purpose, from an older epoch to a newer one."""
+class Deriver:
+    """`wrapping_key` of one epoch key for many subjects. Holds the key, mixed in once: lives as long as one pass."""
 
-    old: WrappingKey
-    new: WrappingKey
-    blob: bytes
-    purpose: int
-    from_epoch: int
-    to_epoch: int
+    __slots__ = ("_begun", "_suffix", "epoch")
+
+    def __init__(self, epoch_key: bytes, purpose: int, epoch: int) -> None:
+        self._begun = hashlib.blake2b(digest_size=KEY_BYTES, key=check_key(epoch_key), person=_AS_EPOCH_KEY)
+        self._suffix = _FOR.pack(purpose, epoch)
+        self.epoch = epoch
+
+    def cipher(self, subject: bytes) -> WrappingKey:
+        """The same cipher as `wrapping_key` makes."""
+        begun = self._begun.copy()
+        begun.update(subject + self._suffix)
+        return WrappingKey(begun.digest())
+
+    def __repr__(self) -> str:
+        return "Deriver(...)"
 
 
-def rewrap(moves: Sequence[Move], place: bytes, commitment: bytes) -> list[bytes | None]:
-    """The wraps of one compartment under their newer epochs; None for one that does not open as `unwrap` asks.
+def rewrap(
+    ciphers: Sequence[tuple[WrappingKey, WrappingKey]],
+    contexts: Sequence[tuple[bytes, bytes]],
+    blobs: Sequence[bytes],
+    place: bytes,
+    commitment: bytes,
+) -> list[bytes | None]:
+    """The wraps of one compartment made anew: (old, new) cipher and `wrap_for` of each. None for one that does not open.
 
-    The commitment is compared once: whatever else unwraps must be the very same data key.
+    As `unwrap` asks; the commitment is compared once, and whatever else unwraps must be the very same data key.
     """
-    nonce = commitment[:NONCE_BYTES]
-    front = b"W2" + place + commitment
+    nonce, front = commitment[:NONCE_BYTES], b"W2" + place + commitment
     known: bytes | None = None
     made: list[bytes | None] = []
-    for old, new, blob, purpose, from_epoch, to_epoch in moves:
+    for (old, new), (before, after), blob in zip(ciphers, contexts, blobs, strict=True):
         try:
-            data_key = old.decrypt(nonce, blob, front + _for(purpose, from_epoch))
+            data_key = old.decrypt(nonce, blob, front + before)
         except InvalidTag:
             made.append(None)
             continue
         if known is None and hmac.compare_digest(keys_of(data_key, place)[1], commitment):
             known = data_key
         same = known is not None and hmac.compare_digest(known, data_key)
-        made.append(new.encrypt(nonce, data_key, front + _for(purpose, to_epoch)) if same else None)
+        made.append(new.encrypt(nonce, data_key, front + after) if same else None)
     return made
+
+
+wrap_for: Final = _FOR.pack
+"""The end of a wrap's context: purpose and epoch, as they stand before it in the row."""
 
 
 def _wrap_context(place: bytes, commitment: bytes, purpose: int, epoch: int) -> bytes:

@@ -10,15 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from vault.crypto.wrap import Move, WrappingKey, place_of, rewrap, unwrap, wrapping_key
+from vault.crypto.wrap import Deriver, WrappingKey, place_of, rewrap, unwrap, wrap_for, wrapping_key
 from vault.errors import Unavailable, Unreadable
 from vault.keys.compartments import FORMAT, HEAD, MAX_ROW_BYTES, WRAP
 from vault.keys.keyring import Keyring
 
 _HEAD_BYTES: Final = HEAD.size
 _WRAP_BYTES: Final = WRAP.size
-_EPOCH_AT: Final = 1  # within a wrap: purpose 1, epoch 2, sealed data key
-_BLOB_AT: Final = 3
+_BLOB_AT: Final = 3  # within a wrap: purpose 1 and epoch 2, its front, come first
 _read_head: Final = HEAD.unpack_from
 
 
@@ -37,13 +36,17 @@ _BROKEN: Final = Moved(None, 0, 1)
 class Mover:
     """Moves wraps of some purposes to one epoch each. Holds keys: lives for one pass and shows nothing."""
 
-    __slots__ = ("_gone", "_keyring", "_targets")
+    __slots__ = ("_derivers", "_keyring", "_targets")
 
     def __init__(self, keyring: Keyring, targets: Mapping[int, int]) -> None:
         """`targets`: purpose (or RIGHTS) to the epoch that older wraps move to. Raises `Unavailable` if one is not held."""
         self._keyring = keyring
-        self._gone: set[tuple[int, int]] = set()  # epochs that are named and not there: the store is asked once
-        self._targets = {purpose: (epoch, keyring.epoch_key(purpose, epoch)) for purpose, epoch in targets.items()}
+        self._targets = dict(targets)
+        # By the front of a wrap, as it stands in a row; None for an epoch that is named and not there.
+        self._derivers: dict[bytes, Deriver | None] = {
+            wrap_for(purpose, epoch): Deriver(keyring.epoch_key(purpose, epoch), purpose, epoch)
+            for purpose, epoch in targets.items()
+        }
 
     def __repr__(self) -> str:
         return "Mover(...)"
@@ -55,24 +58,24 @@ class Mover:
     def _move(self, subject: bytes, row: bytes) -> Moved:
         made: bytearray | None = None
         moved = shut = 0
-        ciphers: dict[tuple[int, int], WrappingKey | None] = {}
+        ciphers: dict[bytes, WrappingKey] = {}
         try:
             for head, body, after in _compartments(row):
-                older = self._older(ciphers, subject, row, body, after)
+                older, unknown = self._older(row, body, after)
+                shut += unknown
                 if not older:
                     continue
-                compartment_id, purposes, generation, commitment = head
-                place = place_of(compartment_id, subject, purposes, generation)
-                moves = [move for _, move in older if move is not None]
-                made_anew = iter(rewrap(moves, place, commitment))
-                for at, move in older:
-                    blob = next(made_anew) if move is not None else None
-                    if move is None or blob is None:
+                place = place_of(head[0], subject, head[1], head[2])
+                blobs = [row[at + _BLOB_AT : at + _WRAP_BYTES] for at, _ in older]
+                contexts = [context for _, context in older]
+                keys = [(self._cipher(ciphers, subject, a), self._cipher(ciphers, subject, b)) for a, b in contexts]
+                for (at, (_, front)), blob in zip(older, rewrap(keys, contexts, blobs, place, head[3]), strict=True):
+                    if blob is None:
                         shut += 1
                         continue
                     if made is None:
                         made = bytearray(row)
-                    made[at + _EPOCH_AT : at + _WRAP_BYTES] = move.to_epoch.to_bytes(2, "big") + blob
+                    made[at : at + _WRAP_BYTES] = front + blob
                     moved += 1
         except Unreadable:
             return _BROKEN
@@ -80,41 +83,38 @@ class Mover:
             return Moved(None, 0, shut) if shut else _UNTOUCHED
         return Moved(bytes(made), moved, shut)
 
-    def _older(
-        self, ciphers: dict[tuple[int, int], WrappingKey | None], subject: bytes, row: bytes, body: int, after: int
-    ) -> list[tuple[int, Move | None]]:
-        """Where the wraps of a compartment stand that are to move, and how; None for one whose epoch is not there."""
-        found: list[tuple[int, Move | None]] = []
-        at = body - _WRAP_BYTES
+    def _older(self, row: bytes, body: int, after: int) -> tuple[list[tuple[int, tuple[bytes, bytes]]], int]:
+        """Where the wraps of a compartment stand that are to move, with their fronts before and after; how many cannot."""
+        found: list[tuple[int, tuple[bytes, bytes]]] = []
+        targets, unknown = self._targets, 0
+        at = body
         for purpose in row[body:after:_WRAP_BYTES]:
+            target = targets.get(purpose)
+            if target is not None and row[at + 1] << 8 | row[at + 2] < target:
+                front = row[at : at + _BLOB_AT]
+                if self._known(front):
+                    found.append((at, (front, wrap_for(purpose, target))))
+                else:
+                    unknown += 1
             at += _WRAP_BYTES
-            target = self._targets.get(purpose)
-            if target is None:
-                continue
-            epoch = row[at + 1] << 8 | row[at + 2]
-            if epoch >= target[0]:
-                continue
-            old = self._cipher(ciphers, subject, purpose, epoch)
-            new = self._cipher(ciphers, subject, purpose, target[0])
-            move = None
-            if old is not None and new is not None:
-                move = Move(old, new, row[at + _BLOB_AT : at + _WRAP_BYTES], purpose, epoch, target[0])
-            found.append((at, move))
-        return found
+        return found, unknown
 
-    def _cipher(
-        self, ciphers: dict[tuple[int, int], WrappingKey | None], subject: bytes, purpose: int, epoch: int
-    ) -> WrappingKey | None:
-        """The cipher of an epoch; None for one that never was, or is gone: what names it opens nowhere."""
-        at = purpose, epoch
-        found = ciphers.get(at)
-        if found is None and at not in self._gone:
+    def _known(self, front: bytes) -> bool:
+        """False for an epoch that never was, or is gone: what names it opens nowhere. The store is asked once."""
+        if front not in self._derivers:
+            purpose, epoch = front[0], int.from_bytes(front[1:], "big")
             try:
-                key = self._keyring.epoch_key(purpose, epoch)
+                self._derivers[front] = Deriver(self._keyring.epoch_key(purpose, epoch), purpose, epoch)
             except Unavailable:
-                self._gone.add(at)
-                return None
-            found = ciphers[at] = wrapping_key(key, subject, purpose, epoch)
+                self._derivers[front] = None
+        return self._derivers[front] is not None
+
+    def _cipher(self, ciphers: dict[bytes, WrappingKey], subject: bytes, front: bytes) -> WrappingKey:
+        found = ciphers.get(front)
+        if found is None:
+            deriver = self._derivers[front]
+            assert deriver is not None  # noqa: S101 - `_older` names those only that are known
+            found = ciphers[front] = deriver.cipher(subject)
         return found
 
 
