@@ -165,6 +165,12 @@ class KeyStore:
                 last = max(last, inventory[name].last if name in inventory else 0)
                 self._write(_INVENTORY, _Inventory(FORMAT, {**inventory, name: _Made(last, destroyed=True)}))
 
+    def copied(self) -> dict[str, bytes]:
+        """Every file of the store by name, of one moment, still sealed: for a backup."""
+        with self._locked():
+            names = [*self._folder.glob(f"*{SUFFIX}"), *self._folder.glob("*.json")]
+            return {path.name: durable.read_private(path, MAX_FILE_BYTES) for path in sorted(names)}
+
     # --- files ------------------------------------------------------------------------------------------------------
 
     def _add(self, keys: Mapping[str, bytes], made_at: Micros) -> dict[str, int]:
