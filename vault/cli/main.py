@@ -24,6 +24,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "audit": ("vault.cli.audit:audit", "Verify the audit log; print its head; accept a loss."),
     "doctor": ("vault.cli.doctor.command:doctor", "Look at everything that can be wrong here, and say what to do."),
     "erasures": ("vault.cli.erasures:erasures", "Look for what an erasure left; check its certificate; replay."),
+    "backup": ("vault.cli.backup:backup", "Write data, keys and journal as three archives."),
+    "restore": ("vault.cli.backup:restore", "Go back to a backup, without bringing anybody back."),
     "bench": ("bench.command:bench", "Measure this machine, beside plaintext that does the same work."),
 }
 

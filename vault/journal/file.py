@@ -18,6 +18,7 @@ from vault import durable
 from vault.errors import Unavailable, Unreadable
 from vault.journal import frames
 from vault.journal.frames import Head
+from vault.journal.head import FILE as HEAD_FILE
 from vault.journal.head import AuditHead, read_head, write_head
 from vault.journal.narrowing import Begun, Narrowing, decode, encode
 from vault.measures import JOURNAL_FAILURES, JOURNAL_FLUSH
@@ -274,6 +275,16 @@ class Journal:
             durable.create(self._path, frames.MAGIC)
         except FileExistsError:
             return  # another process was faster
+
+    def copied(self) -> dict[str, bytes]:
+        """The files of the journal by name, whole frames only: for a backup."""
+        with self._path.open("rb") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH)
+            found = {FILE: file.read()}
+        for path in (self._folder / HEAD_FILE, *sorted((self._folder / POLICIES).glob("*.json"))):
+            if path.exists():
+                found[str(path.relative_to(self._folder))] = durable.read_private(path, MAX_POLICY_BYTES)
+        return found
 
     # --- policy versions --------------------------------------------------------------------------------------------
 

@@ -33,6 +33,16 @@ def read_head(folder: Path, key: bytes) -> AuditHead | None:
         data = durable.read_private(folder / FILE, _BODY.size + MAC_BYTES)
     except FileNotFoundError:
         return None
+    return _parse(data, key)
+
+
+def newer_head(folder: Path, key: bytes, data: bytes) -> bool:
+    """True if these bytes are a head that is ahead of the one in `folder`. Raises `Unreadable`."""
+    known = read_head(folder, key)
+    return known is None or _parse(data, key).size > known.size
+
+
+def _parse(data: bytes, key: bytes) -> AuditHead:
     if len(data) != _BODY.size + MAC_BYTES:
         raise Unreadable
     body = data[: _BODY.size]

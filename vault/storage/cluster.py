@@ -174,6 +174,11 @@ def run(cluster: Cluster, program: str, *arguments: str, check: bool = True) -> 
     return done.returncode
 
 
+def programs() -> Path:
+    """The folder of the server's programs, as this user runs them. Raises `ConfigError`."""
+    return _programs(None)
+
+
 def socket_folder(cluster: Cluster) -> Path:
     """A folder for the socket, closed to others, with a path that the kernel takes."""
     folder = cluster.folder / "s"

@@ -1,0 +1,120 @@
+"""The way back: data of some time with the keys and the journal of later. Nothing that is newer is written over.
+
+Promises: the archives are those of their manifests, and this vault's, before anything is touched; a key store or a journal
+that is there stays; a journal is replaced only by one that continues it, byte for byte; data goes into an empty database,
+whole or not at all. What opens afterwards is the business of the start: head compared, journal replayed (`replay`).
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from vault import durable
+from vault.config import Settings
+from vault.errors import ConfigError, Conflict
+from vault.flows.backup.archive import Kind, Manifest, check_code, place, read_manifest, unpack
+from vault.journal.file import FILE as JOURNAL_FILE
+from vault.journal.file import MAX_POLICY_BYTES
+from vault.journal.head import FILE as HEAD_FILE
+from vault.journal.head import newer_head
+from vault.storage.dump import is_empty, load
+from vault.storage.session import Database
+
+
+class Archives(msgspec.Struct, frozen=True):
+    """What to restore from. Without keys or journal: those that are there."""
+
+    data: Path
+    keys: Path | None = None
+    journal: Path | None = None
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """What was put where, and the manifest of the data."""
+
+    data: Manifest
+    keys: bool
+    journal: bool
+
+
+async def put_back(settings: Settings, archives: Archives, journal_key: Callable[[], bytes]) -> Placed:
+    """Puts the archives in place, keys first. `journal_key` is asked once the key store is there.
+
+    Raises `Invalid` (`bad_backup`), `ConfigError`, or `Conflict`: `not_empty` for what is there already, `journal_newer` for a
+    journal that the archive does not continue.
+    """
+    data = await asyncio.to_thread(read_manifest, archives.data, "data")
+    others = [await asyncio.to_thread(read_manifest, path, kind) for kind, path in _given(archives) if path is not None]
+    database = await Database.connect(settings)
+    try:
+        if not await is_empty(database):
+            raise Conflict("The database has tables already: a backup goes into an empty one only.", code="not_empty")
+        keys = archives.keys is not None and await asyncio.to_thread(_place_keys, settings.keyring, archives.keys)
+        key = journal_key()
+        for manifest in (data, *others):
+            check_code(manifest, key)
+        journal = archives.journal is not None and await asyncio.to_thread(
+            _place_journal, settings.journal, archives.journal, key
+        )
+        if not (settings.journal / JOURNAL_FILE).exists():
+            raise ConfigError(
+                "there is no journal here: give `--journal` the newest archive of it. Without one, who was erased since"
+                " the backup would come back"
+            )
+        await load(database, archives.data, int(data.about["server"]))
+    finally:
+        await database.close()
+    return Placed(data, keys, journal)
+
+
+def _given(archives: Archives) -> tuple[tuple[Kind, Path | None], ...]:
+    return ("keys", archives.keys), ("journal", archives.journal)
+
+
+def _place_keys(folder: Path, archive: Path) -> bool:
+    """True if they were placed. A store that is there is never older than an archive of it that it must yield to."""
+    if folder.exists() and any(folder.glob("*.key")):
+        raise Conflict(
+            "There is a key store already: leave out `--keys` to restore with it, or move it away.", code="not_empty"
+        )
+    place(folder, unpack(archive))
+    return True
+
+
+def _place_journal(folder: Path, archive: Path, key: bytes) -> bool:
+    """True if the archive's was placed: into an empty folder, or over a journal that it continues."""
+    files = unpack(archive)
+    if JOURNAL_FILE not in files:
+        raise Conflict("The archive holds no journal.", code="bad_backup")
+    path = folder / JOURNAL_FILE
+    if not path.exists():
+        place(folder, files)
+        return True
+    here, there = path.read_bytes(), files[JOURNAL_FILE]
+    if here == there or here.startswith(there):
+        return False  # the one that is here is as new, or newer: it stays
+    if not there.startswith(here):
+        raise Conflict(
+            "The journal that is here and the one of the archive went different ways; keep the one that is here: leave out"
+            " `--journal`.",
+            code="journal_newer",
+        )
+    for name, content in _others(files, folder, key).items():
+        target = folder / name
+        if target.parent != folder:
+            durable.private_folder(target.parent)
+        durable.write(target, content)
+    durable.write(path, there)
+    return True
+
+
+def _others(files: Mapping[str, bytes], folder: Path, key: bytes) -> dict[str, bytes]:
+    """What goes with a newer journal: policies, and the head if it is ahead of the one here."""
+    found = {name: content for name, content in files.items() if name.startswith("policies/")}
+    found = {name: content for name, content in found.items() if len(content) <= MAX_POLICY_BYTES}
+    head = files.get(HEAD_FILE)
+    if head is not None and newer_head(folder, key, head):
+        found[HEAD_FILE] = head
+    return found

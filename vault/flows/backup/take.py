@@ -1,0 +1,94 @@
+"""Takes a backup: data first, keys and journal after it, so that they know at least what the data knows.
+
+Runs beside whatever serves. Promises: each archive is private, whole and flushed before its manifest is there, and an
+archive without a manifest is none; no value is in clear in any, and no root key in any. ADR 0111.
+"""
+
+import asyncio
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from vault import durable
+from vault.audit.store import latest_checkpoint
+from vault.clock import Micros, isoformat, to_datetime
+from vault.errors import Conflict
+from vault.flows.backup.archive import KINDS, Kind, Manifest, end_of, manifest_of, name_of, pack, write_manifest
+from vault.flows.vault import Vault
+from vault.keys import names
+from vault.storage.dump import Progress, dump, server_major
+from vault.storage.migrate import newest
+
+DATA_DAYS: Final = 30
+KEYS_DAYS: Final = 7  # the shortest: who was erased is readable in old data until the keys of then are gone
+
+
+class Keep(msgspec.Struct, frozen=True):
+    """Days that each archive is kept; None: as long as the vault. The journal must outlive every data backup."""
+
+    data: int | None = DATA_DAYS
+    keys: int | None = KEYS_DAYS
+    journal: int | None = None
+
+
+async def back_up(vault: Vault, folder: Path, keep: Keep, only: tuple[Kind, ...], progress: Progress) -> list[Manifest]:
+    """Writes the archives into `folder`/data, /keys and /journal. Raises `ConfigError`, or `Conflict` for a name that is taken."""
+    now = vault.clock.now()
+    name = to_datetime(now).strftime("%Y%m%dT%H%M%SZ")
+    durable.private_folder(folder)
+    made = []
+    for kind in KINDS:
+        if kind not in only:
+            continue
+        durable.private_folder(folder / kind)
+        target = folder / kind / name_of(kind, name)
+        if target.exists() or manifest_of(target).exists():
+            raise Conflict(f"{target} is there already; backups are named by the second.", code="not_empty")
+        about = await _about(vault, kind)  # before the copy: the copy holds at least as much
+        size, digest = await _copy(vault, kind, target, now, progress)
+        manifest = Manifest(
+            1,
+            kind,
+            name,
+            isoformat(now),
+            end_of(now, getattr(keep, kind)),
+            version("profile-vault"),
+            target.name,
+            size,
+            digest,
+            about,
+        )
+        made.append(write_manifest(target, manifest, vault.keyring.key(names.JOURNAL)))
+    return made
+
+
+async def _copy(vault: Vault, kind: Kind, target: Path, now: Micros, progress: Progress) -> tuple[int, str]:
+    if kind == "data":
+        return await dump(vault.database, target, progress)
+    files = vault.keystore.copied if kind == "keys" else vault.journal.copied
+    return await asyncio.to_thread(lambda: pack(target, files(), now))
+
+
+async def _about(vault: Vault, kind: Kind) -> dict[str, Any]:
+    """What a restore must know before it begins, and a person who looks for the right backup."""
+    if kind == "keys":
+        store = vault.keystore
+        lasting = [name for name in store.names() if not name.startswith(names.PASSING)]
+        return {"keys": {name: store.versions(name) for name in lasting}}
+    if kind == "journal":
+        head = await asyncio.to_thread(vault.journal.verify)
+        kept = await asyncio.to_thread(vault.journal.read_head)
+        return {"entries": head.number, "audit": 0 if kept is None else kept.size}
+    async with vault.database.hot() as connection:
+        latest = await latest_checkpoint(connection)
+    needed = vault.keystore.names()
+    return {
+        "server": await server_major(vault.database),
+        "schema": newest(),
+        "incarnation": vault.incarnation,
+        "audit": 0 if latest is None else latest[0],
+        "policy": vault.policy.number,
+        "keys": {name: vault.keystore.versions(name) for name in needed if not name.startswith(names.PASSING)},
+    }
