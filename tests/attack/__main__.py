@@ -39,8 +39,17 @@ def main() -> int:
             scene.close()
     finally:
         house.close()
+    code, verdict = judged(played)
+    print(f"{verdict['failed']} of {verdict['attacks']} attacks failed in {time.monotonic() - started:.0f} seconds.")
+    print(json.dumps(verdict))
+    return code
+
+
+def judged(played: list[Played]) -> tuple[int, dict[str, object]]:
+    """The exit code, and the last line: every attack must have failed, and there must have been some."""
     failed = sum(one.failed for one in played)
-    print(f"{failed} of {len(played)} attacks failed in {time.monotonic() - started:.0f} seconds.")
+    succeeded = [one.title for one in played if not one.failed]
+    return int(not played or bool(succeeded)), {"attacks": len(played), "failed": failed, "succeeded": succeeded}
     print(
         json.dumps(
             {"attacks": len(played), "failed": failed, "succeeded": [one.title for one in played if not one.failed]}

@@ -15,6 +15,7 @@ from vault.clock import DAY, Micros, isoformat
 from vault.consent.decision import meet, words_of
 from vault.disclosures.store import held_everywhere, history
 from vault.errors import Invalid, NotFound
+from vault.flows.accuse import accusing
 from vault.flows.find import resolve_ref
 from vault.flows.honour import recipients, words
 from vault.flows.honour.opened import profile_of
@@ -40,7 +41,7 @@ _WORDS: Final = (
 async def consents(vault: Vault, actor: Actor, ref: str) -> Json:
     """{state: {purpose: word}, permitted: [purpose], choices: [...]} of the profile. Raises `NotFound`, `Gone`, `Unreadable`."""
     subject = await resolve_ref(vault, actor, ref)
-    async with vault.database.snapshot() as connection:
+    async with accusing(vault, actor.label, subject), vault.database.snapshot() as connection:
         members = await profile_of(vault, connection, subject)
         choices = await ledgers(connection, {member.state.subject: member for member in members})
     now = vault.clock.now()
@@ -60,7 +61,7 @@ async def consents(vault: Vault, actor: Actor, ref: str) -> Json:
 async def disclosures(vault: Vault, actor: Actor, ref: str) -> Json:
     """{recipients: [...]}: who got what, when, for what and in which form. Raises `NotFound`, `Gone`, `Unreadable`."""
     subject = await resolve_ref(vault, actor, ref)
-    async with vault.database.snapshot() as connection:
+    async with accusing(vault, actor.label, subject), vault.database.snapshot() as connection:
         members = await profile_of(vault, connection, subject)
     subjects = [member.state.subject for member in members]
     async with vault.database.begin() as transaction:

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from vault.clock import HOUR, SECOND
 from vault.errors import Conflict, NotFound, Unavailable, Unreadable, VaultError
+from vault.flows.accuse import accuse
 from vault.flows.honour import access, case, certify, erase, fence, keep
 from vault.flows.honour.steps import Taken, read
 from vault.flows.vault import Vault
@@ -91,18 +92,24 @@ async def _attempt(vault: Vault, request_id: UUID) -> bool:
         return await advance(vault, request_id)
     except VaultError as error:
         vault.log.warning("request.failed", request=str(request_id), code=error.reason)
-        await _postpone(vault, request_id, error.reason)
+        about = await _postpone(vault, request_id, error.reason)
+        if about is not None and isinstance(error, Unreadable):
+            await accuse(vault, "vault", about)
         return False
 
 
-async def _postpone(vault: Vault, request_id: UUID, code: str) -> None:
-    """Notes why a request stands still, for whoever reads it, and when it is tried again: later each time."""
+async def _postpone(vault: Vault, request_id: UUID, code: str) -> UUID | None:
+    """Notes why a request stands still, for whoever reads it, and when it is tried again: later each time.
+
+    Answers whom it is about, the first time that it fails so.
+    """
     async with vault.database.begin() as connection:
         key = vault.keyring.key(names.REQUEST)
         request = await store.get(connection, request_id, key, lock=True)
         if request is None:
-            return
+            return None
         failures = int(request.detail.get("failures", 0)) + 1
         wait = min(FIRST_WAIT << min(failures - 1, 20), LONGEST_WAIT)
         detail = {"failures": failures, "failed": code, "retry_at": vault.clock.now() + wait}
         await store.move(connection, request, request.step, key, detail=detail)
+    return None if request.detail.get("failed") == code else request.subject_id
