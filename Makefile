@@ -6,7 +6,7 @@ BIN := .venv/bin
 ONCE ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 
-.PHONY: help demo clients test test-fast fuzz faults lint types floors format docs check lock image clean
+.PHONY: help demo clients test test-fast fuzz faults lint types floors format docs check forensics lock image clean
 .NOTPARALLEL:
 
 help:  ## what can be made
@@ -28,6 +28,9 @@ fuzz: .venv/.dev  ## requests of every bad kind against a real vault (CASES=1000
 	@$(BIN)/python -m tests.fuzz --cases $(or $(CASES),100000) $(if $(SEED),--seed $(SEED))
 faults: .venv/.dev  ## kill it at every boundary, then at random, then write with many; an hour and more
 	@$(BIN)/python -m tests.faults.everything
+
+forensics: .venv/.dev  ## a person is planted, backed up, erased; then every byte is searched and every key is tried
+	@$(BIN)/python -m tests.forensics
 
 lint: .venv/.dev  ## ruff: rules and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
