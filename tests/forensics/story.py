@@ -209,13 +209,22 @@ class Story:
         found, size = Search({}, taken.blobs).files(self.house.data)
         self.none(found, f"wrapped key of the person in the {size:,} bytes of the live vault")
 
-    def _destroy_epochs(self) -> None:
-        self.step(
-            "The epochs of that time end: everybody else's keys are wrapped anew, then the old epoch keys are destroyed."
+    def _others(self, door: Door) -> None:
+        """Whoever is still there opens as before: what law keeps."""
+        ids = [UUID(str(row["subject_id"])) for row in self.house.sql("SELECT subject_id FROM subject")]
+        taken = attempt.take(self.house.sql, ids)
+        live = attempt.try_all(taken, attempt.keys_in(self.house.keyring, self.house.key_file))
+        cases = len(taken.rows["archives"]) + len(taken.rows["cases"])
+        right = live.opened - cases == taken.wraps > 0 and live.reads(CANARIES["amount"])
+        self.expect(
+            right,
+            "what law keeps (order, amount, date) opens under the new epoch",
+            f"of {taken.wraps} wrapped keys and {cases} sealed files that are left, {live.opened} open",
         )
-        self._rotate_once_more()
+        door.http.get("/readyz").raise_for_status()
 
-    def _rotate_once_more(self) -> None:
+    def _destroy_epochs(self) -> None:
+        self.step("The epochs of that time end: what is left is wrapped anew, then the old epoch keys are destroyed.")
         copy = self.thief / "keys-backup.tar"
         done = self.house.ask("keys", "rotate", "--all")
         self.house.ask("keys", "backup", str(copy))
