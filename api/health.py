@@ -50,6 +50,7 @@ async def readyz(request: Request[Any, Any, Any], vault: NamedDependency[Vault])
         "doors": list(found.doors),
         "duties": list(found.duties),
         "purposes": list(found.purposes),
+        "database_role": found.database_role,
     }
     return Response(body, status_code=200 if body["ready"] else 503, headers={"cache-control": "no-store"})
 

@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 from hypothesis import settings
 
+from tests.as_roles import as_roles  # noqa: F401 (a fixture)
 from tests.fakes import FakeClock
 from vault.changes.incarnation import renew
 from vault.ids import random_bytes
@@ -111,3 +112,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 def clock() -> FakeClock:
     """A clock that stands still on a Monday morning."""
     return FakeClock()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--as-roles", action="store_true", help="Journeys reach the database as their processes would.")

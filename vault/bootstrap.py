@@ -30,6 +30,7 @@ from vault.policy import version
 from vault.policy.gate import Gate
 from vault.policy.staff import StaffGate
 from vault.policy.version import Named, Version
+from vault.storage.grants import standing
 from vault.storage.migrate import migrate, newest, revision
 from vault.storage.session import Database
 
@@ -55,6 +56,7 @@ async def open_vault(
     try:
         service = _service(settings)
         await _schema(database, service)
+        await _standing(database, role)
         async with database.hot() as connection:
             used = await connection.fetchval("SELECT EXISTS (SELECT 1 FROM policy_version)")  # the end of a first start
         keystore = KeyStore(settings.keyring, service)
@@ -74,7 +76,7 @@ async def open_vault(
         catalogue = load(files)
         _hold(keyring, service, keystore, catalogue, role)
         async with database.begin() as connection:
-            origin = await incarnation(connection)
+            origin = await incarnation(connection, owner=database.standing.owner)
             if names.REQUEST in made:  # a database from before that key: its rows have no codes yet
                 await adopt(connection, keystore, catalogue)
         yield Vault(
@@ -133,6 +135,17 @@ async def _schema(database: Database, service: LocalKeyService) -> None:
         await migrate(database)
     elif await revision(database) != newest():
         raise ConfigError("the database has the schema of another release; run `profile-vault keys init` once, first")
+
+
+async def _standing(database: Database, role: ProcessRole | None) -> None:
+    """Keeps what the database lets this process do. Raises `ConfigError` where that is less than its parts need."""
+    async with database.hot() as connection:
+        found = database.standing = await standing(connection, (role or EVERYTHING).parts)
+    if found.missing and role is not None:
+        raise ConfigError(
+            f"its role in the database lacks {found.missing[0]}, which this process needs: give it the roles of its doors and"
+            " duties (`profile-vault database login`), and run `profile-vault keys init` once more"
+        )
 
 
 def _hold(

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from tests.fakes import FakeClock
+from tests.logins import login_for
 from tests.worlds import World, identify, order, say
 from vault.bootstrap import open_vault
 from vault.catalogue.numbers import RIGHTS, bits
@@ -58,7 +59,10 @@ class Site:
         return folder
 
     async def start(self, role: ProcessRole, secrets: Path | None = None) -> Vault:
-        settings = msgspec.structs.replace(self.whole.settings, key_file=secrets or self.secrets(role))
+        url = await login_for(str(self.whole.settings.database_url), role.parts)
+        settings = msgspec.structs.replace(
+            self.whole.settings, key_file=secrets or self.secrets(role), database_url=url
+        )
         return await self._stack.enter_async_context(open_vault(settings, clock=self._clock, role=role))
 
 

@@ -13,6 +13,7 @@ BACKLOG_CAP: Final = 10_000  # rows; counting further would cost more than the f
 ONE_PROCESS: Final = (
     "This process holds the keys of every purpose; separate processes per role confine each to its own."
 )
+ONE_ROLE: Final = "This process owns the database's tables; separate processes can each have a role of its own there."
 NO_ROLLBACK: Final = (
     "Keyring or journal lie beside the database: whoever puts an old copy of all of them back is not noticed."
 )
@@ -30,6 +31,7 @@ class Readiness(msgspec.Struct, frozen=True):
     doors: tuple[str, ...]
     duties: tuple[str, ...]
     purposes: tuple[str, ...]  # whose values this process can open
+    database_role: str  # "owner", "own" (what its doors and duties need), or "too much"; as it was at the start
 
 
 async def check(vault: Vault) -> Readiness:
@@ -39,7 +41,9 @@ async def check(vault: Vault) -> Readiness:
         row = await connection.fetchrow(_FIGURES, now, BACKLOG_CAP)
     protection = vault.keyring.protection
     role = vault.role
-    told = {ONE_PROCESS: role.whole, NO_ROLLBACK: protection == "none"}
+    standing = vault.database.standing
+    told = {ONE_PROCESS: role.whole, ONE_ROLE: standing.owner, NO_ROLLBACK: protection == "none"}
+    told |= {f"Its role in the database has more than it needs: {one}.": not role.whole for one in standing.excess}
     held = vault.catalogue.purposes.values()
     return Readiness(
         policy=vault.policy.number,
@@ -51,6 +55,7 @@ async def check(vault: Vault) -> Readiness:
         doors=role.doors,
         duties=role.duties,
         purposes=tuple(one.name for one in held if vault.keyring.holds(one.number)),
+        database_role="owner" if standing.owner else "too much" if standing.excess else "own",
     )
 
 

@@ -1,0 +1,35 @@
+"""A column by which a role may hold a row without the right to change it; codes beside rows that decide without one."""
+
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0010"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+deploy = "pre"  # code that does not know these columns leaves the codes empty, and the next one refuses such rows
+
+STATEMENTS: Final = (
+    "ALTER TABLE subject ADD COLUMN pin BOOLEAN",
+    "ALTER TABLE keys.subject_key ADD COLUMN pin BOOLEAN",
+    "ALTER TABLE change ADD COLUMN pin BOOLEAN",
+)
+BEFORE: Final = (
+    "ALTER TABLE change DROP COLUMN pin",
+    "ALTER TABLE keys.subject_key DROP COLUMN pin",
+    "ALTER TABLE subject DROP COLUMN pin",
+)
+
+
+def upgrade() -> None:
+    """Columns without a default: no table is rewritten."""
+    for statement in STATEMENTS:
+        op.execute(sa.text(statement))
+
+
+def downgrade() -> None:
+    """Rows are believed as they stand, as before."""
+    for statement in BEFORE:
+        op.execute(sa.text(statement))
