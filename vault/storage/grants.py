@@ -44,6 +44,7 @@ SELECT g.rolname::text,
     AND has_schema_privilege(g.oid, 'keys', 'USAGE')
 FROM pg_roles g WHERE g.rolname = ANY ($1::text[])
 """
+_MEMBER: Final = "SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($1::text[]) AND pg_has_role(oid, 'MEMBER')"
 # What the connected role may do: with the columns, since a right on one of them counts.
 _MAY: Final = f"""
 SELECT {_NAME} AS name, k AS kind, has_table_privilege(c.oid, k) AS whole,
@@ -82,6 +83,12 @@ async def grant(driver: Raw) -> list[str]:
     for statement in statements:
         await driver.execute(statement)
     return statements
+
+
+async def parts_of_role(driver: Raw) -> frozenset[str]:
+    """The parts whose groups the role of this connection belongs to: for an owner, a superuser, that says nothing."""
+    rows = await driver.fetch(_MEMBER, [group_of(part) for part in PARTS])
+    return frozenset(row[0].removeprefix(PREFIX) for row in rows)
 
 
 async def standing(driver: Raw, parts: Iterable[str]) -> Standing:
