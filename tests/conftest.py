@@ -23,6 +23,7 @@ from vault.changes.incarnation import renew
 from vault.ids import random_bytes
 from vault.storage import embedded
 from vault.storage.cluster import SUPERUSER
+from vault.storage.logins import groups
 from vault.storage.migrate import migrate
 from vault.storage.session import Database
 
@@ -73,6 +74,7 @@ def server() -> Iterator[embedded.Server]:
 
 
 async def _make_template(held: embedded.Server) -> None:
+    await _administer(held, groups())  # first, so that the template has their rights
     await _administer(held, f"CREATE DATABASE {TEMPLATE}")
     database = await Database.open(held.url(TEMPLATE))
     try:

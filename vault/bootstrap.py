@@ -17,7 +17,7 @@ from vault.clock import Clock, SystemClock
 from vault.config import Settings
 from vault.crypto.services.local import LocalKeyService, make_key_file
 from vault.errors import ConfigError
-from vault.flows.adopt import adopt
+from vault.flows.adopt import adopt, adopt_rows
 from vault.flows.enact import enact, named
 from vault.flows.vault import Vault
 from vault.journal.file import Journal
@@ -64,6 +64,8 @@ async def open_vault(
             raise ConfigError(
                 f"the database is in use, and {settings.keyring} holds no key: find the key store, or restore it"
             )
+        if service.whole and used:
+            await adopt_rows(database, keystore, clock)
         keyring = Keyring(keystore, beside_database=settings.beside, clock=clock)
         keyring.open((names.JOURNAL,))
         made = keyring.ensure((), ()) if service.whole else []

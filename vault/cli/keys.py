@@ -130,6 +130,7 @@ _MEANINGS = {
     "journal": "journal of narrowings",
     "salt": "salts of the audit log",
     "request": "codes of the rows of requests",
+    "rows": "codes of sources, tokens, staff, and of whom an identifier finds",
 }
 
 

@@ -119,13 +119,10 @@ async def standing(driver: Raw, parts: Iterable[str]) -> Standing:
 async def _entrances(driver: Raw, groups: list[str]) -> list[str]:
     """Statements by which only our groups enter the database and see its schemas, and nobody creates in them."""
     found = [f"REVOKE {row['kinds']} ON {row['place']} FROM PUBLIC" for row in await driver.fetch(_PUBLIC)]
-    database = await driver.fetchval("SELECT quote_ident(current_database())")
-    for group, enters in await driver.fetch(_ENTRY, groups):
-        if found or not enters:
-            found += [
-                f"GRANT CONNECT ON DATABASE {database} TO {group}",
-                f"GRANT USAGE ON SCHEMA public, keys TO {group}",
-            ]
+    if found or not all(row[1] for row in await driver.fetch(_ENTRY, groups)):
+        database = await driver.fetchval("SELECT quote_ident(current_database())")
+        found.append(f"GRANT CONNECT ON DATABASE {database} TO {', '.join(groups)}")
+        found.append(f"GRANT USAGE ON SCHEMA public, keys TO {', '.join(groups)}")
     return found
 
 

@@ -165,7 +165,13 @@ due = Table(
 
 # --- found by a key of their own -------------------------------------------------------------------------------------
 
-identity = Table("identity", metadata, key("tag", LargeBinary), Column("subject_id", Uuid, nullable=False))
+identity = Table(
+    "identity",
+    metadata,
+    key("tag", LargeBinary),
+    Column("subject_id", Uuid, nullable=False),
+    Column("code", LargeBinary),  # flows.tags.Finder
+)
 
 dedup = Table(
     "dedup",

@@ -22,7 +22,7 @@ ATTEMPTS: Final = 20  # each loses only to somebody who wrote; twenty in a row m
 def tools_of(vault: Vault) -> Tools:
     """What drafts need, for one batch."""
     key = vault.keyring.key(names.STATE)
-    return Tools(vault.keyring, vault.gate, key, Writer(key), vault.clock.now())
+    return Tools(vault.keyring, vault.gate, key, Writer(key), vault.pointers, vault.clock.now())
 
 
 def assemble(tools: Tools, stored: dict[UUID, Stored]) -> tuple[dict[UUID, ProfileDraft], set[UUID]]:

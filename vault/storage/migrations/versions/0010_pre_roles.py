@@ -15,8 +15,18 @@ STATEMENTS: Final = (
     "ALTER TABLE subject ADD COLUMN pin BOOLEAN",
     "ALTER TABLE keys.subject_key ADD COLUMN pin BOOLEAN",
     "ALTER TABLE change ADD COLUMN pin BOOLEAN",
+    "ALTER TABLE source ADD COLUMN code BYTEA",
+    "ALTER TABLE destination_token ADD COLUMN code BYTEA",
+    "ALTER TABLE staff ADD COLUMN code BYTEA",
+    "ALTER TABLE staff_token ADD COLUMN code BYTEA",
+    "ALTER TABLE identity ADD COLUMN code BYTEA",
 )
 BEFORE: Final = (
+    "ALTER TABLE identity DROP COLUMN code",
+    "ALTER TABLE staff_token DROP COLUMN code",
+    "ALTER TABLE staff DROP COLUMN code",
+    "ALTER TABLE destination_token DROP COLUMN code",
+    "ALTER TABLE source DROP COLUMN code",
     "ALTER TABLE change DROP COLUMN pin",
     "ALTER TABLE keys.subject_key DROP COLUMN pin",
     "ALTER TABLE subject DROP COLUMN pin",
