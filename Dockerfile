@@ -24,7 +24,9 @@ RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/profile-vault --she
  && cd /var/lib && install -d -o vault -g vault -m 0700 profile-vault profile-vault/data profile-vault/keyring \
     profile-vault/journal profile-vault/secrets profile-vault/access profile-vault/keys profile-vault/hand-out \
     profile-vault/hand-out/ingest profile-vault/hand-out/feed profile-vault/hand-out/feed-analytics \
-    profile-vault/hand-out/desk profile-vault/hand-out/worker
+    profile-vault/hand-out/desk profile-vault/hand-out/worker profile-vault/logins profile-vault/logins/ingest \
+    profile-vault/logins/feed profile-vault/logins/desk profile-vault/logins/worker \
+ && install -d -o vault -g vault -m 0755 profile-vault/roles
 COPY --from=build /opt/vault /opt/vault
 COPY policies /etc/profile-vault/policies
 ENV PATH=/opt/vault/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \

@@ -51,6 +51,7 @@ async def readyz(request: Request[Any, Any, Any], vault: NamedDependency[Vault])
         "duties": list(found.duties),
         "purposes": list(found.purposes),
         "integrity": {"findings": found.findings, "swept_at": found.swept_at},
+        "database_role": found.database_role,
     }
     return Response(body, status_code=200 if body["ready"] else 503, headers={"cache-control": "no-store"})
 

@@ -91,7 +91,7 @@ async def _followed(report: Report, vault: Vault, receiver: Receiver, url: str) 
     feed = "bench-feed" if options.policies == "bench" else "email-tool"
     field = FIELD.get(options.policies, "firstName")
     async with vault.database.begin() as connection:
-        source, _ = await sources.add(connection, "bench", server=True, now=vault.clock.now())
+        source, _ = await sources.add(connection, "bench", server=True, now=vault.clock.now(), key=vault.rows_key)
     await hooks.register(vault, hook, url)
     people = Workload(vault.catalogue, min(options.people, 200), options.seed)
     for body in people.preload():

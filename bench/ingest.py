@@ -135,7 +135,7 @@ async def staged(place: Ground, vault: Vault, options: Options) -> AsyncIterator
     """The vault and both twins, empty; the twins are closed at the end."""
     shape = Shape.of(vault.catalogue)
     async with vault.database.begin() as connection:
-        source, _ = await add(connection, "bench", server=True, now=vault.clock.now())
+        source, _ = await add(connection, "bench", server=True, now=vault.clock.now(), key=vault.rows_key)
     tuned = await twin_tuned.Twin.on(await place.create("bench_tuned"), shape, options.connections)
     obvious = await twin_obvious.Twin.on(await place.create("bench_obvious"), shape, options.connections)
     work = Workload(vault.catalogue, options.people, options.seed)

@@ -52,7 +52,7 @@ async def run(options: Options) -> Report:
     report = Report("keys", options)
     async with ground(options.database_url) as place, vault_on(place, options.policies) as vault:
         async with vault.database.begin() as connection:
-            source, _ = await sources.add(connection, "bench", server=True, now=vault.clock.now())
+            source, _ = await sources.add(connection, "bench", server=True, now=vault.clock.now(), key=vault.rows_key)
         work = Workload(vault.catalogue, LOOKUPS, options.seed)
         side = VaultSide(vault, source)
         for body in work.preload():

@@ -24,7 +24,7 @@ async def run(options: Options) -> Report:
     report = Report("memory", options)
     async with ground(options.database_url) as place, vault_on(place, options.policies) as vault:
         async with vault.database.begin() as connection:
-            source, _ = await add(connection, "bench", server=True, now=vault.clock.now())
+            source, _ = await add(connection, "bench", server=True, now=vault.clock.now(), key=vault.rows_key)
         side = VaultSide(vault, source)
         people = Workload(vault.catalogue, options.people, options.seed, orders_first=False, first_traits=TRAITS)
         part: list[bytes] = []

@@ -84,7 +84,7 @@ async def ingest(options: Options) -> Report:
     ):
         await preload(stage, options.connections)
         async with vault.database.begin() as connection:
-            _, key = await sources.add(connection, "bench-http", server=True, now=vault.clock.now())
+            _, key = await sources.add(connection, "bench-http", server=True, now=vault.clock.now(), key=vault.rows_key)
         meters: dict[str, list[Meter]] = {side.name: [] for side in stage.sides}
         async with doors(place, stage, options, key) as opened:
             for number in range(options.rounds + 1):
@@ -152,7 +152,7 @@ async def lookup(options: Options) -> Report:
 async def _token(vault: Vault, destination: str) -> str:
     async with vault.database.begin() as connection:
         number = vault.catalogue.contracts[destination].number
-        return await destinations.add_token(connection, number, vault.clock.now())
+        return await destinations.add_token(connection, number, vault.clock.now(), vault.rows_key)
 
 
 async def _lookups(report: Report, place: Ground, opened: dict[str, Door]) -> None:

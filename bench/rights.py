@@ -176,7 +176,7 @@ async def histories(side: VaultSide, work: Workload, sizes: list[int]) -> None:
 async def _ingesting(vault: Vault, work: Workload, options: Options) -> AsyncIterator[tuple[Door, Callable[[], bool]]]:
     """Ingest through a door until the end: that door, and whether there still is something to send."""
     async with vault.database.begin() as connection:
-        _, key = await sources.add(connection, "bench-load", server=True, now=vault.clock.now())
+        _, key = await sources.add(connection, "bench-load", server=True, now=vault.clock.now(), key=vault.rows_key)
     work.restrict(options.acts + 1)  # nobody whom the desk is busy with: their late events would be dropped
     file = vault.settings.journal.parent / "load.ndjson"
     await asyncio.to_thread(file.write_bytes, b"\n".join(work.batches(max(options.batches, 6 * options.acts, LEAST))))

@@ -22,6 +22,7 @@ from vault.clock import DAY
 from vault.policy.begin import schema_files
 from vault.policy.schemas import FOLDER
 from vault.sources.remedies import CODES
+from vault.storage.privileges import KINDS, PARTS, TABLES, Privilege, wanted
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 REFERENCE: Final = ROOT / "docs" / "reference"
@@ -34,9 +35,47 @@ def pages() -> dict[Path, str]:
         REFERENCE / "errors.md": errors_page(),
         REFERENCE / "cli.md": commands_page(),
         REFERENCE / "example-shop.md": shop_page(),
+        REFERENCE / "database-roles.md": roles_page(),
         ROOT / "docs" / "index.md": index_page(),
         **{ROOT / "policies" / FOLDER / name: text for name, text in schema_files().items()},
     }
+
+
+# --- roles of the database --------------------------------------------------------------------------------------------
+
+
+def roles_page() -> str:
+    """Every table, and what each door and duty may do to it."""
+    lines = [
+        "# What each process may do in the database",
+        "",
+        MADE,
+        "",
+        "For each door and duty PostgreSQL has a role `profile_vault_PART` that cannot log in; a process connects as a login that",
+        "belongs to those of its doors and duties (`profile-vault database login`). Whoever owns the database migrates,",
+        "grants, and runs commands. What stands here is granted by `keys init` and `migrate`, and nothing else: no part",
+        "creates, alters, empties or drops a table. S: read; I: insert; U: update; D: delete. In brackets: these columns",
+        "only. `pin` is a column that means nothing: the right to update it is the right to hold a row while a release is",
+        "put on record. Why: [ADR 0125](../adr/0125-a-role-of-the-database-for-each-part.md).",
+        "",
+        f"| Table | {' | '.join(PARTS)} |",
+        f"|---|{'---|' * len(PARTS)}",
+    ]
+    for table in TABLES:
+        cells = [_cell([one for one in wanted(frozenset((part,))) if one.table == table]) for part in PARTS]
+        lines.append(f"| `{table}` | {' | '.join(cells)} |")
+    lines += ["", "A process with the door `ingest` also has the duty `due`, one with `desk` also `requests`.", ""]
+    return "\n".join(lines)
+
+
+def _cell(given: list[Privilege]) -> str:
+    """The letters of some rights on one table."""
+    found = []
+    for kind in KINDS:
+        columns = sorted(one.column for one in given if one.kind == kind)
+        if columns:
+            found.append(kind[0] + (f" ({', '.join(columns)})" if columns != [""] else ""))
+    return " ".join(found)
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
@@ -49,6 +88,7 @@ def errors_page() -> str:
         for _, kind in inspect.getmembers(errors, inspect.isclass)
         if issubclass(kind, errors.VaultError) and kind is not errors.VaultError
     ]
+    families = [kind for kind in families if "code" in vars(kind)]  # one without is told as its parent is
     families.sort(key=lambda kind: inspect.getsourcelines(kind)[1])
     exact = exact_codes()
     lines = [
@@ -286,6 +326,7 @@ def pages_made() -> dict[Path, str]:
         REFERENCE / "errors.md": "Errors",
         REFERENCE / "cli.md": "Commands",
         REFERENCE / "example-shop.md": "The policies of the example shop",
+        REFERENCE / "database-roles.md": "What each process may do in the database",
     }
 
 

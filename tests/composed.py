@@ -5,6 +5,7 @@ site.run_once("init")                       the service's own command, on the fo
 with site.serving("feed") as door: ...
 """
 
+import asyncio
 import json
 import os
 import re
@@ -19,6 +20,8 @@ from typing import Any, Final
 import yaml  # type: ignore[import-untyped]
 
 from tests.e2e.house import PATIENCE, Door, awaited
+from tests.logins import login_for
+from vault.cli.roles import parts_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 HOME: Final = "/var/lib/profile-vault"
@@ -46,6 +49,16 @@ def mounts(service: Service) -> dict[str, tuple[str, bool]]:
         name, path, *mode = one.split(":")
         found[path] = (name, mode != ["ro"])
     return found
+
+
+def option(command: list[str], name: str) -> str:
+    """What follows an option of a command."""
+    return command[command.index(name) + 1] if name in command else ""
+
+
+def parts_of_command(command: list[str]) -> frozenset[str]:
+    """The doors and duties of a service."""
+    return parts_of(option(command, "--doors"), option(command, "--duties"))
 
 
 class Composed:
@@ -95,6 +108,11 @@ class Composed:
         assert done.returncode == 0, f"{name} ended with {done.returncode}: {done.stderr[-2000:]}"
         if name == "secrets":  # the database of this machine stands for the service `database`
             (self.folder / "volumes" / "access" / "database-url").write_text(self._url)
+            for service in self.services.values():
+                volume = mounts(service).get(f"{HOME}/access", ("access", False))[0]
+                if volume != "access":
+                    url = asyncio.run(login_for(self._url, parts_of_command(service["command"])))
+                    (self.folder / "volumes" / volume / "database-url").write_text(url)
         return done.stdout
 
     def operator(self, *command: str) -> Any:

@@ -17,11 +17,13 @@ import asyncpg
 import pytest
 from hypothesis import settings
 
+from tests.as_roles import as_roles  # noqa: F401 (a fixture)
 from tests.fakes import FakeClock
 from vault.changes.incarnation import renew
 from vault.ids import random_bytes
 from vault.storage import embedded
 from vault.storage.cluster import SUPERUSER
+from vault.storage.logins import groups
 from vault.storage.migrate import migrate
 from vault.storage.session import Database
 
@@ -72,6 +74,7 @@ def server() -> Iterator[embedded.Server]:
 
 
 async def _make_template(held: embedded.Server) -> None:
+    await _administer(held, groups())  # first, so that the template has their rights
     await _administer(held, f"CREATE DATABASE {TEMPLATE}")
     database = await Database.open(held.url(TEMPLATE))
     try:
@@ -111,3 +114,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 def clock() -> FakeClock:
     """A clock that stands still on a Monday morning."""
     return FakeClock()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--as-roles", action="store_true", help="Journeys reach the database as their processes would.")

@@ -122,7 +122,9 @@ class World:
         known = {}
         async with vault.database.begin() as connection:
             for name in (*SERVERS, *CLIENTS):
-                known[name], _ = await sources.add(connection, name, server=name in SERVERS, now=vault.clock.now())
+                known[name], _ = await sources.add(
+                    connection, name, server=name in SERVERS, now=vault.clock.now(), key=vault.rows_key
+                )
         return cls(vault, known)
 
     # --- writing ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from vault.clock import Clock, SystemClock
 from vault.config import Settings
 from vault.crypto.services.local import LocalKeyService, make_key_file
 from vault.errors import ConfigError
-from vault.flows.adopt import adopt
+from vault.flows.adopt import adopt, adopt_rows
 from vault.flows.enact import enact, named
 from vault.flows.losses import NOTHING, Accepted, begin_anew, put_back_policies, record_loss
 from vault.flows.replay import replay
@@ -32,6 +32,7 @@ from vault.policy import version
 from vault.policy.gate import Gate
 from vault.policy.staff import StaffGate
 from vault.policy.version import Named, Version
+from vault.storage.grants import standing
 from vault.storage.migrate import migrate, newest, revision
 from vault.storage.session import Database
 
@@ -64,6 +65,7 @@ async def open_vault(
     try:
         service = _service(settings)
         await _schema(database, service)
+        await _standing(database, role)
         async with database.hot() as connection:
             used = await connection.fetchval("SELECT EXISTS (SELECT 1 FROM policy_version)")  # the end of a first start
         keystore = KeyStore(settings.keyring, service)
@@ -71,6 +73,8 @@ async def open_vault(
             raise ConfigError(
                 f"the database is in use, and {settings.keyring} holds no key: find the key store, or restore it"
             )
+        if service.whole and used:
+            await adopt_rows(database, keystore, clock)
         keyring = Keyring(keystore, beside_database=settings.beside, clock=clock)
         keyring.open((names.JOURNAL,))
         made = keyring.ensure((), ()) if service.whole else []
@@ -87,7 +91,7 @@ async def open_vault(
         catalogue = load(files)
         _hold(keyring, service, keystore, catalogue, role)
         async with database.begin() as connection:
-            origin = await incarnation(connection)
+            origin = await incarnation(connection, owner=database.standing.owner)
             if names.REQUEST in made:  # a database from before that key: its rows have no codes yet
                 await adopt(connection, keystore, catalogue)
         vault = Vault(
@@ -150,6 +154,17 @@ async def _schema(database: Database, service: LocalKeyService) -> None:
         await migrate(database)
     elif await revision(database) != newest():
         raise ConfigError("the database has the schema of another release; run `profile-vault keys init` once, first")
+
+
+async def _standing(database: Database, role: ProcessRole | None) -> None:
+    """Keeps what the database lets this process do. Raises `ConfigError` where that is less than its parts need."""
+    async with database.hot() as connection:
+        found = database.standing = await standing(connection, (role or EVERYTHING).parts)
+    if found.missing and role is not None:
+        raise ConfigError(
+            f"its role in the database lacks {found.missing[0]}, which this process needs: give it the roles of its doors and"
+            " duties (`profile-vault database login`), and run `profile-vault keys init` once more"
+        )
 
 
 def _hold(

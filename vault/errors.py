@@ -97,6 +97,18 @@ class Unreadable(VaultError):
     sentence = "Stored data could not be opened."
 
 
+class Forged(Unreadable):
+    """A row that decides was written by nobody who holds the vault's keys. `what` names its kind; its key is kept from view."""
+
+    def __init__(self, what: str = "", row: bytes = b"") -> None:
+        """`row` tells rows of one kind apart."""
+        super().__init__(
+            f"A row ({what}) was written by nobody who holds the vault's keys; remove it, and make it anew."
+        )
+        self.what = what
+        self.row = row
+
+
 class Withheld(VaultError):
     """The gate or the ledger said no. Never carries a value."""
 

@@ -40,16 +40,16 @@ async def secrets(vault: Vault) -> Secrets:
     """A source of each class, a token for each destination, and one for a member of each role."""
     now = vault.clock.now()
     async with vault.database.begin() as connection:
-        _, server = await sources.add(connection, "shop", server=True, now=now)
-        _, client = await sources.add(connection, "app", server=False, now=now)
+        _, server = await sources.add(connection, "shop", server=True, now=now, key=vault.rows_key)
+        _, client = await sources.add(connection, "app", server=False, now=now, key=vault.rows_key)
         recipients = {
-            contract.name: await destinations.add_token(connection, contract.number, now)
+            contract.name: await destinations.add_token(connection, contract.number, now, vault.rows_key)
             for contract in vault.catalogue.contracts.values()
         }
         people = {}
         for role in ROLES:
-            member = await staff.add(connection, f"a-{role}", role, now=now)
-            people[role] = await staff.add_token(connection, member.staff_id, now=now)
+            member = await staff.add(connection, f"a-{role}", role, now=now, key=vault.rows_key)
+            people[role] = await staff.add_token(connection, member.staff_id, now=now, key=vault.rows_key)
     return Secrets(server, client, recipients, people)
 
 

@@ -124,16 +124,16 @@ async def world(remote: httpx.AsyncClient, secrets: Secrets, vault: Vault) -> Wo
     known = {"server": secrets.server, "client": secrets.client, **secrets.destinations, **secrets.staff}
     now = vault.clock.now()
     async with vault.database.begin() as connection:
-        _, known["disabled source"] = await sources.add(connection, "old", server=True, now=now)
-        await sources.disable(connection, "old", now=now)
+        _, known["disabled source"] = await sources.add(connection, "old", server=True, now=now, key=vault.rows_key)
+        await sources.disable(connection, "old", now=now, key=vault.rows_key)
         number = vault.catalogue.contracts["ad-platform"].number
-        known["revoked destination"] = await destinations.add_token(connection, number, now)
-        await destinations.revoke_tokens(connection, number, now)
-        member = await staff.add(connection, "gone", "officer", now=now)
-        known["revoked officer"] = await staff.add_token(connection, member.staff_id, now=now)
-        await staff.disable(connection, "gone", now=now)
-        colleague = await staff.add(connection, "colleague", "officer", now=now)
-        other = await staff.add_token(connection, colleague.staff_id, now=now)
+        known["revoked destination"] = await destinations.add_token(connection, number, now, vault.rows_key)
+        await destinations.revoke_tokens(connection, number, now, vault.rows_key)
+        member = await staff.add(connection, "gone", "officer", now=now, key=vault.rows_key)
+        known["revoked officer"] = await staff.add_token(connection, member.staff_id, now=now, key=vault.rows_key)
+        await staff.disable(connection, "gone", now=now, key=vault.rows_key)
+        colleague = await staff.add(connection, "colleague", "officer", now=now, key=vault.rows_key)
+        other = await staff.add_token(connection, colleague.staff_id, now=now, key=vault.rows_key)
     silent = dict.fromkeys(("functional", "analytics", "advertising"), False)
     batch = [identify(), order(), identify("m-3", "u-2", silent), identify("m-4", "u-3")]
     batch[2]["traits"] = {"email": "joan@example.com"}

@@ -108,7 +108,7 @@ async def test_a_role_without_the_right_opens_no_request(http: httpx.AsyncClient
 async def test_a_disabled_source_is_refused_at_once(http: httpx.AsyncClient, secrets: Secrets, vault: Vault) -> None:
     assert (await http.get("/v1/purposes", headers=bearer(secrets.server))).status_code == 200
     async with vault.database.begin() as connection:
-        await sources.disable(connection, "shop", now=vault.clock.now())
+        await sources.disable(connection, "shop", now=vault.clock.now(), key=vault.rows_key)
     assert (await http.get("/v1/purposes", headers=bearer(secrets.server))).status_code == 401
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from api.app import build
-from tests.composed import HOME, Service, compose, image_environment, mounts
+from tests.composed import HOME, Service, compose, image_environment, mounts, option, parts_of_command
 from vault.cli.roles import role_of
 from vault.keys.names import epochs
 from vault.keys.roles import ProcessRole
@@ -25,10 +25,6 @@ PURPOSES = {name: number for number, name in enumerate(
     ("service", "support", "accounting", "fraud_prevention", "analytics", "personalisation", "marketing", "advertising")
 )}  # fmt: skip
 RIGHTS = epochs(63)
-
-
-def option(command: list[str], name: str) -> str:
-    return command[command.index(name) + 1] if name in command else ""
 
 
 def role(command: list[str]) -> ProcessRole:
@@ -122,6 +118,32 @@ def test_the_database_is_18_with_its_data_where_that_image_wants_it() -> None:
     ]
 
 
+def logins_made() -> dict[str, frozenset[str]]:
+    """Volume of a database URL -> the parts of the login that `secrets` makes for it."""
+    target = {path: name for path, (name, _) in mounts(SERVICES["secrets"]).items()}
+    lines = [shlex.split(line) for line in SERVICES["secrets"]["command"][0].splitlines()]
+    return {
+        target[f"{HOME}/logins/{line[1]}"]: parts_of_command(line)
+        for line in lines
+        if len(line) == 4 and line[0] == "login"
+    }
+
+
+@pytest.mark.parametrize("name", STAYING)
+def test_a_service_connects_by_a_login_of_its_own_doors_and_duties_and_sees_no_other_password(name: str) -> None:
+    mounted = mounts(SERVICES[name])
+    volume, writable = mounted[f"{HOME}/access"]
+    assert not writable
+    assert logins_made()[volume] == parts_of_command(SERVICES[name]["command"])
+    assert [one for one, _ in mounted.values() if one.startswith(("access", "roles"))] == [volume]
+
+
+def test_the_passwords_and_the_owner_of_the_database_are_with_what_ends_and_the_database() -> None:
+    holders = {name for name, one in SERVICES.items() if "access" in dict(mounts(one).values())}
+    assert holders == {*ENDING, "database"}
+    assert mounts(SERVICES["database"])["/run/vault-roles"] == ("roles", False)
+
+
 def test_the_role_of_the_vault_is_made_without_being_a_superuser() -> None:
     database = SERVICES["database"]
     assert database["environment"]["POSTGRES_USER"] == "postgres"
@@ -131,8 +153,8 @@ def test_the_role_of_the_vault_is_made_without_being_a_superuser() -> None:
 
 def test_every_volume_is_declared_and_every_folder_of_it_is_in_the_image_with_its_owner() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
-    (made,) = re.findall(r"install -d -o vault -g vault -m 0700 (.*?)\nCOPY", dockerfile, re.DOTALL)
-    folders = {f"/var/lib/{one}" for one in made.replace("\\", " ").split()}
+    made = re.findall(r"install -d -o vault -g vault -m 07[05]{2} (.*?)(?:&&|\nCOPY)", dockerfile, re.DOTALL)
+    folders = {f"/var/lib/{one}" for text in made for one in text.replace("\\", " ").split()}
     named: set[str] = set()
     for name in (*STAYING, *ENDING):
         for path, (volume, _) in mounts(SERVICES[name]).items():

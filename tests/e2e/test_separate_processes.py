@@ -97,6 +97,8 @@ def test_the_services_of_compose_do_the_whole_story_each_with_its_own_secrets(
         assert told["feed"]["purposes"] == ["marketing"]
         assert told["feed-analytics"]["purposes"] == ["analytics"]
         assert told["worker"]["duties"] == ["changes", "audit", "webhooks"]
+        assert {one["database_role"] for one in told.values()} == {"own"}
+        assert all(door.http.get("/metrics").is_success for door in doors.values())
         bea = _what_was_agreed_to_reaches_its_destinations(doors, known)
         body, headers = awaited("a webhook about people", lambda: next((one for one in taken if b"@" in one[0]), None))
         assert Webhook(known.signing).verify(body, headers)["data"]["lines"]
@@ -105,10 +107,10 @@ def test_the_services_of_compose_do_the_whole_story_each_with_its_own_secrets(
         _the_desk_answers_from_what_others_sealed_for_it(doors, known)
         assert site.operator("audit", "verify")["ok"] is True
 
-    # the folder of one process starts no other, and no log holds a value
+    # the login and the folder of one process start no other, and no log holds a value
     started = site.start("feed", command=site.services["desk"]["command"])
     assert started.wait(PATIENCE) != 0
-    assert "key folder does not open" in site.log("feed").read_text("utf-8")
+    assert "its role in the database lacks" in site.log("feed").read_text("utf-8")
     assert not [name for name in NAMES if "@example.com" in site.log(name).read_text("utf-8")]
 
 

@@ -33,14 +33,14 @@ async def open_doors(vault: Vault) -> Secrets:
     """A server source, a client source, a token for every destination, an officer."""
     now = vault.clock.now()
     async with vault.database.begin() as connection:
-        _, shop = await sources.add(connection, "shop", server=True, now=now)
-        _, app = await sources.add(connection, "app", server=False, now=now)
+        _, shop = await sources.add(connection, "shop", server=True, now=now, key=vault.rows_key)
+        _, app = await sources.add(connection, "app", server=False, now=now, key=vault.rows_key)
         tokens = {
-            contract.name: await destinations.add_token(connection, contract.number, now)
+            contract.name: await destinations.add_token(connection, contract.number, now, vault.rows_key)
             for contract in vault.catalogue.contracts.values()
         }
-        member = await staff.add(connection, "olivia", "officer", now=now)
-        officer = await staff.add_token(connection, member.staff_id, now=now)
+        member = await staff.add(connection, "olivia", "officer", now=now, key=vault.rows_key)
+        officer = await staff.add_token(connection, member.staff_id, now=now, key=vault.rows_key)
     return Secrets(shop, app, tokens, officer)
 
 

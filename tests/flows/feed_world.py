@@ -74,7 +74,7 @@ class Shop:
 async def open_shop(vault: Vault, name: str = "shop") -> Shop:
     """A new server source."""
     async with vault.database.begin() as connection:
-        source, _ = await sources.add(connection, name, server=True, now=vault.clock.now())
+        source, _ = await sources.add(connection, name, server=True, now=vault.clock.now(), key=vault.rows_key)
     return Shop(vault, source)
 
 

@@ -72,7 +72,7 @@ async def person(
         normal = normalise(kind, value)
         assert normal is not None
         tag = identity_tag(vault.keyring, name, normal)
-        tools.rows.identity.append((draft, tag))
+        tools.rows.identity.append((draft, tag, tools.pointers.make(tag, draft.subject.bytes)))
         tools.rows.identifiers.append((draft, tag, kind.number, SERVER, now, True))
         sighting = write_sightings([Sighting(value, now, now, SERVER)])
         draft.put(kind.purposes & allowed, identifier_object(kind.number), origin, sighting)

@@ -62,6 +62,7 @@ async def test_an_ordinary_role_can_tell_the_incarnation(database: Database) -> 
     first = await life(database)
     async with database.begin() as connection:
         await connection.exec_driver_sql("DO $$ BEGIN CREATE ROLE plain; EXCEPTION WHEN duplicate_object THEN END $$")
+        await connection.exec_driver_sql("GRANT USAGE ON SCHEMA public TO plain")
         await connection.exec_driver_sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO plain")
         await connection.exec_driver_sql("SET LOCAL ROLE plain")
         assert await lives.incarnation(connection) == first

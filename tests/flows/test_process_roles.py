@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from tests.fakes import FakeClock
+from tests.logins import login_for
 from tests.worlds import World, identify, order, say
 from vault.bootstrap import open_vault
 from vault.catalogue.numbers import RIGHTS, bits
@@ -20,6 +21,7 @@ from vault.crypto import aead
 from vault.crypto.derive import derive
 from vault.crypto.services.local import LocalKeyService
 from vault.errors import ConfigError, Unavailable
+from vault.flows import ready
 from vault.flows.find import find
 from vault.flows.honour import intake
 from vault.flows.people.read import profiles
@@ -58,7 +60,10 @@ class Site:
         return folder
 
     async def start(self, role: ProcessRole, secrets: Path | None = None) -> Vault:
-        settings = msgspec.structs.replace(self.whole.settings, key_file=secrets or self.secrets(role))
+        url = await login_for(str(self.whole.settings.database_url), role.parts)
+        settings = msgspec.structs.replace(
+            self.whole.settings, key_file=secrets or self.secrets(role), database_url=url
+        )
         return await self._stack.enter_async_context(open_vault(settings, clock=self._clock, role=role))
 
 
@@ -167,6 +172,64 @@ async def test_a_feed_of_marketing_cannot_open_another_purpose_though_its_code_h
         if wrapped.held >> marketing & 1:
             compartment = Opener(keyring, subject).open(wrapped, marketing)
             assert open_fields(compartment, zip(*parse_fields(row[2]), strict=True), stolen)
+
+
+STOLEN = (  # what would turn a process that releases into one that writes
+    "UPDATE keys.subject_key SET wraps = wraps",
+    "DELETE FROM keys.subject_key",
+    "UPDATE subject SET state = state",
+    "UPDATE subject SET version = version + 1",
+    "DELETE FROM subject",
+    "DELETE FROM ledger",
+    "INSERT INTO ledger (subject_id, sequence, entry) SELECT subject_id, 99, entry FROM ledger LIMIT 1",
+    "UPDATE compartment SET fields = fields",
+    "UPDATE identity SET subject_id = subject_id",
+    "INSERT INTO destination_token (token_hash, destination, created_at) VALUES ('x', 1, 1)",
+    "UPDATE destination_token SET revoked_at = NULL",
+    "INSERT INTO source (name, server, key_hash, created_at) VALUES ('mallory', true, 'x', 1)",
+    "UPDATE staff SET role = 'officer'",
+    "INSERT INTO policy_version SELECT number + 1, digest, files, applied_at, applied_by FROM policy_version",
+    "UPDATE webhook SET url = 'http://127.0.0.1/'",
+    "SELECT sealed FROM casefile",
+    "SELECT detail FROM request",
+    "SELECT detail FROM disclosure",
+    "DELETE FROM tombstone",
+    "DELETE FROM audit",
+    "DELETE FROM audit_in",
+    "UPDATE instance SET value = 'x'",
+)
+
+
+async def test_a_feed_writes_no_keys_choices_states_or_tokens_whatever_its_code_sends(site: Site, world: World) -> None:
+    """The same taken process, by the connection that it has: PostgreSQL refuses it."""
+    await world.send(identify("ada", email="ada@example.com"))
+    feed = await site.start(MARKETING)
+    async with feed.database.hot() as connection:
+        assert await connection.fetchval("SELECT current_user::text") == "t_feed"
+    for statement in STOLEN:
+        with pytest.raises(Unavailable) as refused:
+            async with feed.database.hot() as connection:
+                await connection.execute(statement)
+        assert "42501" in str(refused.value), statement
+    assert (await ready.check(feed)).database_role == "own"
+    assert (await ready.check(site.whole)).database_role == "owner"
+
+
+async def test_a_process_with_a_right_too_few_does_not_start_and_with_one_too_many_says_so(
+    site: Site, world: World
+) -> None:
+    await site.start(MARKETING)
+    await world.rows("GRANT UPDATE (state) ON subject TO profile_vault_feed")
+    url = str(site.whole.settings.database_url).replace("vault@", "t_feed@")
+    settings = msgspec.structs.replace(site.whole.settings, key_file=site.secrets(MARKETING), database_url=url)
+    async with open_vault(settings, role=MARKETING) as feed:
+        told = await ready.check(feed)
+        assert told.database_role == "too much"
+        assert any("UPDATE on subject" in note for note in told.notes)
+    await world.rows("REVOKE INSERT ON disclosure FROM profile_vault_feed")
+    with pytest.raises(ConfigError, match="lacks INSERT on disclosure"):
+        async with open_vault(settings, role=MARKETING):
+            pass
 
 
 async def test_a_process_refuses_what_it_has_no_keys_for(site: Site, world: World, tmp_path: Path) -> None:

@@ -212,13 +212,13 @@ async def _principals(vault: Vault) -> dict[str, str]:
     now = vault.clock.now()
     secrets = {"nobody": "pvs_" + "A" * 43}
     async with vault.database.begin() as connection:
-        _, secrets["server"] = await sources.add(connection, "shop", server=True, now=now)
-        _, secrets["client"] = await sources.add(connection, "app", server=False, now=now)
+        _, secrets["server"] = await sources.add(connection, "shop", server=True, now=now, key=vault.rows_key)
+        _, secrets["client"] = await sources.add(connection, "app", server=False, now=now, key=vault.rows_key)
         for contract in vault.catalogue.contracts.values():
-            secrets[contract.name] = await destinations.add_token(connection, contract.number, now)
+            secrets[contract.name] = await destinations.add_token(connection, contract.number, now, vault.rows_key)
         for role in ROLES:
-            member = await staff.add(connection, f"a-{role}", role, now=now)
-            secrets[role] = await staff.add_token(connection, member.staff_id, now=now)
+            member = await staff.add(connection, f"a-{role}", role, now=now, key=vault.rows_key)
+            secrets[role] = await staff.add_token(connection, member.staff_id, now=now, key=vault.rows_key)
     return secrets
 
 

@@ -77,6 +77,7 @@ class Tag(StrEnum):
     SOURCE_KEY_DISABLED = "source:key:disabled"
     STAFF_MEMBER_ADDED = "staff:member:added"
     STAFF_MEMBER_DISABLED = "staff:member:disabled"
+    STORAGE_ROWS_VOUCHED = "storage:rows:vouched"
     SUBJECT_CONSENTS_READ = "subject:consents:read"
     SUBJECT_DISCLOSURES_READ = "subject:disclosures:read"
     SUBJECT_PROFILE_FOUND = "subject:profile:found"

@@ -7,6 +7,7 @@ shows neither: then the audit head shows it, and accepting the loss begins a new
 
 from typing import Final
 
+from vault.errors import ConfigError
 from vault.ids import random_bytes
 from vault.storage.session import Connection, raw
 
@@ -24,17 +25,22 @@ SELECT (SELECT system_identifier FROM pg_control_system()) || '-' || left(pg_wal
 """
 
 
-async def incarnation(connection: Connection) -> str:
+async def incarnation(connection: Connection, *, owner: bool = True) -> str:
     """32 hex digits. Begins a new life if server, timeline or database differ from those of the last start.
 
-    Call inside a transaction, once at start.
+    Call inside a transaction, once at start. Only the `owner` of the database may begin one: raises `ConfigError` for others.
     """
     driver = await raw(connection)
     origin: str = await driver.fetchval(_ORIGIN)
-    known: str | None = await driver.fetchval(_READ + " FOR UPDATE", ORIGIN)
-    if known is not None and known != origin:
-        await renew(connection)
+    known: str | None = await driver.fetchval(_READ, ORIGIN)
     if known != origin:
+        if not owner:
+            raise ConfigError(
+                "this database is another one since the last start; run `profile-vault keys init` once, first"
+            )
+        known = await driver.fetchval(_READ + " FOR UPDATE", ORIGIN)
+        if known is not None and known != origin:
+            await renew(connection)
         await driver.execute(_WRITE, ORIGIN, origin)
     current: str = await driver.fetchval(_READ, NAME)
     return current

@@ -64,13 +64,13 @@ async def furnish(settings: Settings) -> Secrets:
     """First start: database, keys, policies; a source, a token for every destination, and an officer."""
     async with open_vault(settings) as vault, vault.database.begin() as connection:
         now = vault.clock.now()
-        _, write_key = await sources.add(connection, "shop", server=True, now=now)
+        _, write_key = await sources.add(connection, "shop", server=True, now=now, key=vault.rows_key)
         tokens = {
-            contract.name: await destinations.add_token(connection, contract.number, now)
+            contract.name: await destinations.add_token(connection, contract.number, now, vault.rows_key)
             for contract in vault.catalogue.contracts.values()
         }
-        member = await staff.add(connection, "olivia", "officer", now=now)
-        officer = await staff.add_token(connection, member.staff_id, now=now)
+        member = await staff.add(connection, "olivia", "officer", now=now, key=vault.rows_key)
+        officer = await staff.add_token(connection, member.staff_id, now=now, key=vault.rows_key)
     return Secrets(write_key, tokens, officer)
 
 

@@ -73,8 +73,8 @@ def token(ctx: click.Context, name: str, *, revoke: bool) -> None:
         now = vault.clock.now()
         async with vault.database.begin() as connection:
             if revoke:
-                await store.revoke_tokens(connection, number, now)
-            return await store.add_token(connection, number, now)
+                await store.revoke_tokens(connection, number, now, vault.rows_key)
+            return await store.add_token(connection, number, now, vault.rows_key)
 
     secret = with_vault(journey)
     human = f"The token of {name}, shown this once:\n\n  {secret}\n\nSend it as `Authorization: Bearer …`."

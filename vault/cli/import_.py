@@ -19,6 +19,7 @@ from vault.cli.opening import with_vault
 from vault.cli.output import EXIT_FAILED, emit, json_option, progress_console, wants_json
 from vault.cli.reading import Lines, open_lines
 from vault.flows.ingest.receive import receive
+from vault.flows.trail import accusing
 from vault.flows.vault import Vault
 from vault.sources import store
 from vault.worker import run
@@ -82,8 +83,8 @@ def import_(ctx: click.Context, file: str, source_name: str) -> None:
 
 
 async def _read(vault: Vault, source_name: str, lines: Lines, figures: Figures, *, quiet: bool) -> None:
-    async with vault.database.begin() as connection:
-        source = await store.get(connection, source_name)
+    async with accusing(vault), vault.database.begin() as connection:
+        source = await store.get(connection, source_name, vault.rows_key)
     settle()
     columns = (
         TextColumn("{task.description}"),

@@ -132,6 +132,7 @@ MEANINGS: Final = {
     "journal": "journal of narrowings",
     "salt": "salts of the audit log",
     "request": "codes of the rows of requests",
+    "rows": "codes of sources, tokens, staff, and of whom an identifier finds",
 }
 
 

@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "policy": ("vault.cli.policy:policy", "Begin, check, test and apply the policies folder; what is missing in it."),
     "keys": ("vault.cli.keys:keys", "Which keys there are and what they protect."),
     "audit": ("vault.cli.audit:audit", "Verify the audit log; print its head; accept a loss."),
+    "database": ("vault.cli.database:database", "The roles by which processes connect to PostgreSQL."),
     "doctor": ("vault.cli.doctor.command:doctor", "Look at everything that can be wrong here, and say what to do."),
     "erasures": ("vault.cli.erasures:erasures", "Look for what an erasure left; check its certificate; replay."),
     "backup": ("vault.cli.backup:backup", "Write data, keys and journal as three archives."),

@@ -13,7 +13,7 @@ from vault.catalogue.load import Catalogue, read_folder
 from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option
 from vault.config import load
-from vault.errors import Invalid, PolicyError
+from vault.errors import Invalid, NotFound, PolicyError
 from vault.flows.vault import Vault
 from vault.policy import history, version
 from vault.policy.store import Connection
@@ -96,7 +96,9 @@ async def _counts(connection: Connection, name: str | None) -> _Counts:
     """Drops of one source or of all. Raises `NotFound` for a source that is not there."""
     counts: Counter[Drop] = Counter()
     rows = await store.everyone(connection)
-    wanted = [row.source for row in rows] if name is None else [await store.get(connection, name)]
+    wanted = [row.source for row in rows if name is None or (row.source.name == name and row.disabled_at is None)]
+    if not wanted and name is not None:
+        raise NotFound("No such source; `profile-vault sources list` names them, `sources add` makes one.")
     for source in wanted:
         for one in await store.read_dropped(connection, source.source_id):
             counts[Drop(one.type, one.name, one.reason)] += one.count

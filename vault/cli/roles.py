@@ -22,6 +22,20 @@ def role_of(doors: str = "", purposes: str = "", *, duties: str = "") -> Process
     return role
 
 
+def parts_of(doors: str, duties: str) -> frozenset[str]:
+    """The doors and duties of a process, whatever its purposes. Raises `ConfigError` as `role_of`, and for none named."""
+    named, wanted = _listed(doors, "door", DOORS), _listed(duties, "duty", DUTIES)
+    if not named and not wanted:
+        raise ConfigError(
+            "name --doors or --duties; a process that does everything connects as the owner of the database"
+        )
+    role = ProcessRole(named, (*wanted, *(duty for door in named for duty in DUTIES_OF[door])))
+    if role.releases and not role.whole:
+        role = ProcessRole(role.doors, role.duties, ("some",))
+    role.check()
+    return role.parts
+
+
 def _listed(text: str, what: str, known: tuple[str, ...] | None) -> tuple[str, ...]:
     """The names of a list with commas, each once. Only names of ours are repeated in an error."""
     found = tuple(dict.fromkeys(text.replace(",", " ").split()))

@@ -41,7 +41,9 @@ def add(ctx: click.Context, name: str, source_class: str) -> None:
 
     async def journey(vault: Vault) -> tuple[store.Source, str]:
         async with vault.database.begin() as connection:
-            return await store.add(connection, name, server=source_class == "server", now=vault.clock.now())
+            return await store.add(
+                connection, name, server=source_class == "server", now=vault.clock.now(), key=vault.rows_key
+            )
 
     source, write_key = with_vault(journey)
     emit(
@@ -95,7 +97,7 @@ def disable(ctx: click.Context, name: str) -> None:
 
     async def journey(vault: Vault) -> None:
         async with vault.database.begin() as connection:
-            await store.disable(connection, name, now=vault.clock.now())
+            await store.disable(connection, name, now=vault.clock.now(), key=vault.rows_key)
 
     with_vault(journey, create=False)
     emit(ctx, {"name": name, "disabled": True}, f"Source {name} is refused from now on.")

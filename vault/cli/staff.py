@@ -6,6 +6,7 @@ from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option, table
 from vault.clock import isoformat
 from vault.errors import Conflict, Invalid
+from vault.flows.trail import accusing
 from vault.flows.vault import Vault
 from vault.staff import store
 
@@ -36,13 +37,15 @@ def add(ctx: click.Context, name: str, role: str, *, with_token: bool) -> None:
         if role not in vault.catalogue.roles:
             raise Invalid(f"Roles are: {', '.join(sorted(vault.catalogue.roles))} (staff.toml).", code="unknown_role")
         now = vault.clock.now()
-        async with vault.database.begin() as connection:
-            member = await store.find(connection, name) if with_token else None
+        async with accusing(vault), vault.database.begin() as connection:
+            member = await store.find(connection, name, vault.rows_key) if with_token else None
             if member is None:
-                member = await store.add(connection, name, role, now=now)
+                member = await store.add(connection, name, role, now=now, key=vault.rows_key)
             elif member.role != role:
                 raise Conflict(f"{name} has another role: {member.role}.")
-            return member, await store.add_token(connection, member.staff_id, now=now) if with_token else None
+            return member, await store.add_token(
+                connection, member.staff_id, now=now, key=vault.rows_key
+            ) if with_token else None
 
     member, token = with_vault(journey)
     data = {"name": member.name, "role": member.role, "staff_id": str(member.staff_id)}
@@ -97,7 +100,7 @@ def disable(ctx: click.Context, name: str) -> None:
 
     async def journey(vault: Vault) -> None:
         async with vault.database.begin() as connection:
-            await store.disable(connection, name, now=vault.clock.now())
+            await store.disable(connection, name, now=vault.clock.now(), key=vault.rows_key)
 
     with_vault(journey, create=False)
     emit(ctx, {"name": name, "disabled": True}, f"{name} is refused from now on.")

@@ -12,6 +12,8 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault.clock import Micros
+from vault.crypto.rowcode import DESTINATION_TOKEN, row_code, vouched
+from vault.errors import Forged
 from vault.ids import random_token
 from vault.storage.parties import destination_token, webhook
 from vault.storage.session import Connection, raw
@@ -35,33 +37,56 @@ class Webhook(msgspec.Struct, frozen=True):
         return f"Webhook(destination={self.destination}, ...)"  # a URL may hold the recipient's secret
 
 
-async def add_token(conn: AsyncConnection, destination: int, now: Micros) -> str:
-    """A new token for the destination, shown here and never again. Older ones stay valid until revoked."""
+async def add_token(conn: AsyncConnection, destination: int, now: Micros, key: bytes) -> str:
+    """A new token for the destination, shown here and never again. Older ones stay valid until revoked.
+
+    `key` here and below: the one named `rows`.
+    """
     token = TOKEN_PREFIX + random_token()
-    await conn.execute(
-        insert(destination_token).values(token_hash=_hash(token), destination=destination, created_at=now)
-    )
+    hashed = _hash(token)
+    code = row_code(key, DESTINATION_TOKEN, hashed, destination, now, None)
+    row = {"token_hash": hashed, "destination": destination, "created_at": now, "code": code}
+    await conn.execute(insert(destination_token).values(row))
     return token
 
 
-_CARRIER: Final = "SELECT destination FROM destination_token WHERE token_hash = $1 AND revoked_at IS NULL"
+_ROW: Final = "SELECT token_hash, destination, created_at, revoked_at, code FROM destination_token"
+_CARRIER: Final = _ROW + " WHERE token_hash = $1"
+_LIVE: Final = _ROW + " WHERE destination = $1 AND revoked_at IS NULL FOR UPDATE"
+_EVERY: Final = _ROW + " FOR UPDATE"
+_WRITE: Final = "UPDATE destination_token SET revoked_at = $2, code = $3 WHERE token_hash = $1"
 
 
-async def find_destination(connection: Connection, token: str) -> int | None:
-    """The destination that a token belongs to; None when it is unknown or revoked. Asked with every call."""
+async def find_destination(connection: Connection, token: str, key: bytes) -> int | None:
+    """The destination that a token belongs to; None when it is unknown or revoked. Asked with every call.
+
+    Raises `Forged` for a row that nobody with the key wrote.
+    """
     driver = await raw(connection)
-    found: int | None = await driver.fetchval(_CARRIER, _hash(token))
-    return found
+    row = await driver.fetchrow(_CARRIER, _hash(token))
+    if row is None:
+        return None
+    if not vouched(row[4], key, DESTINATION_TOKEN, *row[:4]):
+        raise Forged("destination_token", row[0])
+    return None if row[3] is not None else int(row[1])
 
 
-async def revoke_tokens(conn: AsyncConnection, destination: int, now: Micros) -> int:
+async def revoke_tokens(conn: AsyncConnection, destination: int, now: Micros, key: bytes) -> int:
     """Every token of the destination ends now; counts them."""
-    done = await conn.execute(
-        update(destination_token)
-        .where(destination_token.c.destination == destination, destination_token.c.revoked_at.is_(None))
-        .values(revoked_at=now)
-    )
-    return done.rowcount
+    driver = await raw(conn)
+    rows = await driver.fetch(_LIVE, destination)
+    for row in rows:
+        await driver.execute(_WRITE, row[0], now, row_code(key, DESTINATION_TOKEN, *row[:3], now))
+    return len(rows)
+
+
+async def adopt(connection: Connection, key: bytes) -> int:
+    """Vouches for every token as it stands: once, for a database from before there were codes. Counts them."""
+    driver = await raw(connection)
+    rows = await driver.fetch(_EVERY)
+    for row in rows:
+        await driver.execute(_WRITE, row[0], row[3], row_code(key, DESTINATION_TOKEN, *row[:4]))
+    return len(rows)
 
 
 async def set_webhook(conn: AsyncConnection, destination: int, url: str, now: Micros, code: bytes) -> None:

@@ -36,12 +36,12 @@ _STONES: Final = 10
 _SEEN: Final = 11
 # A row a member of whoever is found; the last three columns say the same in each. The first eight are those of `profiles`.
 _WORLD: Final = """
-WITH found AS MATERIALIZED (SELECT tag, subject_id FROM identity WHERE tag = ANY ($1::bytea[]))
+WITH found AS MATERIALIZED (SELECT tag, subject_id, code FROM identity WHERE tag = ANY ($1::bytea[]))
 SELECT s.subject_id, s.root, s.version, s.state, k.version, k.wraps,
     ARRAY(SELECT (purposes, generation, compartment_id, version, fields) FROM compartment WHERE subject_id = s.subject_id),
     ARRAY(SELECT (kind, tag) FROM identifier WHERE subject_id = s.subject_id AND kind = ANY ($4::smallint[])),
     ARRAY(SELECT entry FROM ledger WHERE subject_id = s.subject_id ORDER BY sequence),
-    ARRAY(SELECT (tag, subject_id) FROM found),
+    ARRAY(SELECT (tag, subject_id, code) FROM found),
     ARRAY(SELECT (tag, until, suppress, objected) FROM tombstone WHERE tag = ANY ($2::bytea[])),
     EXISTS (SELECT FROM dedup WHERE event_key = $3)
 FROM subject s LEFT JOIN keys.subject_key k USING (subject_id)
@@ -95,6 +95,8 @@ async def _world(connection: Raw, tools: Tools, item: Item, kinds: list[int]) ->
         return None
     stored, broken = believed(rows, tools.state_key)
     if broken:
+        return None
+    if not all(tools.pointers.hold(tag, subject.bytes, code) for tag, subject, code in rows[0][_FOUND]):
         return None
     world.owners = {one[0]: UUID(bytes=one[1].bytes) for one in rows[0][_FOUND]}
     world.graves = {one.tag: None for one in item.named}

@@ -14,19 +14,26 @@ from vault.flows.ready import BACKLOG_CAP
 from vault.flows.sweep.record import standing
 from vault.flows.vault import Vault
 from vault.keys import names
+from vault.keys.roles import DUE, REQUESTS, WEBHOOKS
 
 _FIGURES: Final = """
 SELECT
   (SELECT count(*) FROM (SELECT 1 FROM change_in LIMIT $2) AS waiting) AS changes,
   (SELECT count(*) FROM (SELECT 1 FROM audit_in LIMIT $2) AS waiting) AS audit,
-  (SELECT count(*) FROM (SELECT 1 FROM due WHERE at <= $1 LIMIT $2) AS waiting) AS due,
-  (SELECT count(*) FROM (SELECT 1 FROM request WHERE finished_at IS NULL LIMIT $2) AS waiting) AS requests,
-  (SELECT min(due_at) FROM request WHERE finished_at IS NULL) AS deadline,
-  (SELECT min(at) FROM due WHERE at <= $1) AS due_since,
   (SELECT max(size) FROM checkpoint) AS audit_size,
   (SELECT position FROM lease WHERE name = 'changes') AS numbered,
   EXISTS (SELECT 1 FROM lease WHERE expires_at > $1 AND name <> 'sweep') AS worker_seen
 """
+_DUE: Final = """
+SELECT (SELECT count(*) FROM (SELECT 1 FROM due WHERE at <= $1 LIMIT $2) AS waiting),
+  (SELECT min(at) FROM due WHERE at <= $1)
+"""
+_REQUESTS: Final = """
+SELECT (SELECT count(*) FROM (SELECT 1 FROM request WHERE finished_at IS NULL LIMIT $1) AS waiting),
+  (SELECT min(due_at) FROM request WHERE finished_at IS NULL)
+"""
+_HOOKS: Final = "SELECT destination, cursor, failures, disabled_at FROM webhook ORDER BY 1"
+_NONE: Final = (0, None)
 
 
 class Hook(msgspec.Struct, frozen=True):
@@ -53,17 +60,19 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 async def look(vault: Vault) -> Figures:
-    """Ask the database. Raises `Unavailable` when it does not answer."""
-    now = vault.clock.now()
+    """Ask the database, of what is this process's own duty. Raises `Unavailable` when it does not answer."""
+    now, parts = vault.clock.now(), vault.role.parts
     async with vault.database.hot() as connection:
         row = await connection.fetchrow(_FIGURES, now, BACKLOG_CAP)
-        hooks = await connection.fetch("SELECT destination, cursor, failures, disabled_at FROM webhook ORDER BY 1")
+        due, since = await connection.fetchrow(_DUE, now, BACKLOG_CAP) if DUE in parts else _NONE
+        open_, deadline = await connection.fetchrow(_REQUESTS, BACKLOG_CAP) if REQUESTS in parts else _NONE
+        hooks = await connection.fetch(_HOOKS) if WEBHOOKS in parts else ()
     swept = await standing(vault)
     numbered = row["numbered"] or 0
     return Figures(
-        waiting={queue: row[queue] for queue in ("changes", "audit", "due", "requests")},
-        due_for=_seconds(now - row["due_since"]) if row["due_since"] is not None else 0.0,
-        deadline_in=_seconds(row["deadline"] - now) if row["deadline"] is not None else None,
+        waiting={"changes": row["changes"], "audit": row["audit"], "due": due, "requests": open_},
+        due_for=_seconds(now - since) if since is not None else 0.0,
+        deadline_in=_seconds(deadline - now) if deadline is not None else None,
         audit_size=row["audit_size"] or 0,
         numbered=numbered,
         worker_seen=row["worker_seen"],

@@ -14,10 +14,10 @@ from vault.audit.entry import Tag
 from vault.canonical import framed
 from vault.clock import HOUR
 from vault.crypto.aead import seal, unseal
-from vault.errors import Gone, Invalid, NotFound, Unreadable
-from vault.flows.people.read import owners
+from vault.errors import Forged, Gone, Invalid, NotFound, Unreadable
+from vault.flows.people.read import owner
 from vault.flows.tags import identity_tag
-from vault.flows.trail import leave
+from vault.flows.trail import accusing, leave
 from vault.flows.vault import Vault
 from vault.identity.identifiers import normalise
 from vault.keys import names
@@ -76,8 +76,11 @@ async def _by_identifier(vault: Vault, kind_name: str, value: str) -> UUID | Non
     if normal is None:
         raise Invalid("`value` is not a value of that kind.", code="unfit_identifier")
     tag = identity_tag(vault.keyring, kind.name, normal)
-    async with vault.database.hot() as connection:
-        return (await owners(connection, [tag])).get(tag)
+    try:
+        async with accusing(vault), vault.database.hot() as connection:
+            return await owner(connection, tag, vault.pointers)
+    except Forged:  # told of in the log; to who asks, nobody is there
+        return None
 
 
 def _make(vault: Vault, actor: Actor, subject: UUID) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from vault.clock import Micros, isoformat
+from vault.flows.trail import accusing
 from vault.flows.vault import Vault
 from vault.ids import uuid7
 from vault.policy import history, version
@@ -43,8 +44,8 @@ class Follower:
     @classmethod
     async def begin(cls, vault: Vault, name: str) -> "Follower":
         """Begin to look on. Processes that take messages know of it within `watch.LOOK`. Raises `NotFound`."""
-        async with vault.database.begin() as connection:
-            source = await store.get(connection, name)
+        async with accusing(vault), vault.database.begin() as connection:
+            source = await store.get(connection, name, vault.rows_key)
             given = await version.numbers_given(connection)
         suggester = Suggester(vault.catalogue, given or history.given([vault.catalogue.files]))
         follower = cls(vault, source, suggester)

@@ -85,7 +85,8 @@ async def _decide(
     draft = Draft(at=vault.clock.now())
     if tag is None or plan.ended(draft.at):
         return draft
-    found = await find(connection, tag, plan.mask, plan.contract.number, vault.keyring.key(names.STATE))
+    state_key = vault.keyring.key(names.STATE)
+    found = await find(connection, tag, plan.mask, plan.contract.number, state_key, vault.pointers)
     if found is None:
         return draft
     known, before = found.known, found.held

@@ -16,6 +16,7 @@ ONE_PROCESS: Final = (
     "This process holds the keys of every purpose; separate processes per role confine each to its own."
 )
 NOT_WHOLE: Final = "Stored rows do not agree with each other or with the log: see `profile-vault audit verify --state`."
+ONE_ROLE: Final = "This process owns the database's tables; separate processes can each have a role of its own there."
 NO_ROLLBACK: Final = (
     "Keyring or journal lie beside the database: whoever puts an old copy of all of them back is not noticed."
 )
@@ -35,6 +36,7 @@ class Readiness(msgspec.Struct, frozen=True):
     purposes: tuple[str, ...]  # whose values this process can open
     findings: int  # of the state audit, now
     swept_at: str | None  # when its sweep was last through
+    database_role: str  # "owner", "own" (what its doors and duties need), or "too much"; as it was at the start
 
 
 async def check(vault: Vault) -> Readiness:
@@ -45,7 +47,14 @@ async def check(vault: Vault) -> Readiness:
     swept = await standing(vault)
     protection = vault.keyring.protection
     role = vault.role
-    told = {ONE_PROCESS: role.whole, NO_ROLLBACK: protection == "none", NOT_WHOLE: swept.findings > 0}
+    login = vault.database.standing
+    told = {
+        ONE_PROCESS: role.whole,
+        ONE_ROLE: login.owner,
+        NO_ROLLBACK: protection == "none",
+        NOT_WHOLE: swept.findings > 0,
+    }
+    told |= {f"Its role in the database has more than it needs: {one}.": not role.whole for one in login.excess}
     held = vault.catalogue.purposes.values()
     return Readiness(
         policy=vault.policy.number,
@@ -59,6 +68,7 @@ async def check(vault: Vault) -> Readiness:
         purposes=tuple(one.name for one in held if vault.keyring.holds(one.number)),
         findings=swept.findings,
         swept_at=None if swept.swept_at is None else isoformat(swept.swept_at),
+        database_role="owner" if login.owner else "too much" if login.excess else "own",
     )
 
 

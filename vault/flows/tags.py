@@ -7,12 +7,36 @@ in the tombstones. Holds no identifier; `normal` is the normal form that `identi
 from typing import Final
 
 from vault.crypto.blind import Tagger
+from vault.crypto.mac import Code, same_code
 from vault.keys import names
 from vault.keys.keyring import Keyring
 
 _FINDS: Final = "identity/1"
 _TOMBSTONE: Final = "tombstone/1"
 _ACCOUNT: Final = "account/1"
+_POINTS: Final = "identity-row/1"
+
+POINTER_BYTES: Final = (
+    12  # forging is tried online, a row and a message each: 96 bits, and rows stay within their 72 bytes
+)
+
+
+class Pointers:
+    """Vouches that it was this vault which pointed a tag at a subject: a row of `identity` decides whose a message is."""
+
+    __slots__ = ("_code",)
+
+    def __init__(self, key: bytes) -> None:
+        """The key named `rows`."""
+        self._code = Code(key, _POINTS)
+
+    def make(self, tag: bytes, subject: bytes) -> bytes:
+        """The code of a row; `subject` is the 16 bytes of its id."""
+        return self._code.make(tag, subject)[:POINTER_BYTES]
+
+    def hold(self, tag: bytes, subject: bytes, code: bytes | None) -> bool:
+        """Is this row one of ours?"""
+        return code is not None and same_code(code, self.make(tag, subject))
 
 
 def identity_tag(keyring: Keyring, kind_name: str, normal: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """The vault as its journeys see it: one clock, one keyring, one database, one policy version. Built by `vault.bootstrap`."""
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -14,6 +15,7 @@ from vault.flows.ingest.item import Places
 from vault.flows.ingest.seal import Audiences
 from vault.flows.people.warm import Warm
 from vault.flows.release.plan import Plan, compile_plan
+from vault.flows.tags import Pointers
 from vault.flows.turns import Turns
 from vault.journal.file import Journal
 from vault.keys import names
@@ -85,9 +87,20 @@ class Vault:
         self.warm = Warm()
         self.log_kept_up = Micros(0)  # when the audit log was last seen to keep up; `flows.lag`
         self.accused: set[UUID] = set()  # requests whose rows were found forged
+        self.forged: set[tuple[str, bytes]] = set()  # other rows that were (kind, key): `flows.trail`
         self.turns = Turns()
         self.replayed: Any = None  # `flows.replay.Replayed`, once the journal was compared at the start
         self._plans: dict[str, Plan] = {}
+
+    @cached_property
+    def pointers(self) -> Pointers:
+        """What vouches for rows of `identity`. Raises `Unavailable` in a process without that key."""
+        return Pointers(self.rows_key)
+
+    @property
+    def rows_key(self) -> bytes:
+        """The key that vouches for rows which decide by themselves. Raises `Unavailable` in a process without it."""
+        return self.keyring.key(names.ROWS)
 
     def serves(self, contract: Contract) -> bool:
         """True if this process holds the keys of every purpose of the contract: it shows a destination all or nothing."""

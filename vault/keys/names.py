@@ -16,14 +16,18 @@ REFERENCE: Final = "reference"
 JOURNAL: Final = "journal"
 SALT: Final = "salt"
 REQUEST: Final = "request"
+ROWS: Final = "rows"
 
 SIGNING_USES: Final = ("audit", "certificate", "receipt")
-LASTING: Final = (STATE, DEDUP, EVENT, TOMBSTONE, PSEUDONYM, CURSOR, REFERENCE, JOURNAL, SALT, REQUEST)
+LASTING: Final = (STATE, DEDUP, EVENT, TOMBSTONE, PSEUDONYM, CURSOR, REFERENCE, JOURNAL, SALT, REQUEST, ROWS)
 """Keys that every vault has from its first start, beside epoch, index and signing keys."""
 
 PASSING: Final = ("case-", "archive-")
 """Fronts of the names of keys that belong to one request. They are read at each use and kept in no memory, so that
 destroying one in the store is destroying it in every process; and they leave no trace when destroyed."""
+
+ADOPTING: Final = "case-rows"
+"""The key `rows` while codes are put beside rows from before it: it becomes `rows` once they are there (`flows.adopt`)."""
 
 _PURPOSE: Final = "purpose-"
 _RIGHTS: Final = "rights"

@@ -34,14 +34,15 @@ RELEASING: Final = frozenset((FEED, WEBHOOKS))
 
 _WRITER: Final = (
     names.STATE, names.EVENT, names.DEDUP, names.TOMBSTONE, names.PSEUDONYM, names.index("*"), names.signing("receipt"),
+    names.ROWS,
 )  # fmt: skip
 _DESK: Final = (
-    names.STATE, names.EVENT, names.TOMBSTONE, names.PSEUDONYM, names.REFERENCE, names.SALT, names.REQUEST,
+    names.STATE, names.EVENT, names.TOMBSTONE, names.PSEUDONYM, names.REFERENCE, names.SALT, names.REQUEST, names.ROWS,
     names.index("*"), names.signing("*"), "case-*", "archive-*", names.epochs(RIGHTS),
 )  # fmt: skip
 _NEEDS: Final[dict[str, tuple[str, ...]]] = {
     INGEST: _WRITER,
-    FEED: (names.STATE, names.PSEUDONYM, names.CURSOR, names.index("*")),
+    FEED: (names.STATE, names.PSEUDONYM, names.CURSOR, names.ROWS, names.index("*")),
     DESK: _DESK,
     CHANGES: (),
     AUDIT: (names.signing("audit"),),

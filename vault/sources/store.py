@@ -14,7 +14,8 @@ from sqlalchemy import Row, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault.clock import Micros
-from vault.errors import Conflict, NotFound
+from vault.crypto.rowcode import SOURCE, row_code, vouched
+from vault.errors import Conflict, Forged, NotFound
 from vault.ids import random_token
 from vault.naming import check_name
 from vault.sources.dropped import Drop, DropCount
@@ -66,8 +67,8 @@ def key_hash(write_key: str) -> bytes:
     return hashlib.sha256(write_key.encode("utf-8", "surrogatepass")).digest()
 
 
-async def add(connection: AsyncConnection, name: str, *, server: bool, now: Micros) -> tuple[Source, str]:
-    """Make a source and its write key. The key is in the answer and nowhere else.
+async def add(connection: AsyncConnection, name: str, *, server: bool, now: Micros, key: bytes) -> tuple[Source, str]:
+    """Make a source and its write key, which is in the answer and nowhere else. `key` here and below: the one named `rows`.
 
     Raises:
         Invalid: the name is not fit. Conflict: the name is taken.
@@ -83,20 +84,29 @@ async def add(connection: AsyncConnection, name: str, *, server: bool, now: Micr
     )
     # two operators at once: the unique name decides, and the session makes a Conflict of it
     source_id = int((await connection.execute(statement)).scalar_one())
+    await _vouch(connection, [source_id], key)
     return Source(source_id, name, server), write_key
 
 
-_BY_KEY: Final = "SELECT source_id, name, server FROM source WHERE key_hash = $1 AND disabled_at IS NULL"
+_ROW: Final = "SELECT source_id, name, server, key_hash, created_at, disabled_at, code FROM source"
+_BY_KEY: Final = _ROW + " WHERE key_hash = $1"
+_SOME: Final = _ROW + " WHERE source_id = ANY ($1::int[]) FOR UPDATE"
+_ALL: Final = "SELECT source_id FROM source"
+_CODE: Final = "UPDATE source SET code = $2 WHERE source_id = $1"
 
 
-async def by_write_key(connection: Connection, write_key: str) -> Source | None:
+async def by_write_key(connection: Connection, write_key: str, key: bytes) -> Source | None:
     """The enabled source of this write key, or None for a key that is unknown or whose source is disabled.
 
-    Asked with every call.
+    Asked with every call. Raises `Forged` for a row that nobody with the key wrote.
     """
     driver = await raw(connection)
     row = await driver.fetchrow(_BY_KEY, key_hash(write_key))
-    return None if row is None else Source(row[0], row[1], row[2])
+    if row is None:
+        return None
+    if not vouched(row[6], key, SOURCE, *row[:6]):
+        raise Forged("source", row[3])
+    return None if row[5] is not None else Source(row[0], row[1], row[2])
 
 
 async def find(connection: AsyncConnection, name: str) -> Source | None:
@@ -105,13 +115,27 @@ async def find(connection: AsyncConnection, name: str) -> Source | None:
     return None if row is None else _source(row)
 
 
-async def get(connection: AsyncConnection, name: str) -> Source:
-    """The enabled source of this name. Raises NotFound, with the names of commands that help."""
-    statement = select(source).where(source.c.name == name, source.c.disabled_at.is_(None))
-    row = (await connection.execute(statement)).one_or_none()
-    if row is None:
+async def get(connection: AsyncConnection, name: str, key: bytes) -> Source:
+    """The enabled source of this name. Raises NotFound, with the names of commands that help, and `Forged`."""
+    row = (await connection.execute(select(source).where(source.c.name == name))).one_or_none()
+    if row is not None and not vouched(row.code, key, SOURCE, *row[:6]):
+        raise Forged("source", row.key_hash)
+    if row is None or row.disabled_at is not None:
         raise NotFound("No such source; `profile-vault sources list` names them, `sources add` makes one.")
     return _source(row)
+
+
+async def adopt(connection: Connection, key: bytes) -> int:
+    """Vouches for every row as it stands: once, for a database from before there were codes. Counts them."""
+    driver = await raw(connection)
+    return await _vouch(driver, [row[0] for row in await driver.fetch(_ALL)], key)
+
+
+async def _vouch(connection: Connection, sources: list[int], key: bytes) -> int:
+    driver = await raw(connection)
+    for row in await driver.fetch(_SOME, sources):
+        await driver.execute(_CODE, row[0], row_code(key, SOURCE, *row[:6]))
+    return len(sources)
 
 
 async def everyone(connection: AsyncConnection) -> list[SourceRow]:
@@ -120,13 +144,14 @@ async def everyone(connection: AsyncConnection) -> list[SourceRow]:
     return [SourceRow(_source(row), Micros(row.created_at), _time(row.disabled_at)) for row in rows]
 
 
-async def disable(connection: AsyncConnection, name: str, *, now: Micros) -> None:
+async def disable(connection: AsyncConnection, name: str, *, now: Micros, key: bytes) -> None:
     """Refuse this source's write key from the commit on. Raises NotFound; disabling twice changes nothing."""
     found = await find(connection, name)
     if found is None:
         raise NotFound("No such source; `profile-vault sources list` names them.")
     statement = update(source).where(source.c.source_id == found.source_id, source.c.disabled_at.is_(None))
     await connection.execute(statement.values(disabled_at=now))
+    await _vouch(connection, [found.source_id], key)
 
 
 async def count_dropped(connection: AsyncConnection, source_id: int, day: int, counts: Mapping[Drop, int]) -> None:

@@ -10,7 +10,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from vault.errors import ConfigError
-from vault.storage.session import Database
+from vault.storage.grants import grant
+from vault.storage.session import Database, raw
 
 FOLDER: Final = Path(__file__).parent / "migrations"
 # Any number of our own. Held to the end of the transaction, so it is safe behind a pooler.
@@ -28,7 +29,9 @@ async def migrate(database: Database) -> str:
         await connection.execute(_PATIENCE)
         await connection.execute(_ONE_AT_A_TIME)
         await connection.execute(_CAUTION)
-        return await connection.run_sync(_upgrade)
+        stands = await connection.run_sync(_upgrade)
+        await grant(await raw(connection))  # new tables, too, before anybody sees them
+        return stands
 
 
 async def revision(database: Database) -> str | None:

@@ -23,6 +23,7 @@ source = Table(
     Column("key_hash", LargeBinary, nullable=False, unique=True),  # SHA-256 of the write key
     Column("created_at", BigInteger, nullable=False),
     Column("disabled_at", BigInteger),
+    Column("code", LargeBinary),  # crypto.rowcode, as in the tables below
 )
 
 dropped = Table(
@@ -57,6 +58,7 @@ destination_token = Table(
     Column("destination", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
+    Column("code", LargeBinary),
 )
 
 webhook = Table(
@@ -80,6 +82,7 @@ staff = Table(
     Column("role", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("disabled_at", BigInteger),
+    Column("code", LargeBinary),
 )
 
 staff_token = Table(
@@ -89,4 +92,5 @@ staff_token = Table(
     Column("staff_id", Uuid, ForeignKey("staff.staff_id"), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
+    Column("code", LargeBinary),
 )

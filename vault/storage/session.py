@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Final, Protocol, Self, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, Self, runtime_checkable
 from uuid import uuid4
 
 import asyncpg
@@ -124,6 +124,14 @@ class Raw(Protocol):
 Connection = AsyncConnection | Raw
 
 
+class Standing(NamedTuple):
+    """What the role of a connection is and may do, against what the parts of its process need (`storage.grants`)."""
+
+    owner: bool  # a superuser, or who owns tables: may do everything
+    excess: tuple[str, ...] = ()  # a phrase each; empty for a role that has what it needs and no more
+    missing: tuple[str, ...] = ()  # as `INSERT on change_in`; empty for an owner
+
+
 class Database:
     """A pool of connections to one primary server that was found fit. Shows nothing of its URL."""
 
@@ -132,6 +140,7 @@ class Database:
         self.engine = engine
         self.reserve = reserve
         self.holder = uuid4()  # this process's name in leases
+        self.standing = Standing(owner=True)  # of the role by which it connects; looked at by `vault.bootstrap`
         self._server = server
         self._full_at: float | None = None
 

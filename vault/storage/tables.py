@@ -30,6 +30,7 @@ subject = Table(
     Column("root", Uuid, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("state", LargeBinary, nullable=False),  # docs/formats/state.md
+    Column("pin", Boolean),  # never written: storage.privileges
     Index("subject_root", "root"),
 )
 
@@ -39,6 +40,7 @@ subject_key = Table(
     key("subject_id", Uuid),
     Column("version", Integer, nullable=False),
     Column("wraps", LargeBinary, nullable=False),  # docs/formats/wraps.md
+    Column("pin", Boolean),
     schema=KEYS_SCHEMA,
 )
 
@@ -176,7 +178,13 @@ due = Table(
 
 # --- found by a key of their own -------------------------------------------------------------------------------------
 
-identity = Table("identity", metadata, key("tag", LargeBinary), Column("subject_id", Uuid, nullable=False))
+identity = Table(
+    "identity",
+    metadata,
+    key("tag", LargeBinary),
+    Column("subject_id", Uuid, nullable=False),
+    Column("code", LargeBinary),  # flows.tags.Finder
+)
 
 dedup = Table(
     "dedup",
@@ -219,6 +227,7 @@ change = Table(
     metadata,
     key("subject_id", Uuid),  # one row a profile: the latest change only
     Column("number", BigInteger, nullable=False),
+    Column("pin", Boolean),
     Index("change_number", "number", unique=True),
 )
 

@@ -17,6 +17,7 @@ from tests.unit.cli.conftest import Call
 from vault.cli.doctor import machine
 from vault.cli.main import main
 from vault.config import load
+from vault.storage.logins import groups, login
 from vault.storage.session import Database
 
 KEY_LINE = 64
@@ -216,6 +217,7 @@ def test_an_owner_of_its_database_is_enough_for_the_vault(
         database_url,
         f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE",
         f"CREATE DATABASE {own} OWNER {role}",
+        groups() + login(f"feed_{name}", ["feed"]),
     )
     try:
         environ["PROFILE_VAULT_DATABASE_URL"] = f"{database_url.replace(f'/{name}?', f'/{own}?')}&user={role}"
@@ -225,8 +227,16 @@ def test_an_owner_of_its_database_is_enough_for_the_vault(
         code, checks = examined(call, port)
         assert {name: one["found"] for name, one in checks.items() if one["state"] == "failed"} == {}
         assert (code, checks["database role"]["state"]) == (0, "ok")
+        # A process's own login: what it may not look at is skipped, and nothing fails.
+        environ["PROFILE_VAULT_DATABASE_URL"] = environ["PROFILE_VAULT_DATABASE_URL"].replace(role, f"feed_{name}")
+        code, checks = examined(call, port)
+        assert {name: one["found"] for name, one in checks.items() if one["state"] == "failed"} == {}
+        assert checks["database role"]["found"] == "that of feed, and no more"
+        assert checks["sources"]["state"] == "skipped"
+        sql(f"{database_url.replace(f'/{name}?', f'/{own}?')}", "GRANT DELETE ON ledger TO profile_vault_feed")
+        assert "DELETE on ledger" in examined(call, port)[1]["database role"]["found"]
     finally:
-        sql(database_url, f"DROP DATABASE {own} WITH (FORCE)", f"DROP ROLE {role}")
+        sql(database_url, f"DROP DATABASE {own} WITH (FORCE)", f"DROP ROLE {role}", f"DROP ROLE feed_{name}")
 
 
 def flip(path: Path) -> None:

@@ -18,23 +18,24 @@ from vault.storage.parties import destination_token
 from vault.storage.session import Database
 
 NOW = Micros(1_795_465_242_000_000)
+KEY = bytes(range(32))
 CODE = bytes(32)
 URL = "https://hooks.example.com/in?key=secret"
 
 
 async def test_a_token_finds_its_destination_and_no_other_text_does(database: Database) -> None:
     async with database.begin() as conn:
-        first, second = await add_token(conn, 1, NOW), await add_token(conn, 2, NOW)
+        first, second = await add_token(conn, 1, NOW, KEY), await add_token(conn, 2, NOW, KEY)
         assert first != second
-        assert await find_destination(conn, first) == 1
-        assert await find_destination(conn, second) == 2
+        assert await find_destination(conn, first, KEY) == 1
+        assert await find_destination(conn, second, KEY) == 2
         for other in ("", first[:-1], first + "a", first.upper(), "pvd_"):
-            assert await find_destination(conn, other) is None
+            assert await find_destination(conn, other, KEY) is None
 
 
 async def test_only_a_hash_of_the_token_is_stored(database: Database) -> None:
     async with database.begin() as conn:
-        token = await add_token(conn, 1, NOW)
+        token = await add_token(conn, 1, NOW, KEY)
         rows = (await conn.execute(select(destination_token))).all()
     assert token.encode() not in b"".join(bytes(row.token_hash) for row in rows)
     assert token not in str(rows)
@@ -42,12 +43,12 @@ async def test_only_a_hash_of_the_token_is_stored(database: Database) -> None:
 
 async def test_revoked_tokens_open_nothing_and_new_ones_do(database: Database) -> None:
     async with database.begin() as conn:
-        old, other = await add_token(conn, 1, NOW), await add_token(conn, 2, NOW)
-        assert await revoke_tokens(conn, 1, NOW) == 1
-        assert await revoke_tokens(conn, 1, NOW) == 0
-        assert await find_destination(conn, old) is None
-        assert await find_destination(conn, other) == 2
-        assert await find_destination(conn, await add_token(conn, 1, NOW)) == 1
+        old, other = await add_token(conn, 1, NOW, KEY), await add_token(conn, 2, NOW, KEY)
+        assert await revoke_tokens(conn, 1, NOW, KEY) == 1
+        assert await revoke_tokens(conn, 1, NOW, KEY) == 0
+        assert await find_destination(conn, old, KEY) is None
+        assert await find_destination(conn, other, KEY) == 2
+        assert await find_destination(conn, await add_token(conn, 1, NOW, KEY), KEY) == 1
 
 
 async def test_a_new_webhook_begins_with_a_snapshot_and_so_does_a_new_url(database: Database) -> None:

@@ -11,16 +11,18 @@ from vault.sources.dropped import Drop
 from vault.sources.store import MAX_NAMES_A_DAY, MORE_NAMES, Source
 from vault.storage.session import Database
 
+KEY = bytes(range(32))
+
 
 async def test_a_write_key_finds_its_source_and_is_not_in_the_database(database: Database, clock: FakeClock) -> None:
     async with database.begin() as connection:
-        shop, key = await store.add(connection, "shop", server=True, now=clock.now())
-        app, other = await store.add(connection, "app", server=False, now=clock.now())
+        shop, key = await store.add(connection, "shop", server=True, now=clock.now(), key=KEY)
+        app, other = await store.add(connection, "app", server=False, now=clock.now(), key=KEY)
     async with database.begin() as connection:
-        assert await store.by_write_key(connection, key) == shop == Source(shop.source_id, "shop", True)
-        assert await store.by_write_key(connection, other) == app
-        assert await store.by_write_key(connection, key + "x") is None
-        assert await store.by_write_key(connection, "") is None
+        assert await store.by_write_key(connection, key, KEY) == shop == Source(shop.source_id, "shop", True)
+        assert await store.by_write_key(connection, other, KEY) == app
+        assert await store.by_write_key(connection, key + "x", KEY) is None
+        assert await store.by_write_key(connection, "", KEY) is None
     async with database.hot() as connection:
         stored = str(await connection.fetch("SELECT source::text FROM source"))
     assert key not in stored
@@ -29,23 +31,23 @@ async def test_a_write_key_finds_its_source_and_is_not_in_the_database(database:
 
 async def test_a_disabled_source_is_refused_and_stays_in_the_list(database: Database, clock: FakeClock) -> None:
     async with database.begin() as connection:
-        _, key = await store.add(connection, "shop", server=True, now=clock.now())
-        await store.disable(connection, "shop", now=clock.now())
-        await store.disable(connection, "shop", now=clock.now())
-        assert await store.by_write_key(connection, key) is None
+        _, key = await store.add(connection, "shop", server=True, now=clock.now(), key=KEY)
+        await store.disable(connection, "shop", now=clock.now(), key=KEY)
+        await store.disable(connection, "shop", now=clock.now(), key=KEY)
+        assert await store.by_write_key(connection, key, KEY) is None
         with pytest.raises(NotFound):
-            await store.get(connection, "shop")
+            await store.get(connection, "shop", KEY)
         assert [(row.source.name, row.disabled_at) for row in await store.everyone(connection)] == [
             ("shop", clock.now())
         ]
         with pytest.raises(NotFound):
-            await store.disable(connection, "nobody", now=clock.now())
+            await store.disable(connection, "nobody", now=clock.now(), key=KEY)
 
 
 async def test_a_name_is_given_once_even_to_two_operators_at_once(database: Database, clock: FakeClock) -> None:
     async def add() -> None:
         async with database.begin() as connection:
-            await store.add(connection, "shop", server=True, now=clock.now())
+            await store.add(connection, "shop", server=True, now=clock.now(), key=KEY)
 
     done = await asyncio.gather(*(add() for _ in range(4)), return_exceptions=True)
     assert done.count(None) == 1
@@ -58,7 +60,7 @@ async def test_a_name_is_given_once_even_to_two_operators_at_once(database: Data
 async def test_a_name_that_is_no_plain_label_is_refused(database: Database, clock: FakeClock, name: str) -> None:
     async with database.begin() as connection:
         with pytest.raises(Invalid):
-            await store.add(connection, name, server=True, now=clock.now())
+            await store.add(connection, name, server=True, now=clock.now(), key=KEY)
 
 
 async def test_counts_add_up_over_batches_and_days(database: Database) -> None:

@@ -24,6 +24,7 @@ from vault.policy import version
 from vault.sources import store as sources
 from vault.storage import cluster, embedded
 from vault.storage.fitness import is_superuser
+from vault.storage.grants import parts_of_role, standing
 from vault.storage.lease import SWEEP
 from vault.storage.migrate import newest, revision
 from vault.storage.session import Database
@@ -48,6 +49,7 @@ UNION ALL SELECT request_id, false FROM archive WHERE expires_at > $1
 ORDER BY 1
 """
 MAX_NAMED: Final = 3
+UNSEEN: Final = "the role of this process may not look there; ask the owner of the database"
 
 
 async def look(
@@ -61,7 +63,7 @@ async def look(
     try:
         async with AsyncExitStack() as stack:
             database = await stack.enter_async_context(_reached(settings, start=start))
-            found = [ok("database", await _server(database)), await _role(database, embedded=settings.embedded)]
+            found = [ok("database", await _server(database)), await _role(database, settings)]
             schema = await _schema(database)
             found.append(schema)
             if schema.state != "ok":
@@ -108,14 +110,29 @@ async def _server(database: Database) -> str:
     return f"PostgreSQL {version_text} answers and is fit; {durable}"
 
 
-async def _role(database: Database, *, embedded: bool) -> Finding:
-    """An embedded server has no other role, and no other user reaches it."""
+async def _role(database: Database, settings: Settings) -> Finding:
+    """An embedded server has no other role, and no other user reaches it. With a key folder a login is wanted."""
     check = "database role"
     async with database.hot() as connection:
-        if embedded or not await is_superuser(connection):
-            return ok(check, "the server's own user" if embedded else "no superuser")
-    remedy = "make a role that owns its database only: CREATE ROLE vault LOGIN; see docs/how-to/run-on-a-server.md"
-    return warning(check, "a superuser: who takes it reads the server's files and runs its programs", remedy)
+        parts = await parts_of_role(connection)
+        database.standing = await standing(connection, parts)
+        superuser = await is_superuser(connection)
+    if settings.embedded:
+        return ok(check, "the server's own user")
+    if superuser:
+        remedy = "make a role that owns its database only: CREATE ROLE vault LOGIN; see docs/how-to/run-on-a-server.md"
+        return warning(check, "a superuser: who takes it reads the server's files and runs its programs", remedy)
+    if database.standing.owner:
+        if not settings.key_file.is_dir():
+            return ok(check, "the owner of its database, no superuser")
+        remedy = "give each process a login of its own: profile-vault database login NAME --doors …"
+        return warning(check, "the owner of the database, for a process with a key folder", remedy)
+    named = f"that of {', '.join(sorted(parts)) or 'no door or duty'}"
+    if beyond := database.standing.excess:
+        return warning(
+            check, f"{named}, and {'; '.join(beyond)}", "profile-vault keys init takes back what is granted beyond"
+        )
+    return ok(check, f"{named}, and no more")
 
 
 async def _schema(database: Database) -> Finding:
@@ -139,10 +156,18 @@ async def _inside(
         await _policy(database, digest),
         await _audit(settings, database, keyring),
         await _swept(database),
-        await _requests(settings, database),
+        await _requests(settings, database) if await _sees(database, "desk") else skipped("request keys", UNSEEN),
         await _worker(database, serving=serving),
-        await _sources(database),
+        await _sources(database) if await _sees(database, "ingest") else skipped("sources", UNSEEN),
     ]
+
+
+async def _sees(database: Database, part: str) -> bool:
+    """Whether the role of this connection may look at what that part looks at."""
+    if database.standing.owner:
+        return True
+    async with database.hot() as connection:
+        return part in await parts_of_role(connection)
 
 
 async def _clock(database: Database) -> Finding:

@@ -161,7 +161,7 @@ async def _decide_person(vault: Vault, plan: Plan, tag: bytes, limit: int, after
         found = (
             None
             if plan.ended(draft.at)
-            else await find(connection, tag, plan.mask, plan.contract.number, state_key(vault))
+            else await find(connection, tag, plan.mask, plan.contract.number, state_key(vault), vault.pointers)
         )
         if found is None:
             return draft

@@ -314,7 +314,9 @@ class Decider:
             return
         self.world.owners[named.tag] = author.subject
         author.tags[named.tag] = named.kind.number
-        author.rows.identity.append((author, named.tag))
+        author.rows.identity.append(
+            (author, named.tag, self.world.tools.pointers.make(named.tag, author.subject.bytes))
+        )
         if self.world.graves.setdefault(named.tag, None) is None:
             author.rows.no_grave.append((author, self.world.stone_of(named)))
         facts = (named.kind.number, self.source.source_id, item.message.said_at, True)
@@ -392,6 +394,10 @@ class Decider:
             if subject is not None and subject not in self.world.people and subject not in self._reported:
                 self._reported.add(subject)
                 check_failed(self.rows, self._voice, "profile", subject)
+            pointed = self.world.forged.get(named.tag)
+            if pointed is not None and pointed not in self._reported:
+                self._reported.add(pointed)
+                check_failed(self.rows, self._voice, "identity", pointed)
 
 
 def _countable(name: str | None, declared: Event | Trait | None) -> str:

@@ -32,6 +32,8 @@ class Place(NamedTuple):
 
 def resolve(vault: Vault, source: Source, world: World, item: Item) -> Place | str:
     """The place of a message, or the code of the reason why it has none. Changes drafts only where profiles are joined."""
+    if world.forged and any(named.tag in world.forged for named in item.named):
+        return "integrity"
     joining = _joining(world, item)
     profile = _only(source, world, joining)
     if profile is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from vault.consent.standing import fold
@@ -39,6 +39,7 @@ class World:
         self.owners: dict[bytes, UUID] = {}  # tag -> subject
         self.people: dict[UUID, ProfileDraft] = {}  # subject -> profile
         self.broken: set[UUID] = set()
+        self.forged: dict[bytes, UUID] = {}  # tag -> whom a row points it at that nobody with the key wrote
         self._buriers = Taggers(partial(burier, tools.keyring))
         self.groups = 0
 
@@ -52,7 +53,9 @@ class World:
         return self._buriers[named.kind.name].tag(named.value.encode())
 
     def is_broken(self, tag: bytes) -> bool:
-        """True if the identifier finds a person whose rows do not agree."""
+        """True if the identifier finds a person whose rows do not agree, or finds somebody by a forged row."""
+        if tag in self.forged:
+            return True
         subject = self.owners.get(tag)
         return subject is not None and subject not in self.people
 
@@ -137,7 +140,7 @@ _KNOWN: Final = """
 SELECT
     (SELECT array_agg((event_key, digest)) FROM dedup WHERE event_key = ANY ($1::bytea[])),
     (SELECT array_agg((tag, until, suppress, objected)) FROM tombstone WHERE tag = ANY ($2::bytea[])),
-    (SELECT array_agg((tag, subject_id)) FROM identity WHERE tag = ANY ($3::bytea[]))
+    (SELECT array_agg((tag, subject_id, code)) FROM identity WHERE tag = ANY ($3::bytea[]))
 """
 
 
@@ -158,7 +161,7 @@ async def _read_cold(connection: Raw, world: World, items: Sequence[Item], *, ag
         world.graves.update(dict.fromkeys(named))
         world.graves.update((stones[one[0]], Grave(one[1], one[2], one[3])) for one in buried or ())
         fresh = {one.tag for item in items if again or item.key not in world.seen for one in item.named}
-        owners = {one[0]: one[1] for one in found or () if one[0] in fresh}
+        owners = _pointed(world, [one for one in found or () if one[0] in fresh])
         wanted = [subject for subject in owners.values() if subject not in world.people]
         stored, world.broken = await profiles(connection, wanted, world.tools.state_key)
         if all(subject in stored or subject in world.broken or subject in world.people for subject in owners.values()):
@@ -168,6 +171,18 @@ async def _read_cold(connection: Raw, world: World, items: Sequence[Item], *, ag
     world.people.update(people)
     world.broken |= unfit
     return stored
+
+
+def _pointed(world: World, rows: Iterable[Sequence[Any]]) -> dict[bytes, UUID]:
+    """Whom these rows of `identity` find; rows that nobody with the key wrote find nobody, and are kept apart."""
+    hold = world.tools.pointers.hold
+    owners: dict[bytes, UUID] = {}
+    for tag, subject, code in rows:
+        if hold(tag, subject.bytes, code):
+            owners[tag] = subject
+        else:
+            world.forged[tag] = UUID(bytes=subject.bytes)
+    return owners
 
 
 async def note_stored(connection: Raw, world: World, items: Sequence[Item]) -> None:

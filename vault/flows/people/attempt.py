@@ -4,6 +4,7 @@ import msgspec
 
 from vault.clock import Micros
 from vault.flows.people.write import Rows
+from vault.flows.tags import Pointers
 from vault.keys.keyring import Keyring
 from vault.policy.gate import Gate
 from vault.policy.permit import Permit
@@ -17,6 +18,7 @@ class Tools(msgspec.Struct, frozen=True):
     gate: Gate
     state_key: bytes
     states: Writer
+    pointers: Pointers
     now: Micros
     turn: int = 0  # `Keyring.turn` before any key was chosen
     permits: dict[int, Permit] = msgspec.field(default_factory=dict)  # so that one is asked for once a purpose

@@ -23,7 +23,7 @@ def tools_of(vault: Vault) -> Tools:
     """What drafts need, for one batch. The keys are those that the key store has now."""
     vault.keyring.refresh()
     key = vault.keyring.key(names.STATE)
-    return Tools(vault.keyring, vault.gate, key, Writer(key), vault.clock.now(), vault.keyring.turn)
+    return Tools(vault.keyring, vault.gate, key, Writer(key), vault.pointers, vault.clock.now(), vault.keyring.turn)
 
 
 def assemble(tools: Tools, stored: dict[UUID, Stored]) -> tuple[dict[UUID, ProfileDraft], set[UUID]]:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from vault.consent.ledger import Choice, read_chain
-from vault.errors import Unreadable
+from vault.errors import Forged, Unreadable
+from vault.flows.tags import Pointers
 from vault.keys.compartments import Wrapped, holdings_of, parse_wraps
 from vault.state.record import State, holdings, unpack
 from vault.storage.session import Raw
@@ -72,10 +73,14 @@ async def moved_on(connection: Raw, stored: Mapping[UUID, Stored]) -> bool:
     return any(versions.get(subject) != one.state.version for subject, one in stored.items())
 
 
-async def owners(connection: Raw, tags: Iterable[bytes]) -> dict[bytes, UUID]:
-    """The subject that each known tag finds. Unknown tags are left out."""
-    rows = await connection.fetch("SELECT tag, subject_id FROM identity WHERE tag = ANY ($1::bytea[])", list(tags))
-    return {row[0]: row[1] for row in rows}
+async def owner(connection: Raw, tag: bytes, pointers: Pointers) -> UUID | None:
+    """The subject that a tag finds; None for an unknown one. Raises `Forged` for a row that nobody with the key wrote."""
+    row = await connection.fetchrow("SELECT subject_id, code FROM identity WHERE tag = $1", tag)
+    if row is None:
+        return None
+    if not pointers.hold(tag, row[0].bytes, row[1]):
+        raise Forged("identity", tag)
+    return UUID(bytes=row[0].bytes)
 
 
 async def profiles(connection: Raw, subjects: Iterable[UUID], state_key: bytes) -> tuple[dict[UUID, Stored], set[UUID]]:

@@ -72,7 +72,7 @@ class Rows(NamedTuple):
     destroyed: list[tuple[Owner, int, int]]
     events: list[tuple[Owner, bytes, int, int, int, int, int, bytes]]
     ledger: list[tuple[Owner, int, bytes, bytes | None]]
-    identity: list[tuple[Owner, bytes]]
+    identity: list[tuple[Owner, bytes, bytes]]  # its tag, and the code of `flows.tags.Pointers`
     identifiers: list[tuple[Owner, bytes, int, int, int, bool]]
     unfound: list[tuple[Owner, bytes]]  # tags that find the subject no more
     unnamed: list[tuple[Owner, bytes]]  # the same, of the subject's own list
@@ -206,6 +206,7 @@ _PARTS: Final[dict[str, _Part]] = {
     "identity": _insert(
         "identity",
         ("tag", "key"),
+        ("code", "key"),
         lost="SELECT n.grp FROM {rows} AS n({names}) JOIN identity USING (tag)",
     ),
     "identifiers": _insert(

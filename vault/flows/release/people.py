@@ -13,6 +13,7 @@ from vault.consent.ledger import head_of
 from vault.disclosures.held import Held
 from vault.disclosures.store import held_of
 from vault.errors import Unreadable
+from vault.flows.tags import Pointers
 from vault.keys.kept import Kept, scan_wraps
 from vault.profile.values import Directory, scan_fields
 from vault.state.record import Reader, State, digest, holdings_of
@@ -71,7 +72,8 @@ SELECT s.subject_id, s.root, s.version, s.state, k.version, k.wraps,
     ARRAY(SELECT entry FROM ledger WHERE subject_id = s.subject_id ORDER BY sequence),
     i.subject_id, (SELECT number FROM change WHERE subject_id = f.root),
     (SELECT (d.subject_id, d.destination, d.fields, d.gone, d.gone_number, d.removed_number, d.reason, d.into_root,
-        d.acknowledged_at) FROM disclosure_state d WHERE d.subject_id = f.root AND d.destination = $3)
+        d.acknowledged_at) FROM disclosure_state d WHERE d.subject_id = f.root AND d.destination = $3),
+    i.code
 FROM identity i JOIN subject f USING (subject_id) JOIN subject s ON s.root = f.root
 LEFT JOIN keys.subject_key k ON k.subject_id = s.subject_id
 WHERE i.tag = $1
@@ -150,11 +152,18 @@ async def read(connection: Raw, subjects: Iterable[UUID], purposes: int, state_k
     return People(found, wanted, await _beside(connection, [row[0] for row in found], purposes), purposes, states)
 
 
-async def find(connection: Raw, tag: bytes, purposes: int, destination: int, state_key: bytes) -> Found | None:
-    """The whole profile of which one member is known by `tag`; None if nobody is. `purposes` as for `read`."""
+async def find(
+    connection: Raw, tag: bytes, purposes: int, destination: int, state_key: bytes, pointers: Pointers
+) -> Found | None:
+    """The whole profile of which one member is known by `tag`; None if nobody is. `purposes` as for `read`.
+
+    By a row of `identity` that nobody with the key wrote it finds rows that do not agree.
+    """
     found = await connection.fetch(_FOUND, tag, purposes, destination)
     if not found:
         return None
+    if not pointers.hold(tag, found[0][8].bytes, found[0][11]):
+        return Found(found[0][8], None, 0, None)
     states = Reader(state_key)
     members = [_members([row], _beside_it(row), purposes, states)[0] for row in found]
     held = None if found[0][10] is None else held_of(found[0][10])
