@@ -19,6 +19,7 @@ from hypothesis import settings
 
 from tests.as_roles import as_roles  # noqa: F401 (a fixture)
 from tests.fakes import FakeClock
+from tests.keyservices import Services
 from vault.changes.incarnation import renew
 from vault.ids import random_bytes
 from vault.storage import embedded
@@ -89,6 +90,14 @@ async def _administer(held: embedded.Server, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Real key services; each starts when it is first asked for."""
+    made = Services(tmp_path_factory.mktemp("services"))
+    yield made
+    made.close()
 
 
 @pytest.fixture

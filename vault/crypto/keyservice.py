@@ -1,13 +1,22 @@
 """What the vault asks of a key service: seal a small secret under a key that stays inside the service.
 
-Two real things stand behind it: the local service, and services in other machines. A service decides by key name who may
-unseal: the roles of docs/reference/keys.md are access rules on these names.
+Behind it stand a service of this machine (`local`) and three that are elsewhere: `awskms`, `transit`, `pkcs11`. A service
+decides by key name who may unseal: the roles of docs/reference/keys.md are access rules on these names. Sealed bytes begin
+with their form (docs/formats/keystore.md), so that no service takes another's for its own.
 """
 
+from collections.abc import Iterable
 from typing import Final, Protocol
+
+from vault.errors import Unavailable
 
 FAMILIES: Final = ("index", "webhook", "case", "archive")
 """Fronts of names that come and go while the vault runs; the names of one front share one of the service's own keys."""
+
+AWAY: Final = "key_service"
+"""Code: the service does not answer, or not as it should. It may later."""
+REFUSED: Final = "key_refused"
+"""Code: the service answers that this process may not."""
 
 
 def lock_of(key_name: str) -> str:
@@ -16,8 +25,33 @@ def lock_of(key_name: str) -> str:
     return front if dash and front in FAMILIES else key_name
 
 
+def context_of(form: int, key_name: str) -> bytes:
+    """What binds sealed bytes to their form and name, beside the key: associated data, never a value."""
+    return b"keyservice/%d|" % form + key_name.encode()
+
+
+def refused() -> Unavailable:
+    """The error for a key that the service does not open, or not make, for this process."""
+    return Unavailable("the key service does not open this key to this process", code=REFUSED)
+
+
+def away(why: str) -> Unavailable:
+    """The error for a service that does not answer. `why`: what a person can act on, as `refuses the connection`."""
+    return Unavailable(f"The key service {why}.", code=AWAY)
+
+
 class KeyService(Protocol):
     """Seals and unseals secrets of a few hundred bytes, each under the service's own key of that name."""
+
+    @property
+    def instant(self) -> bool:
+        """True if it answers from memory: it may be asked on the event loop."""
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """True if this process may make the service's own keys: it prepares the vault for all others."""
+        ...
 
     def seal(self, key_name: str, plaintext: bytes) -> bytes:
         """`plaintext` sealed under the key `key_name`. Raises `Unavailable` when the service refuses or does not answer."""
@@ -36,19 +70,24 @@ class KeyService(Protocol):
         ...
 
     def outdated(self, sealed: bytes) -> bool:
-        """True if `seal` would make it in a newer form, or under a newer own key, now."""
+        """True if `seal` would make it in a newer form, or under a newer key of the service, now."""
+        ...
+
+    def prepare(self, locks: Iterable[str]) -> list[str]:
+        """Makes the service's own keys for those locks that have none; answers which. Raises `Unavailable` if refused."""
         ...
 
     def renew(self, lock: str) -> None:
-        """Make a new own key of the service for that lock: `seal` uses it from now on, and what is older is `outdated`.
-
-        A service whose keys all come from one root has none to renew, and does nothing.
-        """
+        """A new own key for that lock: `seal` uses it from now on, and what the older sealed is `outdated`."""
         ...
 
     def retire(self, lock: str) -> int | None:
-        """Destroy the own keys of that lock before the newest. In how many days they are gone: 0 is at once.
+        """Destroys the own keys of that lock before its newest. What they sealed is lost with them.
 
-        None: the service has no key of its own for a lock, so nothing sealed under it ends with this.
+        Answers in how many days they are gone: 0, at once. None: this service has no own key apart from its root.
         """
+        ...
+
+    def close(self) -> None:
+        """Gives back connections. The next question would open them anew."""
         ...

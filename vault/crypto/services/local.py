@@ -10,7 +10,7 @@ passphrase file through Argon2id (RFC 9106). Every such file is outside the data
 closed to everyone else; an open one is refused, not repaired.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, NoReturn, Self
 
@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from vault import durable
 from vault.crypto import aead
 from vault.crypto.derive import KEY_BYTES, derive
-from vault.crypto.keyservice import lock_of
-from vault.errors import ConfigError, Unavailable, Unreadable
+from vault.crypto.keyservice import context_of, lock_of, refused
+from vault.errors import ConfigError, Unreadable
 from vault.ids import random_bytes
 
 ROOT_FORM: Final = 1
@@ -99,6 +99,11 @@ class LocalKeyService:
         return cls(kdf.derive(passphrase))
 
     @property
+    def instant(self) -> bool:
+        """It answers from memory."""
+        return True
+
+    @property
     def whole(self) -> bool:
         """True with the root key: nothing is closed to this process."""
         return self._root is not None
@@ -108,29 +113,29 @@ class LocalKeyService:
         secret = self._secret(key_name)
         if secret is not None:
             key = derive(secret, "keyservice/2", key_name.encode())
-            return bytes((LOCK_FORM,)) + aead.seal(key, plaintext, _context(LOCK_FORM, key_name))
+            return bytes((LOCK_FORM,)) + aead.seal(key, plaintext, context_of(LOCK_FORM, key_name))
         public = self._publics.get(lock_of(key_name))
         if public is None:
-            raise _refused()
+            raise refused()
         recipient = X25519PublicKey.from_public_bytes(public)
-        return bytes((PUBLIC_FORM,)) + _HPKE.encrypt(plaintext, recipient, info=_context(PUBLIC_FORM, key_name))
+        return bytes((PUBLIC_FORM,)) + _HPKE.encrypt(plaintext, recipient, info=context_of(PUBLIC_FORM, key_name))
 
     def unseal(self, key_name: str, sealed: bytes) -> bytes:
         """What was sealed under that name. Raises `Unreadable`, and `Unavailable` for a lock that is closed here."""
         form = sealed[0] if sealed else 0
         if form == ROOT_FORM and self._root is not None:
             key = derive(self._root, "keyservice/1", key_name.encode())
-            return aead.unseal(key, sealed[1:], _context(ROOT_FORM, key_name))
+            return aead.unseal(key, sealed[1:], context_of(ROOT_FORM, key_name))
         secret = self._secret(key_name)
         if secret is None or form == ROOT_FORM:
-            raise _refused()
+            raise refused()
         if form == LOCK_FORM:
             key = derive(secret, "keyservice/2", key_name.encode())
-            return aead.unseal(key, sealed[1:], _context(LOCK_FORM, key_name))
+            return aead.unseal(key, sealed[1:], context_of(LOCK_FORM, key_name))
         if form != PUBLIC_FORM:
             raise Unreadable
         try:
-            return _HPKE.decrypt(sealed[1:], _private(secret), info=_context(PUBLIC_FORM, key_name))
+            return _HPKE.decrypt(sealed[1:], _private(secret), info=context_of(PUBLIC_FORM, key_name))
         except (InvalidTag, ValueError):
             raise Unreadable from None
 
@@ -146,12 +151,20 @@ class LocalKeyService:
         """True for what is sealed under the root key itself: no folder of secrets could open it."""
         return sealed[:1] == bytes((ROOT_FORM,))
 
-    def renew(self, lock: str) -> None:
-        """Nothing to do: every lock's secret comes from the one root key."""
+    def prepare(self, locks: Iterable[str]) -> list[str]:
+        """Nothing: a lock's secret follows from the root key. Raises `Unavailable` for a lock that is closed here."""
+        if not all(self.seals(lock) for lock in locks):
+            raise refused()
+        return []
 
-    def retire(self, lock: str) -> int | None:  # noqa: ARG002 (the protocol's)
-        """None: a lock's secret lives as long as the root key."""
-        return None
+    def renew(self, lock: str) -> None:
+        """Nothing: there is one root key, and it has one secret for each lock."""
+
+    def retire(self, lock: str) -> None:
+        """None: the root key opens every older epoch that a copy of the key store holds (docs/reference/keys.md)."""
+
+    def close(self) -> None:
+        """Nothing: it holds no connection."""
 
     def hand_out(self, folder: Path, secrets: frozenset[str], publics: frozenset[str]) -> None:
         """Makes `folder` hold just these locks' secrets and public halves. What is there stays as it is.
@@ -176,7 +189,7 @@ class LocalKeyService:
     def _lock(self, lock: str) -> bytes:
         secret = self._secret(lock)
         if secret is None:
-            raise _refused()
+            raise refused()
         return secret
 
     def _secret(self, key_name: str) -> bytes | None:
@@ -198,14 +211,6 @@ def make_key_file(path: Path) -> None:
 
 def _private(secret: bytes) -> X25519PrivateKey:
     return X25519PrivateKey.from_private_bytes(derive(secret, "keyservice/3"))
-
-
-def _context(form: int, key_name: str) -> bytes:
-    return b"keyservice/%d|" % form + key_name.encode()
-
-
-def _refused() -> Unavailable:
-    return Unavailable("the key service does not open this key to this process", code="key_refused")
 
 
 def _read_key(path: Path) -> bytes:
