@@ -7,6 +7,7 @@ build their worlds with it, too.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import vault as package
@@ -22,8 +23,9 @@ from vault.flows.enact import enact, named
 from vault.flows.losses import NOTHING, Accepted, begin_anew, put_back_policies, record_loss
 from vault.flows.replay import replay
 from vault.flows.vault import Vault
-from vault.journal.file import Journal
+from vault.journal.journal import Journal
 from vault.journal.narrowing import PolicyApplied
+from vault.journal.opening import open_journal
 from vault.keys import names
 from vault.keys.keyring import Keyring
 from vault.keys.keystore import KeyStore
@@ -32,6 +34,8 @@ from vault.policy import version
 from vault.policy.gate import Gate
 from vault.policy.staff import StaffGate
 from vault.policy.version import Named, Version
+from vault.storage.aside import whereabouts
+from vault.storage.fitness import others
 from vault.storage.grants import standing
 from vault.storage.migrate import migrate, newest, revision
 from vault.storage.session import Database
@@ -62,6 +66,7 @@ async def open_vault(
     """
     clock = clock or SystemClock()
     database = await Database.connect(settings)
+    journal: Journal | None = None
     try:
         service = _service(settings)
         await _schema(database, service)
@@ -79,12 +84,12 @@ async def open_vault(
         keyring.open((names.JOURNAL,))
         made = keyring.ensure((), ()) if service.whole else []
         if accepted.journal:
-            await begin_anew(database, settings.journal, keyring.key(names.JOURNAL), clock.now())
+            await begin_anew(database, settings.journal_place, keyring.key(names.JOURNAL), clock.now())
         # Only a database that nobody used may begin a journal: a lost one must stop the start (promise 12).
-        journal = Journal(settings.journal, keyring.key(names.JOURNAL), begin=service.whole and not used)
+        journal = await _journal(settings, database, keyring, begin=service.whole and not used)
         remembered = await asyncio.to_thread(lambda: named(entry.narrowing for entry in journal.read()))
         async with database.hot() as connection:
-            await check_head(connection, keyring, settings.journal, accepted.entries)
+            await check_head(connection, journal, accepted.entries)
         if accepted.entries is not None:
             await put_back_policies(database, journal, remembered, settings.policies, clock.now())
         live, files = await _policies(settings, database, journal, clock, remembered, first=service.whole)
@@ -113,6 +118,48 @@ async def open_vault(
             await record_loss(vault, accepted)
         yield vault
     finally:
+        if journal is not None:
+            await asyncio.to_thread(journal.close)
+        await database.close()
+
+
+async def _journal(settings: Settings, database: Database, keyring: Keyring, *, begin: bool) -> Journal:
+    """The journal, apart from the database. Raises `ConfigError` if both are one and the same."""
+    async with database.hot() as connection:
+        where = await whereabouts(connection)
+    opened = partial(open_journal, settings.journal_place, keyring.key(names.JOURNAL), begin=begin, apart_from=where)
+    journal = await asyncio.to_thread(opened)
+    if journal.beside(where):
+        keyring.lies_beside()
+    return journal
+
+
+@asynccontextmanager
+async def journals(settings: Settings, target: Path | str) -> AsyncIterator[tuple[Journal, Journal]]:
+    """The journal of a vault that nobody runs, and the one at another place, begun there if there is none; to move it.
+
+    Raises `ConfigError` for a vault that runs, or places that are the same, and what opening raises.
+    """
+    database = await Database.connect(settings)
+    opened: list[Journal] = []
+    try:
+        async with database.hot() as connection:
+            where, running = await whereabouts(connection), await others(connection)
+        if running:
+            raise ConfigError(f"{running} connections of the vault are open: stop all of its processes first")
+        keyring = Keyring(KeyStore(settings.keyring, _service(settings)))
+        keyring.open((names.JOURNAL,))
+        key = keyring.key(names.JOURNAL)
+        for place, begin in ((settings.journal_place, False), (target, True)):
+            making = partial(open_journal, place, key, begin=begin, shut=True, apart_from=where)
+            opened.append(await asyncio.to_thread(making))
+        source, there = opened
+        if source.place == there.place:
+            raise ConfigError("the journal lies there already")
+        yield source, there
+    finally:
+        for journal in opened:
+            await asyncio.to_thread(journal.close)
         await database.close()
 
 
