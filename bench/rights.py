@@ -178,7 +178,7 @@ async def _ingesting(vault: Vault, work: Workload, options: Options) -> AsyncIte
     async with vault.database.begin() as connection:
         _, key = await sources.add(connection, "bench-load", server=True, now=vault.clock.now(), key=vault.rows_key)
     work.restrict(options.acts + 1)  # nobody whom the desk is busy with: their late events would be dropped
-    file = vault.settings.journal.parent / "load.ndjson"
+    file = vault.settings.journal_folder.parent / "load.ndjson"
     await asyncio.to_thread(file.write_bytes, b"\n".join(work.batches(max(options.batches, 6 * options.acts, LEAST))))
     async with (
         door("bench.vault_door:app", 1, vault_environment(vault)) as (port, pid),
@@ -205,7 +205,7 @@ class Floor:
     def __init__(self, vault: Vault) -> None:
         """`begin` makes what it writes to."""
         self._vault = vault
-        self._file = vault.settings.journal.parent / "floor"
+        self._file = vault.settings.journal_folder.parent / "floor"
 
     async def begin(self) -> None:
         """A table of its own."""

@@ -31,7 +31,7 @@ async def run(options: Options) -> Report:
                 pass
         await work(vault, once=True)
         events = await _sizes(place)
-        journal = sum(path.stat().st_size for path in vault.settings.journal.rglob("*") if path.is_file())
+        journal = sum(path.stat().st_size for path in vault.settings.journal_folder.rglob("*") if path.is_file())
     count = options.batches * BATCH
     for name in DATABASES:
         report.figures[f"bytes_per_person_{name}"] = round((people[name] - empty[name]) / options.people)

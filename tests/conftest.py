@@ -110,6 +110,15 @@ async def database_url(server: embedded.Server) -> AsyncIterator[str]:
 
 
 @pytest.fixture
+async def empty_url(server: embedded.Server) -> AsyncIterator[str]:
+    """The URL of a fresh database with nothing in it, of this test alone."""
+    name = f"t_{random_bytes(6).hex()}"
+    await _administer(server, f"CREATE DATABASE {name}")
+    yield server.url(name)
+    await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A fresh, migrated database of this test alone."""
     opened = await Database.open(database_url)

@@ -9,6 +9,7 @@ build their worlds with it, too.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -28,8 +29,9 @@ from vault.flows.enact import enact, named
 from vault.flows.losses import NOTHING, Accepted, begin_anew, put_back_policies, record_loss
 from vault.flows.replay import replay
 from vault.flows.vault import Vault
-from vault.journal.file import Journal
+from vault.journal.journal import Journal
 from vault.journal.narrowing import PolicyApplied
+from vault.journal.opening import open_journal
 from vault.keys import names
 from vault.keys.keyring import Keyring
 from vault.keys.keystore import KeyStore
@@ -38,6 +40,8 @@ from vault.policy import version
 from vault.policy.gate import Gate
 from vault.policy.staff import StaffGate
 from vault.policy.version import Named, Version
+from vault.storage.aside import whereabouts
+from vault.storage.fitness import others
 from vault.storage.grants import standing
 from vault.storage.migrate import migrate, newest, revision
 from vault.storage.session import Database
@@ -77,7 +81,7 @@ async def open_vault(
             stack.push_async_callback(database.close)
             service = early or _first(settings, clock)
             stack.callback(service.close)
-            vault = await _opened(settings, clock, service, database, role, accepted)
+            vault = await _opened(stack, settings, clock, service, database, role, accepted)
         except Unavailable as error:
             raise Locked(error.hint) if error.reason == AWAY else error from None
         following = asyncio.create_task(_follow(vault.keystore, vault.keyring), name="keyring")
@@ -86,6 +90,7 @@ async def open_vault(
 
 
 async def _opened(
+    stack: AsyncExitStack,
     settings: Settings,
     clock: Clock,
     service: KeyService,
@@ -109,12 +114,13 @@ async def _opened(
     await asyncio.to_thread(keyring.open, (names.JOURNAL,))
     made = await asyncio.to_thread(keyring.ensure, (), ()) if whole else []
     if accepted.journal:
-        await begin_anew(database, settings.journal, keyring.key(names.JOURNAL), clock.now())
+        await begin_anew(database, settings.journal_place, keyring.key(names.JOURNAL), clock.now())
     # Only a database that nobody used may begin a journal: a lost one must stop the start (promise 12).
-    journal = Journal(settings.journal, keyring.key(names.JOURNAL), begin=whole and not used)
+    journal = await _journal(settings, database, keyring, begin=whole and not used)
+    stack.push_async_callback(asyncio.to_thread, journal.close)
     remembered = await asyncio.to_thread(lambda: named(entry.narrowing for entry in journal.read()))
     async with database.hot() as connection:
-        await check_head(connection, keyring, settings.journal, accepted.entries)
+        await check_head(connection, journal, accepted.entries)
     if accepted.entries is not None:
         await put_back_policies(database, journal, remembered, settings.policies, clock.now())
     live, files = await _policies(settings, database, journal, clock, remembered, first=whole)
@@ -166,6 +172,47 @@ async def _ended(task: "asyncio.Task[None]") -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+async def _journal(settings: Settings, database: Database, keyring: Keyring, *, begin: bool) -> Journal:
+    """The journal, apart from the database. Raises `ConfigError` if both are one and the same."""
+    async with database.hot() as connection:
+        where = await whereabouts(connection)
+    opened = partial(open_journal, settings.journal_place, keyring.key(names.JOURNAL), begin=begin, apart_from=where)
+    journal = await asyncio.to_thread(opened)
+    if journal.beside(where):
+        keyring.lies_beside()
+    return journal
+
+
+@asynccontextmanager
+async def journals(settings: Settings, target: Path | str) -> AsyncIterator[tuple[Journal, Journal]]:
+    """The journal of a vault that nobody runs, and the one at another place, begun there if there is none; to move it.
+
+    Raises `ConfigError` for a vault that runs, or places that are the same, and what opening raises.
+    """
+    database = await Database.connect(settings)
+    opened: list[Journal] = []
+    try:
+        async with database.hot() as connection:
+            where, running = await whereabouts(connection), await others(connection)
+        if running:
+            raise ConfigError(f"{running} connections of the vault are open: stop all of its processes first")
+        service = await asyncio.to_thread(_unlocked, settings, SystemClock())
+        keyring = Keyring(KeyStore(settings.keyring, service))
+        await asyncio.to_thread(keyring.open, (names.JOURNAL,))
+        key = keyring.key(names.JOURNAL)
+        for place, begin in ((settings.journal_place, False), (target, True)):
+            making = partial(open_journal, place, key, begin=begin, shut=True, apart_from=where)
+            opened.append(await asyncio.to_thread(making))
+        source, there = opened
+        if source.place == there.place:
+            raise ConfigError("the journal lies there already")
+        yield source, there
+    finally:
+        for journal in opened:
+            await asyncio.to_thread(journal.close)
+        await database.close()
 
 
 def policies_folder(settings: Settings) -> Path:

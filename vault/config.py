@@ -1,7 +1,7 @@
 """Settings, read once at start: `profile-vault.toml`, overridden by `PROFILE_VAULT_*` in the environment.
 
 Promises: an unknown name is an error, so that a misspelt `JOURNAL` never falls back to a folder nobody backs up; what is
-secret (the database URL) shows a dull face. Reads no key and opens no database. Page: docs/reference/settings.md.
+secret (the URLs of databases) shows a dull face. Reads no key and opens no database. Page: docs/reference/settings.md.
 """
 
 import os
@@ -38,6 +38,7 @@ NAMES: Final = (
     "pkcs11_token",
     "pkcs11_pin_file",
     "journal",
+    "journal_url_file",
     "policies",
     "webhook_networks",
     "public_url",
@@ -144,7 +145,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path
     keyring: Path
     key_file: Path
-    journal: Path
+    journal: Path | None  # None: in the database that `journal_url` names
+    journal_url: str | None = None
     policies: Path | None = None  # None: none is set and none lies here; then the example shop's
     database_url: str | None = None  # None: the embedded server under `data_dir`
     webhook_networks: tuple[Network, ...] = ()
@@ -162,7 +164,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def beside(self) -> bool:
         """Whether keyring or journal lie in the data folder, where one copy takes all: no protection against rollback."""
-        return any(path.is_relative_to(self.data_dir) for path in (self.keyring, self.journal))
+        places = [self.keyring, *([] if self.journal is None else [self.journal])]
+        return any(path.is_relative_to(self.data_dir) for path in places)
+
+    @property
+    def journal_folder(self) -> Path:
+        """The journal's folder, for what works on files. Raises `ConfigError` for one in a database."""
+        if self.journal is None:
+            raise ConfigError("the journal lies in a database, and this works on a journal in a folder only")
+        return self.journal
+
+    @property
+    def memory(self) -> Path:
+        """The folder of what the state audit saw last: the journal's; for one in a database, a folder in the data folder."""
+        return self.data_dir / "seen" if self.journal is None else self.journal
+
+    @property
+    def journal_place(self) -> Path | str:
+        """Where the journal lies: a folder, or the URL of a database, which is a secret."""
+        place = self.journal if self.journal_url is None else self.journal_url
+        if place is None:
+            raise ConfigError("set journal: a folder, or the URL of a second PostgreSQL")
+        return place
 
     def __repr__(self) -> str:
         return f"Settings(data_dir={self.data_dir}, embedded={self.embedded})"
@@ -186,7 +209,8 @@ def load(folder: Path | None = None, environ: Mapping[str, str] | None = None) -
 
 def _settings(given: Mapping[str, Any], here: Path) -> Settings:
     url = _url(given)
-    if url is not None and not ("keyring" in given and "journal" in given):
+    journal_url = _journal_url(given)
+    if url is not None and not ("keyring" in given and (journal_url or "journal" in given)):
         raise ConfigError(
             "with database_url, set keyring and journal too: beside a database that others back up they protect nothing"
         )
@@ -197,7 +221,8 @@ def _settings(given: Mapping[str, Any], here: Path) -> Settings:
         keyring=_folder(given.get("keyring") or data_dir / "keyring"),
         # Outside the data folder, so that a copy of that folder opens nothing.
         key_file=_folder(given.get("key_file") or data_dir.with_name(data_dir.name + ".key")),
-        journal=_folder(given.get("journal") or data_dir / "journal"),
+        journal=None if journal_url else _folder(given.get("journal") or data_dir / "journal"),
+        journal_url=journal_url,
         policies=_policies(given.get("policies"), here),
         webhook_networks=_networks(given.get("webhook_networks", "")),
         public_url=_public_url(given.get("public_url")),
@@ -293,7 +318,10 @@ def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
 def _placed(given: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """The same, with every path made absolute from `base`."""
     plain = {"database_url", "webhook_networks", "public_url", *NUMBERS, *DAYS, *_TEXTS}
-    return {name: value if name in plain else base / Path(value).expanduser() for name, value in given.items()}
+    return {
+        name: value if name in plain or (name == "journal" and "://" in value) else base / Path(value).expanduser()
+        for name, value in given.items()
+    }
 
 
 def _url(given: Mapping[str, Any]) -> str | None:
@@ -301,14 +329,32 @@ def _url(given: Mapping[str, Any]) -> str | None:
     if url and file:
         raise ConfigError("set database_url or database_url_file, not both")
     if file:
-        try:
-            url = Path(file).read_bytes()[:_URL_LIMIT].decode("utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            raise ConfigError("the file that database_url_file names cannot be read") from None
-    if file is None and not url:
-        return None
-    if not isinstance(url, str) or not url.startswith(SCHEMES):
-        raise ConfigError(f"database_url must begin with one of {', '.join(SCHEMES)}")
+        return url_in(Path(file), "database_url_file")
+    return _checked(url, "database_url") if url else None
+
+
+def _journal_url(given: Mapping[str, Any]) -> str | None:
+    """The URL of the journal's database; None for one in a folder."""
+    place, file = given.get("journal"), given.get("journal_url_file")
+    if place and file:
+        raise ConfigError("set journal or journal_url_file, not both")
+    if file:
+        return url_in(Path(file), "journal_url_file")
+    return _checked(place, "journal, if it is a URL,") if isinstance(place, str) else None
+
+
+def url_in(file: Path, name: str) -> str:
+    """The database URL in a file that `name` names. Raises `ConfigError`."""
+    try:
+        url = file.read_bytes()[:_URL_LIMIT].decode("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"the file that {name} names cannot be read") from None
+    return _checked(url, f"what the file of {name} holds")
+
+
+def _checked(url: str, name: str) -> str:
+    if not url.startswith(SCHEMES):
+        raise ConfigError(f"{name} must begin with one of {', '.join(SCHEMES)}")
     return url
 
 

@@ -17,12 +17,14 @@ _HOURS: Final = (0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 216
 
 JOURNAL_FLUSH: Final = Histogram(
     "profile_vault_journal_flush_seconds",
-    "Seconds that the disk took to make a group of narrowings durable.",
+    "Seconds that the journal's disk, or its database, took to make a group of narrowings durable.",
     buckets=_DISK,
     registry=REGISTRY,
 )
 JOURNAL_FAILURES: Final = Counter(
-    "profile_vault_journal_failures", "Groups of narrowings that the disk did not take.", registry=REGISTRY
+    "profile_vault_journal_failures",
+    "Groups of narrowings that the journal's disk or database did not take.",
+    registry=REGISTRY,
 )
 KEY_SERVICE: Final = Counter(
     "profile_vault_key_service_questions",

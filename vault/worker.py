@@ -56,7 +56,7 @@ async def run(vault: Vault, *, once: bool = False) -> None:
         steps: list[tuple[str, Step, float]] = [
             (roles.CHANGES, _Numbering(vault).step, IDLE),
             (roles.REQUESTS, lambda: advance_all(vault), IDLE),
-            (roles.AUDIT, lambda: integrate(vault.database, vault.keyring, vault.settings.journal, vault.clock), IDLE),
+            (roles.AUDIT, lambda: integrate(vault.database, vault.keyring, vault.journal, vault.clock), IDLE),
             (roles.WEBHOOKS, lambda: _push(vault, transport), IDLE),
             (roles.DUE, lambda: settle_due(vault), SLOW),
             ("graves", lambda: restore_graves(vault), HOUR / SECOND),

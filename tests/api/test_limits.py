@@ -366,7 +366,7 @@ async def test_h13_without_room_for_the_journal_a_refusal_is_not_acknowledged_an
     choice = {"purpose": "marketing", "decision": "withdrawn"}
     act = {"userId": "u-1", "messageId": "c-1", "choices": [choice]}
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    file = vault.settings.journal / "narrowings.journal"
+    file = vault.settings.journal_folder / "narrowings.journal"
     resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 5, before[1]))
     try:
         with capture_logs():  # what is printed goes to a file, too

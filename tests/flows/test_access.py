@@ -276,7 +276,7 @@ async def test_an_entry_can_be_proven_once_the_log_has_taken_it_up(vault: Vault,
     with pytest.raises(NotFound):
         await browse.audit_checkpoint(vault)
     await find(vault, officer(vault), "email", EMAIL)
-    await integrate(vault.database, vault.keyring, vault.settings.journal, vault.clock)
+    await integrate(vault.database, vault.keyring, vault.journal, vault.clock)
     (row,) = await rows_of(vault, "SELECT entry_id FROM audit ORDER BY number DESC LIMIT 1")
     proof = await browse.audit_proof(vault, row[0])
     assert json.loads(proof["leaf"])["tag"] == Tag.SUBJECT_PROFILE_FOUND

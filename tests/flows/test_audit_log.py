@@ -15,7 +15,9 @@ from vault.audit.verify import Report, verify
 from vault.crypto.services.local import LocalKeyService
 from vault.errors import Conflict, NotFound, Unreadable
 from vault.ids import uuid7
-from vault.journal.head import AuditHead, read_head
+from vault.journal.file import FileJournal
+from vault.journal.head import AuditHead
+from vault.journal.journal import Journal
 from vault.keys import names
 from vault.keys.keyring import Keyring
 from vault.keys.keystore import KeyStore
@@ -36,8 +38,8 @@ class Log:
     """One vault's log, with what its tests do to it."""
 
     def __init__(self, database: Database, keyring: Keyring, journal: Path, clock: FakeClock) -> None:
-        journal.mkdir(mode=0o700)
-        self.database, self.keyring, self.journal, self.clock = database, keyring, journal, clock
+        self.database, self.keyring, self.clock = database, keyring, clock
+        self.journal: Journal = FileJournal(journal, keyring.key(names.JOURNAL))
         self.public = keyring.signer("audit").public
 
     async def add(self, count: int = 1, subject: UUID | None = None) -> list[Entry]:
@@ -62,7 +64,7 @@ class Log:
             assert await integrate(self.database, self.keyring, self.journal, self.clock) == count
 
     async def verify(self, *, head: bool = True) -> Report:
-        known = read_head(self.journal, self.keyring.key(names.JOURNAL)) if head else None
+        known = self.journal.read_head() if head else None
         async with self.database.snapshot() as connection:
             return await verify(connection, [self.public], known)
 
@@ -211,7 +213,7 @@ async def test_f4_a_log_cut_to_an_older_signed_head_is_shown_by_the_head_outside
     assert (await log.verify()).first_bad == 10
     async with log.database.snapshot() as connection:
         with pytest.raises(Conflict) as refused:
-            await check_head(connection, log.keyring, log.journal)
+            await check_head(connection, log.journal)
     assert refused.value.reason == "audit_behind_head"
     await log.add()
     with pytest.raises(Conflict) as refused:  # and nothing is signed on top of it
@@ -246,13 +248,13 @@ async def test_an_officer_may_accept_the_loss_and_the_log_goes_on(log: Log) -> N
     await log.grow(5, 5)
     async with log.database.begin() as connection:
         with pytest.raises(NotFound):
-            await accept_loss(connection, log.keyring, log.journal)
+            await accept_loss(connection, log.journal)
     cut = ["DELETE FROM audit WHERE number >= 5", "DELETE FROM checkpoint WHERE size > 5"]
     await log.sql(*cut, "DELETE FROM audit_node WHERE (position + 1) << level > 5", "UPDATE lease SET position = 5")
     async with log.database.begin() as connection:
-        lost = await accept_loss(connection, log.keyring, log.journal)
+        lost = await accept_loss(connection, log.journal)
         assert lost.size == 10
-        await check_head(connection, log.keyring, log.journal)
+        await check_head(connection, log.journal)
     await log.grow(2)
     assert (await log.verify()).good
 
@@ -301,7 +303,7 @@ async def test_the_head_outside_catches_up_after_a_crash_between_commit_and_head
         raise OSError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr("vault.audit.log.write_head", crash)
+        patched.setattr(log.journal, "write_head", crash)
         with pytest.raises(OSError, match="disk full"):
             await integrate(log.database, log.keyring, log.journal, log.clock)
     assert _head(log).size == 2
@@ -311,14 +313,14 @@ async def test_the_head_outside_catches_up_after_a_crash_between_commit_and_head
 
 
 def _head(log: Log) -> AuditHead:
-    head = read_head(log.journal, log.keyring.key(names.JOURNAL))
+    head = log.journal.read_head()
     assert head is not None
     return head
 
 
 async def test_f4_nothing_is_signed_on_a_log_whose_leaves_and_nodes_were_rewritten(log: Log) -> None:
     await log.grow(3)
-    before = read_head(log.journal, log.keyring.key(names.JOURNAL))
+    before = log.journal.read_head()
     async with log.database.hot() as driver:
         leaves = [row[0] for row in await driver.fetch("SELECT leaf FROM audit ORDER BY number")]
         forged = [*leaves[:2], leaves[2].replace(b"operator", b"nobodyxx"), leaves[0]]
@@ -334,7 +336,7 @@ async def test_f4_nothing_is_signed_on_a_log_whose_leaves_and_nodes_were_rewritt
         await driver.execute("UPDATE lease SET position = 4 WHERE name = $1", AUDIT)
     with pytest.raises(Conflict):
         await log.grow(1)
-    assert read_head(log.journal, log.keyring.key(names.JOURNAL)) == before
+    assert log.journal.read_head() == before
 
 
 async def test_f7_an_entry_that_no_process_wrote_is_refused_and_the_log_says_so(log: Log) -> None:

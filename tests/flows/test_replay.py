@@ -287,7 +287,7 @@ async def test_a_process_without_the_keys_serves_nothing_until_another_replayed(
 async def test_an_older_journal_is_refused(backups: Backups) -> None:
     async with backups.open() as world:
         await people(world, "ada")
-    file = backups.settings.journal / "narrowings.journal"
+    file = backups.settings.journal_folder / "narrowings.journal"
     older = file.read_bytes()
     async with backups.open() as world:
         await world.choose(say("marketing", "denied"), user="ada")
@@ -316,7 +316,7 @@ async def test_a_lost_journal_begins_anew_only_by_an_officer_and_knows_who_was_e
         await erase(world, "ada")
         await world.choose(say("marketing", "denied"), user="bob")
         await world.settle()
-    file = backups.settings.journal / "narrowings.journal"
+    file = backups.settings.journal_folder / "narrowings.journal"
     if broken:
         data = bytearray(file.read_bytes())
         data[100] ^= 1
@@ -371,7 +371,7 @@ async def test_policies_that_are_newer_than_the_backup_are_live_again(backups: B
                 vault.database, vault.journal, files, "olivia", backups.clock.now(), vault.policy
             )
         await world.settle()
-    kept = backups.settings.journal / "policies"
+    kept = backups.settings.journal_folder / "policies"
     assert len(list(kept.iterdir())) == 3
     newest = kept / f"{vault.policy.digest.hex()}.json"
     held = newest.read_bytes()

@@ -16,7 +16,7 @@ from vault.config import Settings
 from vault.errors import ConfigError, Unavailable, Unreadable
 from vault.flows.enact import enact
 from vault.flows.vault import Vault
-from vault.journal.file import Journal
+from vault.journal.journal import Journal
 from vault.journal.narrowing import Narrowing
 from vault.policy import version
 
@@ -85,10 +85,10 @@ async def test_a_vault_opens_again(settings: Settings, clock: FakeClock) -> None
 
 async def test_a_lost_journal_stops_the_start(settings: Settings, clock: FakeClock) -> None:
     await start(settings, clock)
-    shutil.rmtree(settings.journal)
+    shutil.rmtree(settings.journal_folder)
     with pytest.raises(Unavailable):
         await start(settings, clock)
-    assert not list(settings.journal.glob("*.journal"))
+    assert not list(settings.journal_folder.glob("*.journal"))
 
 
 async def test_a7_lost_keys_stop_the_start(settings: Settings, clock: FakeClock) -> None:

@@ -447,44 +447,44 @@ async def test_a_round_that_was_broken_off_goes_on_where_it_was(
         await town(world)
         await Sweep(vault).step()
         await Sweep(vault).step()
-        seen = Round(vault.settings.journal, vault.keyring.key(names.JOURNAL)).last
+        seen = Round(vault.settings.journal_folder, vault.keyring.key(names.JOURNAL)).last
         assert seen is not None
         assert seen == (await rows_of(vault, "SELECT subject_id FROM subject ORDER BY 1 OFFSET 1 LIMIT 1"))[0][0]
     clock.advance(HOUR_OF_REST)
     async with open_vault(settings_of(database_url, tmp_path, limits), clock=clock) as vault:
         await Sweep(vault).step()
-        assert seen < Round(vault.settings.journal, vault.keyring.key(names.JOURNAL)).last
+        assert seen < Round(vault.settings.journal_folder, vault.keyring.key(names.JOURNAL)).last
         await swept(vault)
         everyone = [row[0] for row in await rows_of(vault, "SELECT subject_id FROM subject ORDER BY 1")]
-        records = list(read(vault.settings.journal, vault.keyring.key(names.JOURNAL)))
+        records = list(read(vault.settings.journal_folder, vault.keyring.key(names.JOURNAL)))
         assert [one.subject for one in records] == everyone
 
 
 async def test_one_process_sweeps_at_a_time(world: World, database_url: str, tmp_path: Path, clock: FakeClock) -> None:
     await town(world)
     await Sweep(world.vault).step()
-    before = (world.vault.settings.journal / UNFINISHED).read_bytes()
+    before = (world.vault.settings.journal_folder / UNFINISHED).read_bytes()
     async with open_vault(world.vault.settings, clock=clock) as other:
         await Sweep(other).step()
-    assert (world.vault.settings.journal / UNFINISHED).read_bytes() == before
+    assert (world.vault.settings.journal_folder / UNFINISHED).read_bytes() == before
 
 
 async def test_a_sweep_without_a_rate_does_nothing(database_url: str, tmp_path: Path, clock: FakeClock) -> None:
     async with open_vault(settings_of(database_url, tmp_path, Limits(sweep_rate=0)), clock=clock) as vault:
         await Sweep(vault).step()
-        assert not (vault.settings.journal / UNFINISHED).exists()
+        assert not (vault.settings.journal_folder / UNFINISHED).exists()
 
 
 async def test_an_edited_memory_of_the_sweep_is_refused(world: World) -> None:
     """Its file lies beside the journal, and is under the journal's key."""
     await town(world)
     await swept(world.vault)
-    path = world.vault.settings.journal / FILE
+    path = world.vault.settings.journal_folder / FILE
     good = path.read_bytes()
     for at in range(0, len(good), 7):
         path.write_bytes(good[:at] + bytes((good[at] ^ 1,)) + good[at + 1 :])
         with pytest.raises(Unreadable):
-            list(read(world.vault.settings.journal, world.vault.keyring.key(names.JOURNAL)))
+            list(read(world.vault.settings.journal_folder, world.vault.keyring.key(names.JOURNAL)))
     path.write_bytes(good)
 
 

@@ -92,6 +92,35 @@ def test_the_database_url_may_come_from_a_file_but_not_from_two_places(tmp_path:
         settings(tmp_path, DATABASE_URL_FILE="absent", KEYRING="/k", JOURNAL="/j")
 
 
+def test_the_journal_may_be_a_database_by_its_url_or_by_a_file_that_holds_it(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text(URL + "\n")
+    for given in ({"JOURNAL": URL}, {"JOURNAL_URL_FILE": "url"}):
+        found = settings(tmp_path, DATABASE_URL=URL, KEYRING="/k", **given)
+        assert (found.journal, found.journal_url, found.journal_place) == (None, URL, URL)
+        assert not found.beside
+        with pytest.raises(ConfigError, match="in a folder only"):
+            found.journal_folder  # noqa: B018 (it raises)
+    found = settings(tmp_path, f'journal = "{URL}"\n')
+    assert found.journal_place == URL
+    assert found.beside  # the keyring is
+    found = settings(tmp_path, "journal = 'j'\n")
+    assert found.journal_place == found.journal_folder == tmp_path / "j"
+
+
+def test_h15_the_journals_url_is_never_shown_and_none_but_postgresql_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text(URL)
+    assert SECRET not in repr(settings(tmp_path, JOURNAL=URL))
+    for given in (
+        {"JOURNAL": f"mysql://vault:{SECRET}@x/y"},
+        {"JOURNAL": URL, "JOURNAL_URL_FILE": "url"},
+        {"JOURNAL_URL_FILE": "absent"},
+        {"JOURNAL_URL_FILE": "."},
+    ):
+        with pytest.raises(ConfigError) as refused:
+            settings(tmp_path, **given)
+        assert SECRET not in str(refused.value)
+
+
 def test_policies_are_those_that_are_named_else_those_that_lie_here(tmp_path: Path) -> None:
     assert settings(tmp_path, POLICIES="absent").policies == tmp_path / "absent"
     (tmp_path / "policies").mkdir()

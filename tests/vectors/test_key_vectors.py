@@ -16,7 +16,8 @@ from vault.crypto.derive import derive
 from vault.crypto.mac import mac
 from vault.crypto.services.local import LocalKeyService
 from vault.errors import Unavailable, Unreadable
-from vault.journal.file import FILE, Journal
+from vault.journal.file import FILE, FileJournal
+from vault.journal.journal import Journal
 from vault.journal.narrowing import decode, encode
 from vault.keys import names
 from vault.keys.compartments import Wrapped, open_compartment, pack_wraps, parse_wraps
@@ -129,7 +130,7 @@ def test_a12_malformed_states_are_unreadable(case: dict[str, Any]) -> None:
 def journal_of(folder: Path, data: bytes) -> Journal:
     durable.private_folder(folder)
     durable.write(folder / FILE, data)
-    return Journal(folder, bytes.fromhex(load("journal")["key"]))
+    return FileJournal(folder, bytes.fromhex(load("journal")["key"]))
 
 
 @pytest.mark.parametrize("case", cases("journal", "valid"))
@@ -138,7 +139,7 @@ def test_journals_read_and_write(case: dict[str, Any], tmp_path: Path) -> None:
     entries = list(journal.read())
     assert [entry.number for entry in entries] == list(range(1, case["numbers"] + 1))
     assert [encode(entry.narrowing).hex() for entry in entries] == case["payloads"]
-    again = Journal(tmp_path / "again", bytes.fromhex(load("journal")["key"]))
+    again = FileJournal(tmp_path / "again", bytes.fromhex(load("journal")["key"]))
     again.append_now([decode(bytes.fromhex(payload)) for payload in case["payloads"]])
     assert (tmp_path / "again" / FILE).read_bytes().hex() == case["bytes"]
 
@@ -156,7 +157,7 @@ def test_f1_malformed_journals_are_unreadable(case: dict[str, Any], tmp_path: Pa
 
 def test_the_audit_head_has_its_bytes(tmp_path: Path) -> None:
     said = load("journal")["audit_head"]
-    journal = Journal(tmp_path / "journal", bytes.fromhex(load("journal")["key"]))
+    journal = FileJournal(tmp_path / "journal", bytes.fromhex(load("journal")["key"]))
     journal.write_head(said["size"], bytes.fromhex(said["root"]))
     assert (tmp_path / "journal" / "audit.head").read_bytes().hex() == said["bytes"]
 

@@ -7,7 +7,6 @@ F9). The head beside the journal is compared before every step: on a database th
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -19,7 +18,8 @@ from vault.audit.entry import Entry, Tag
 from vault.clock import Clock
 from vault.errors import Conflict, NotFound, Unreadable
 from vault.ids import uuid7
-from vault.journal.head import AuditHead, read_head, write_head
+from vault.journal.head import AuditHead
+from vault.journal.journal import Journal
 from vault.keys import names
 from vault.keys.keyring import Keyring
 from vault.merkle import (
@@ -51,7 +51,7 @@ class Inclusion(msgspec.Struct, frozen=True):
     checkpoint: str  # signed note
 
 
-async def integrate(database: Database, keyring: Keyring, journal: Path, clock: Clock, batch: int = BATCH) -> int:
+async def integrate(database: Database, keyring: Keyring, journal: Journal, clock: Clock, batch: int = BATCH) -> int:
     """Takes up at most `batch` committed entries; answers how many. 0 too while another process does it.
 
     Raises `Conflict` (code `audit_behind_head`) on a database that is older than its head, `LeaseLost` if another process
@@ -71,7 +71,7 @@ async def integrate(database: Database, keyring: Keyring, journal: Path, clock: 
             return len(forged)
         size = lease.position
         stored = await _getter(driver, frontier(size))
-        known = await asyncio.to_thread(read_head, journal, key)
+        known = await asyncio.to_thread(journal.read_head)
         await _check_unbroken(driver, keyring, known or AuditHead(0, EMPTY_ROOT), AuditHead(size, root(size, stored)))
         made = grow(size, [leaf_hash(leaf) for _, leaf in entries], stored)
         fresh = {(node.level, node.position): node.hash for node in made}
@@ -84,7 +84,7 @@ async def integrate(database: Database, keyring: Keyring, journal: Path, clock: 
         note = sign(Checkpoint(origin_of(await store.log_id(driver)), *head), keyring.signer(USE))
         step = store.Extension(size, entries, made, clock.now(), note)
         await _write(driver, lease, step, clock)
-    await asyncio.to_thread(write_head, journal, key, head)
+    await asyncio.to_thread(journal.write_head, *head)
     return len(entries)
 
 
@@ -131,9 +131,9 @@ class Loss(NamedTuple):
     head: int
 
 
-async def loss(connection: Connection, keyring: Keyring, journal: Path) -> Loss | None:
+async def loss(connection: Connection, journal: Journal) -> Loss | None:
     """What this database lacks of the log that its head names; None if it lacks nothing."""
-    known = await asyncio.to_thread(read_head, journal, keyring.key(names.JOURNAL))
+    known = await asyncio.to_thread(journal.read_head)
     if known is None:
         return None
     head = await store.latest_checkpoint(connection)
@@ -143,25 +143,24 @@ async def loss(connection: Connection, keyring: Keyring, journal: Path) -> Loss 
     return None
 
 
-async def check_head(connection: Connection, keyring: Keyring, journal: Path, accepted: Loss | None = None) -> None:
+async def check_head(connection: Connection, journal: Journal, accepted: Loss | None = None) -> None:
     """At start: raises `Conflict` (code `audit_behind_head`) if this database is older than its head, or another one.
 
     `accepted`: an officer named both sizes; what differs from them, or is no loss, is a `Conflict` (`loss_differs`).
     """
-    found = await loss(connection, keyring, journal)
+    found = await loss(connection, journal)
     if accepted is not None and found != accepted:
         raise Conflict(_differs(found), code="loss_differs")
     if found is not None and accepted is None:
         raise _behind(found)
 
 
-async def accept_loss(connection: Connection, keyring: Keyring, journal: Path) -> AuditHead:
+async def accept_loss(connection: Connection, journal: Journal) -> AuditHead:
     """Puts the head back to what this database holds; answers the head that was given up. An officer's act.
 
     The caller audits it and begins a new incarnation, before. Raises `NotFound` if nothing was lost.
     """
-    key = keyring.key(names.JOURNAL)
-    lost = await asyncio.to_thread(read_head, journal, key)
+    lost = await asyncio.to_thread(journal.read_head)
     if lost is None:
         raise NotFound
     head = await store.latest_checkpoint(connection)
@@ -169,7 +168,7 @@ async def accept_loss(connection: Connection, keyring: Keyring, journal: Path) -
     left = AuditHead(size, root(size, await _getter(connection, frontier(size))))
     if left == lost:
         raise NotFound
-    await asyncio.to_thread(write_head, journal, key, left, accept_loss=True)
+    await asyncio.to_thread(lambda: journal.write_head(*left, accept_loss=True))
     return lost
 
 

@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "import": ("vault.cli.import_:import_", "Read tracking messages from a file, as often as you like."),
     "policy": ("vault.cli.policy:policy", "Begin, check, test and apply the policies folder; what is missing in it."),
     "keys": ("vault.cli.keys:keys", "Which keys there are and what they protect."),
+    "journal": ("vault.cli.journal:journal", "Move the journal of narrowings to another place."),
     "audit": ("vault.cli.audit:audit", "Verify the audit log; print its head; accept a loss."),
     "database": ("vault.cli.database:database", "The roles by which processes connect to PostgreSQL."),
     "doctor": ("vault.cli.doctor.command:doctor", "Look at everything that can be wrong here, and say what to do."),

@@ -4,6 +4,7 @@ Each look at a person is audited. A reference that finds nobody, an erased perso
 look the same (threats G12).
 """
 
+import asyncio
 from typing import Any, Final
 from uuid import UUID
 
@@ -162,7 +163,7 @@ async def audit_consistency(vault: Vault, first: int, second: int) -> Json:
 async def audit_verify(vault: Vault) -> Json:
     """Recomputes the whole log and compares it with its signed heads and with the head beside the journal."""
     publics = [bytes.fromhex(key["public"]) for key in vault.keyring.public_keys((USE,))]
-    head = vault.journal.read_head()
+    head = await asyncio.to_thread(vault.journal.read_head)
     async with vault.database.snapshot() as connection:
         report = await verify(connection, publics, head)
     return {

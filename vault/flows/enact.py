@@ -12,7 +12,7 @@ from vault.audit.store import append
 from vault.canonical import canonical_json
 from vault.clock import Micros
 from vault.ids import uuid7
-from vault.journal.file import Journal
+from vault.journal.journal import Journal
 from vault.journal.narrowing import Narrowing, PolicyApplied, PolicyIntended
 from vault.policy import version
 from vault.policy.version import Named, Version

@@ -6,7 +6,8 @@ are committed: a crash between leaves the vault closed, and the act is taken aga
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -23,11 +24,12 @@ from vault.catalogue.load import digest_of, read_folder
 from vault.changes.incarnation import renew
 from vault.clock import Micros
 from vault.consent.ledger import Authority
-from vault.errors import Conflict, NotFound, Unavailable, Unreadable, VaultError
+from vault.errors import ConfigError, Conflict, NotFound, Unavailable, Unreadable, VaultError
 from vault.flows.replay import forget_position
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
-from vault.journal.file import FILE, Journal
+from vault.journal.file import FILE
+from vault.journal.journal import Journal
 from vault.journal.narrowing import (
     Begun,
     Erasure,
@@ -39,6 +41,7 @@ from vault.journal.narrowing import (
     Restriction,
     Tombstone,
 )
+from vault.journal.opening import open_journal
 from vault.keys import names
 from vault.policy import version
 from vault.policy.version import Named
@@ -96,7 +99,7 @@ async def record_loss(vault: Vault, accepted: Accepted) -> None:
         await leave(vault, connection, Tag.AUDIT_LOSS_ACCEPTED, ACTOR, detail)
     async with vault.database.hot() as driver:
         try:
-            await accept_loss(driver, vault.keyring, vault.settings.journal)
+            await accept_loss(driver, vault.journal)
         except NotFound:
             return
 
@@ -117,25 +120,48 @@ async def _check_whole(vault: Vault) -> None:
 # --- a journal that is gone -------------------------------------------------------------------------------------------
 
 
-async def begin_anew(database: Database, folder: Path, key: bytes, now: Micros) -> None:
+async def begin_anew(database: Database, place: Path | str, key: bytes, now: Micros) -> None:
     """Begins a new journal with what this database knows: policy versions, erasures and tombstones.
 
     `record_loss` tells it the choices that stand.
 
-    Raises `Conflict` (`loss_differs`) for a journal that is whole: it is not given up.
+    Raises `Conflict` (`loss_differs`) for a journal that is whole: it is not given up. One in a database that does not
+    verify, or was moved away, is a `ConfigError`: a person sets it aside there.
     """
-    try:
-        await asyncio.to_thread(Journal(folder, key, begin=False).verify)
-    except (Unavailable, Unreadable):
-        pass
-    else:
+    if await asyncio.to_thread(_is_whole, place, key):
         raise Conflict("The journal is whole: nothing is lost, nothing is to be accepted.", code="loss_differs")
     async with database.hot() as driver:
         entries = [Begun(now), *await _versions(driver, now), *await _graves(driver, now)]
         await forget_position(driver)
-    await asyncio.to_thread(_set_aside, folder, now)
-    journal = Journal(folder, key, begin=True)
-    await asyncio.to_thread(journal.append_now, entries)
+    await asyncio.to_thread(_begin, place, key, entries, now)
+
+
+def _is_whole(place: Path | str, key: bytes) -> bool:
+    try:
+        with closing(open_journal(place, key, begin=False)) as journal:
+            journal.verify()
+    except (Unavailable, Unreadable):
+        return False
+    return True
+
+
+def _begin(place: Path | str, key: bytes, entries: Sequence[Narrowing], now: Micros) -> None:
+    if isinstance(place, Path):
+        _set_aside(place, now)
+    with closing(open_journal(place, key, shut=True)) as journal:  # an outage of its server is an outage, no loss
+        if journal.moved or not _is_empty(journal):
+            raise ConfigError(
+                "the journal's database holds a journal that does not verify, or was moved; keep it, under another name"
+                " (ALTER SCHEMA journal RENAME TO journal_broken), and give the command again"
+            )
+        journal.append_now(entries)
+
+
+def _is_empty(journal: Journal) -> bool:
+    try:
+        return not journal.verify().number
+    except Unreadable:
+        return False
 
 
 def _set_aside(folder: Path, now: Micros) -> None:

@@ -3,6 +3,7 @@
 Promises: quick and bounded, whatever the backlog; what it needs and does not get is told as `Unavailable`.
 """
 
+import asyncio
 from typing import Final
 
 import msgspec
@@ -18,7 +19,8 @@ ONE_PROCESS: Final = (
 NOT_WHOLE: Final = "Stored rows do not agree with each other or with the log: see `profile-vault audit verify --state`."
 ONE_ROLE: Final = "This process owns the database's tables; separate processes can each have a role of its own there."
 NO_ROLLBACK: Final = (
-    "Keyring or journal lie beside the database: whoever puts an old copy of all of them back is not noticed."
+    "Keyring or journal lie beside the database, or on its server: whoever puts an old copy of all of them back is not"
+    " noticed."
 )
 
 
@@ -44,8 +46,9 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 async def check(vault: Vault) -> Readiness:
-    """Ask the database. Raises Unavailable when it does not answer."""
+    """Ask the database, and the journal's. Raises Unavailable when one does not answer."""
     now = vault.clock.now()
+    await asyncio.to_thread(vault.journal.probe)
     async with vault.database.hot() as connection:
         row = await connection.fetchrow(_FIGURES, now, BACKLOG_CAP)
     swept = await standing(vault)

@@ -32,7 +32,7 @@ from vault.flows.people.draft import SubjectDraft
 from vault.flows.people.profile import ProfileDraft
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
-from vault.journal.file import NOWHERE, Place
+from vault.journal.journal import NOWHERE, Place
 from vault.journal.narrowing import (
     Erasure,
     Narrowing,

@@ -17,7 +17,7 @@ from vault.flows.people.warm import Warm
 from vault.flows.release.plan import Plan, compile_plan
 from vault.flows.tags import Pointers
 from vault.flows.turns import Turns
-from vault.journal.file import Journal
+from vault.journal.journal import Journal
 from vault.keys import names
 from vault.keys.keyring import Keyring
 from vault.keys.keystore import KeyStore

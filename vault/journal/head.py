@@ -2,7 +2,7 @@
 
   bytes   format 1 | size u64 | root 32 | MAC 32, keyed with the journal key
 
-Promises: never goes back or sideways unless a person accepted the loss; the file is whole or as it was.
+Promises: never goes back or sideways unless a person accepted the loss.
 """
 
 import struct
@@ -18,6 +18,7 @@ FORMAT: Final = 1
 LABEL: Final = "audit-head/1"
 ROOT_BYTES: Final = 32
 _BODY: Final = struct.Struct(f">BQ{ROOT_BYTES}s")
+BYTES: Final = _BODY.size + MAC_BYTES
 
 
 class AuditHead(NamedTuple):
@@ -27,23 +28,9 @@ class AuditHead(NamedTuple):
     root: bytes
 
 
-def read_head(folder: Path, key: bytes) -> AuditHead | None:
-    """The head last written, or None if there never was one. Raises `Unreadable`."""
-    try:
-        data = durable.read_private(folder / FILE, _BODY.size + MAC_BYTES)
-    except FileNotFoundError:
-        return None
-    return _parse(data, key)
-
-
-def newer_head(folder: Path, key: bytes, data: bytes) -> bool:
-    """True if these bytes are a head that is ahead of the one in `folder`. Raises `Unreadable`."""
-    known = read_head(folder, key)
-    return known is None or _parse(data, key).size > known.size
-
-
-def _parse(data: bytes, key: bytes) -> AuditHead:
-    if len(data) != _BODY.size + MAC_BYTES:
+def opened(data: bytes, key: bytes) -> AuditHead:
+    """The head in these bytes. Raises `Unreadable`."""
+    if len(data) != BYTES:
         raise Unreadable
     body = data[: _BODY.size]
     verify_mac(data[_BODY.size :], key, LABEL, body)
@@ -53,14 +40,27 @@ def _parse(data: bytes, key: bytes) -> AuditHead:
     return AuditHead(size, root)
 
 
-def write_head(folder: Path, key: bytes, head: AuditHead, *, accept_loss: bool = False) -> None:
-    """Writes the head, durably. Raises `Conflict` if it goes back, or names another root at the same size."""
-    known = None if accept_loss else read_head(folder, key)
+def newer_head(folder: Path, key: bytes, data: bytes) -> bool:
+    """True if these bytes are a head that is ahead of the one in `folder`. Raises `Unreadable`."""
+    head = opened(data, key)
+    try:
+        known = opened(durable.read_private(folder / FILE, BYTES), key)
+    except FileNotFoundError:
+        return True
+    return head.size > known.size
+
+
+def followed_by(stored: bytes | None, head: AuditHead, key: bytes, *, accept_loss: bool = False) -> bytes | None:
+    """The bytes to put in the place of the stored ones; None where they say the same already.
+
+    Raises `Conflict` if the head goes back, or names another root at the same size.
+    """
+    known = None if accept_loss or stored is None else opened(stored, key)
     if known is not None and (head.size < known.size or (head.size == known.size and head.root != known.root)):
         raise Conflict("the audit log is older than the head kept beside the journal, or another one")
     if known == head:
-        return
+        return None
     if len(head.root) != ROOT_BYTES:
         raise ValueError("a root has 32 bytes")
     body = _BODY.pack(FORMAT, head.size, head.root)
-    durable.write(folder / FILE, body + mac(key, LABEL, body))
+    return body + mac(key, LABEL, body)

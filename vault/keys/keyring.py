@@ -128,9 +128,13 @@ class Keyring:
             return False
         return epoch is None or epoch in held or named.epochs(purpose) in self._held
 
+    def lies_beside(self) -> None:
+        """Something that must not be put back together with the database would be: no protection against rollback."""
+        self._beside = True
+
     @property
     def protection(self) -> str:
-        """`none` when whoever copies the database's disk copies the key store with it, else `separate`."""
+        """`none` when whoever puts back a copy of the database puts back key store or journal with it, else `separate`."""
         return "none" if self._beside else "separate"
 
     # --- epoch keys -------------------------------------------------------------------------------------------------

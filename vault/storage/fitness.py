@@ -27,6 +27,10 @@ _SETTINGS: Final = (
     "debug_print_rewritten",
     "debug_print_plan",
 )
+_OTHERS: Final = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'profile-vault' AND pid <> pg_backend_pid()
+"""
 # A statement that failed is printed at this level or below; DETAIL prints rows; a plan holds the values bound to it.
 _SILENT: Final = ("log", "fatal", "panic")
 
@@ -41,6 +45,11 @@ async def check_server(connection: "Raw") -> None:
     if problems:
         how = " Change one with `ALTER SYSTEM SET name = 'value'` as a superuser, then `SELECT pg_reload_conf()`."
         raise ConfigError("the PostgreSQL server is not fit: " + "; ".join(problems) + "." + how)
+
+
+async def others(connection: "Raw") -> int:
+    """How many other sessions of the vault this database has."""
+    return int(await connection.fetchval(_OTHERS))
 
 
 async def is_superuser(connection: "Raw") -> bool:

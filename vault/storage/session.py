@@ -59,7 +59,7 @@ SESSION: Final = {
     "jit": "off",  # compiling costs more than any statement here takes
     "timezone": "UTC",
 }
-_DATABASE_ERRORS: Final = (
+DATABASE_ERRORS: Final = (
     SQLAlchemyError,
     EmulatedDBAPIException,  # what its pool lets through when a connection cannot be made
     asyncpg.PostgresError,
@@ -251,7 +251,7 @@ class Database:
         failure: VaultError
         try:
             yield
-        except _DATABASE_ERRORS as error:
+        except DATABASE_ERRORS as error:
             failure = scrubbed(error)
             if failure.reason == FULL:
                 self._full_at = time.monotonic()
@@ -305,7 +305,7 @@ def _chain(error: BaseException) -> list[BaseException]:
         if isinstance(one, BaseException) and one not in found:
             found.append(one)
             waiting += [one.__cause__, one.__context__, getattr(one, "orig", None)]
-    return [one for one in found if isinstance(one, _DATABASE_ERRORS) or hasattr(one, "sqlstate")]
+    return [one for one in found if isinstance(one, DATABASE_ERRORS) or hasattr(one, "sqlstate")]
 
 
 def _blank(error: BaseException) -> None:

@@ -55,9 +55,14 @@ def examine(host: str, port: int, *, start: bool = False) -> list[Finding]:
     found += [*machine.folders(settings), *machine.disk(settings), machine.core_files(), listener]
     opened = secrets.key_store(settings)
     policies = secrets.policies(settings)
-    found += [opened.finding, secrets.journal(settings, opened.keyring), policies.finding]
+    kept = secrets.journal(settings, opened.keyring)
+    found += [opened.finding, kept.finding, policies.finding]
     serving = listener.found.startswith(machine.ANSWERS)
-    return found + asyncio.run(database.look(settings, opened.keyring, policies.digest, start=start, serving=serving))
+    try:
+        return found + asyncio.run(database.look(settings, kept.journal, policies.digest, start=start, serving=serving))
+    finally:
+        if kept.journal is not None:
+            kept.journal.close()
 
 
 def _text(found: list[Finding], counts: dict[str, int]) -> str:

@@ -17,12 +17,13 @@ from vault.clock import SECOND, Micros, isoformat
 from vault.config import Settings
 from vault.errors import ConfigError, NotFound, Unavailable, VaultError
 from vault.flows.ready import BACKLOG_CAP
+from vault.journal.journal import Journal
 from vault.keys import names
-from vault.keys.keyring import Keyring
 from vault.keys.keystore import SUFFIX
 from vault.policy import version
 from vault.sources import store as sources
 from vault.storage import cluster, embedded
+from vault.storage.aside import whereabouts
 from vault.storage.fitness import is_superuser
 from vault.storage.grants import parts_of_role, standing
 from vault.storage.lease import SWEEP
@@ -53,7 +54,7 @@ UNSEEN: Final = "the role of this process may not look there; ask the owner of t
 
 
 async def look(
-    settings: Settings, keyring: Keyring | None, digest: bytes | None, *, start: bool, serving: bool
+    settings: Settings, journal: Journal | None, digest: bytes | None, *, start: bool, serving: bool
 ) -> list[Finding]:
     """Everything that only the database can tell. `digest` is that of the policies folder; `serving`: a vault answers here."""
     if settings.embedded:
@@ -68,7 +69,7 @@ async def look(
             found.append(schema)
             if schema.state != "ok":
                 return [*found, *(skipped(one, "it waits for the schema") for one in _LATER[2:])]
-            return [*found, *await _inside(settings, database, keyring, digest, serving=serving)]
+            return [*found, *await _inside(settings, database, journal, digest, serving=serving)]
     except ConfigError as error:
         finding = failed("database", error.hint, "change the server so, or name another")
     except VaultError as error:
@@ -149,12 +150,13 @@ async def _schema(database: Database) -> Finding:
 
 
 async def _inside(
-    settings: Settings, database: Database, keyring: Keyring | None, digest: bytes | None, *, serving: bool
+    settings: Settings, database: Database, journal: Journal | None, digest: bytes | None, *, serving: bool
 ) -> list[Finding]:
     return [
         await _clock(database),
         await _policy(database, digest),
-        await _audit(settings, database, keyring),
+        await _audit(database, journal),
+        *([] if settings.journal_url is None else [await _journal(database, journal)]),
         await _swept(database),
         await _requests(settings, database) if await _sees(database, "desk") else skipped("request keys", UNSEEN),
         await _worker(database, serving=serving),
@@ -204,13 +206,28 @@ async def _policy(database: Database, digest: bytes | None) -> Finding:
     )
 
 
-async def _audit(settings: Settings, database: Database, keyring: Keyring | None) -> Finding:
+async def _journal(database: Database, journal: Journal | None) -> Finding:
+    """Whether the journal's database is another than this one, on another server."""
+    check = "journal server"
+    if journal is None:
+        return skipped(check, "the journal could not be opened")
+    async with database.hot() as connection:
+        where = await whereabouts(connection)
+    if journal.within(where):
+        return failed(check, "the journal lies in the database itself", "name a database on another server")
+    if journal.beside(where):
+        remedy = "put the journal on another server, with backups of its own"
+        return warning(check, "that of the database: whoever puts back an old copy of it is not noticed", remedy)
+    return ok(check, "another than the database's")
+
+
+async def _audit(database: Database, journal: Journal | None) -> Finding:
     check = "audit head"
-    if keyring is None:
-        return skipped(check, "it cannot be compared without the keys")
+    if journal is None:
+        return skipped(check, "it cannot be compared without keys and journal")
     try:
         async with database.hot() as connection:
-            await check_head(connection, keyring, settings.journal)
+            await check_head(connection, journal)
     except NotFound:
         return skipped(check, "there is no entry yet")
     except VaultError as error:

@@ -77,7 +77,8 @@ def folders(settings: Settings) -> Iterator[Finding]:
     if settings.embedded:
         yield _folder("data folder", settings.data_dir, 0o066 if os.geteuid() == 0 else _OTHERS)
     yield _folder("key store folder", settings.keyring, _OTHERS)
-    yield _folder("journal folder", settings.journal, _OTHERS)
+    if settings.journal is not None:
+        yield _folder("journal folder", settings.journal, _OTHERS)
     if settings.service.kind != "local":
         yield from _service_files(settings.service)
     else:
@@ -155,7 +156,8 @@ def key_file(settings: Settings) -> Finding:
 
 def disk(settings: Settings) -> Iterator[Finding]:
     """Is there room to go on?"""
-    places = [settings.keyring, settings.journal, *([settings.data_dir] if settings.embedded else [])]
+    journal = [] if settings.journal is None else [settings.journal]
+    places = [settings.keyring, *journal, *([settings.data_dir] if settings.embedded else [])]
     by_device = {path.stat().st_dev: path for path in map(_standing, places)}
     for path in by_device.values():
         check = f"disk at {path}"

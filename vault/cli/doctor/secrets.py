@@ -9,7 +9,9 @@ from vault.config import Settings
 from vault.crypto.keyservice import AWAY
 from vault.crypto.services.chosen import service_of
 from vault.errors import ConfigError, PolicyError, Unreadable, VaultError
-from vault.journal.file import FILE, Journal
+from vault.journal.file import FILE
+from vault.journal.journal import Journal
+from vault.journal.opening import open_journal
 from vault.keys import names
 from vault.keys.keyring import Keyring
 from vault.keys.keystore import SUFFIX, KeyStore
@@ -68,20 +70,33 @@ def _unsealed(opened: int, there: int) -> str:
     return "all unseal" if opened == there else f"all {opened} that this process may open unseal"
 
 
-def journal(settings: Settings, keyring: Keyring | None) -> Finding:
+class Journals(NamedTuple):
+    """The journal, where it could be opened, for whoever closes it; and what was found."""
+
+    journal: Journal | None
+    finding: Finding
+
+
+def journal(settings: Settings, keyring: Keyring | None) -> Journals:
     """Is the journal of narrowings whole, from its first frame to its last?"""
     check = "journal"
     if keyring is None:
-        return skipped(check, "it cannot be read without its key")
-    if not (settings.journal / FILE).is_file():
+        return Journals(None, skipped(check, "it cannot be read without its key"))
+    if settings.journal is not None and not any(settings.journal.glob(FILE + "*")):
         found = f"{settings.journal} holds none, though there are keys"
-        return failed(check, found, "restore it, or let an officer accept its loss: nothing serves without it")
+        remedy = "restore it, or let an officer accept its loss: nothing serves without it"
+        return Journals(None, failed(check, found, remedy))
+    opened: Journal | None = None
     try:
-        end = Journal(settings.journal, keyring.key(names.JOURNAL), begin=False).verify()
+        opened = open_journal(settings.journal_place, keyring.key(names.JOURNAL), begin=False)
+        end = opened.verify()
     except VaultError as error:
         found = f"{error.sentence} {error.hint}".strip()
-        return failed(check, found, "restore the journal; nothing based on consent is released without it")
-    return ok(check, f"whole, {end.number} entries")
+        remedy = "restore the journal; nothing based on consent is released without it"
+        if settings.journal_url is not None:
+            remedy = f"check its server, its address and the password; {remedy}"
+        return Journals(opened, failed(check, found, remedy))
+    return Journals(opened, ok(check, f"whole, {end.number} entries"))
 
 
 class Policies(NamedTuple):

@@ -16,9 +16,10 @@ from vault.config import Settings
 from vault.errors import ConfigError, Conflict
 from vault.flows.backup.archive import Kind, Manifest, check_code, place, read_manifest, unpack
 from vault.journal.file import FILE as JOURNAL_FILE
-from vault.journal.file import MAX_POLICY_BYTES
 from vault.journal.head import FILE as HEAD_FILE
 from vault.journal.head import newer_head
+from vault.journal.journal import MAX_POLICY_BYTES
+from vault.journal.opening import open_journal
 from vault.storage.dump import is_empty, load
 from vault.storage.session import Database
 
@@ -56,9 +57,11 @@ async def put_back(settings: Settings, archives: Archives, journal_key: Callable
         for manifest in (data, *others):
             check_code(manifest, key)
         journal = archives.journal is not None and await asyncio.to_thread(
-            _place_journal, settings.journal, archives.journal, key
+            _place_journal, settings.journal_folder, archives.journal, key
         )
-        if not (settings.journal / JOURNAL_FILE).exists():
+        if settings.journal is None:  # `Unavailable` if there is none
+            await asyncio.to_thread(lambda: open_journal(settings.journal_place, key, begin=False).close())
+        elif not (settings.journal / JOURNAL_FILE).exists():
             raise ConfigError(
                 "there is no journal here: give `--journal` the newest archive of it. Without one, who was erased since"
                 " the backup would come back"

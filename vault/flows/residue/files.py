@@ -18,6 +18,7 @@ from vault.storage import cluster
 BLOCK: Final = 1 << 20
 SERVERS: Final = "the database server's own files: dead rows and its log of writes; `make forensics` searches such"
 ELSEWHERE: Final = "the database server runs elsewhere; its files and its log are not in reach of this command"
+APART: Final = "the journal lies in a database of its own, whose files are not in reach of this command"
 
 
 class Read(NamedTuple):
@@ -31,7 +32,8 @@ class Read(NamedTuple):
 def read_files(settings: Settings, pattern: Pattern, request_id: UUID, *, waiting: bool, case: bool) -> Read:
     """Every file of the data folder, the key store and the journal. `case`: the case file lives, and so may its key."""
     server = cluster.found(settings.data_dir)
-    folders = {"data folder": settings.data_dir, "key store": settings.keyring, "journal": settings.journal}
+    folders = {"data folder": settings.data_dir, "key store": settings.keyring}
+    folders |= {} if settings.journal is None else {"journal": settings.journal}
     found: dict[str, int] = {}
     seen: set[Path] = set()
     size = 0
@@ -53,6 +55,7 @@ def read_files(settings: Settings, pattern: Pattern, request_id: UUID, *, waitin
         found["key of a case that is closed"] = 1
     verdicts = [judge(kind, count, waiting=waiting) for kind, count in found.items()]
     left_out = [("database server", SERVERS if settings.embedded else ELSEWHERE)]
+    left_out += [("journal", APART)] if settings.journal is None else []
     return Read(verdicts, {"files": len(seen), "file_bytes": size}, left_out)
 
 

@@ -149,5 +149,5 @@ async def _narrowings(vault: Vault, report: Report) -> list[Finding]:
 
 def memory_of(vault: Vault) -> Memory:
     """What was seen last. Raises `Unreadable` for a file that was edited."""
-    records = witness.read(vault.settings.journal, vault.keyring.key(names.JOURNAL))
+    records = witness.read(vault.settings.memory, vault.keyring.key(names.JOURNAL))
     return Memory(records, lru_cache(1)(lambda: erased_of(entry.narrowing for entry in vault.journal.read())))

@@ -6,8 +6,10 @@ a round is through, what was seen in it is what the next one must find again (`v
 """
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from vault import durable
 from vault.clock import HOUR, SECOND, Micros
 from vault.flows.sweep.audit import Report, memory_of, one_range, the_rest
 from vault.flows.sweep.people import FIRST
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
 
 REST: Final = HOUR  # between two rounds: a small vault is through in seconds
 LIFE: Final = Micros(600 * SECOND)  # the end of a round may take minutes, and nobody waits for the next one
+
+
+def _round(folder: Path, key: bytes) -> Round:
+    durable.private_folder(folder)  # the journal's, or one that nobody made yet
+    return Round(folder, key)
 
 
 class Sweep:
@@ -67,7 +74,7 @@ class Sweep:
         vault = self._vault
         if self._round is None or self._memory is None:
             key = vault.keyring.key(names.JOURNAL)
-            self._round = await asyncio.to_thread(Round, vault.settings.journal, key)
+            self._round = await asyncio.to_thread(_round, vault.settings.memory, key)
             self._memory = await asyncio.to_thread(memory_of, vault)
             await asyncio.to_thread(self._memory.skip, self._round.last)
         after = self._round.last or FIRST
