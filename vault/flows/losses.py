@@ -28,6 +28,7 @@ from vault.errors import ConfigError, Conflict, NotFound, Unavailable, Unreadabl
 from vault.flows.replay import forget_position
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
+from vault.journal import witness
 from vault.journal.file import FILE
 from vault.journal.journal import Journal
 from vault.journal.narrowing import (
@@ -102,6 +103,9 @@ async def record_loss(vault: Vault, accepted: Accepted) -> None:
             await accept_loss(driver, vault.journal)
         except NotFound:
             return
+    await asyncio.to_thread(
+        witness.forget, vault.settings.memory
+    )  # else the state audit accused everybody who was put back
 
 
 async def _check_whole(vault: Vault) -> None:
