@@ -19,10 +19,12 @@ from vault.clock import DAY, Micros, isoformat
 from vault.crypto.wrap import place_of, rewrap, wrap_for, wrapping_key
 from vault.errors import Conflict, Invalid, Unavailable
 from vault.flows import rotate as journey
+from vault.flows.browse import audit_verify
 from vault.flows.epochs import backups_unreadable_after, destroy_epoch, standing
 from vault.flows.honour.at_once import erase_at_once
 from vault.flows.keys_backup import back_up
-from vault.flows.rotate import Rotation, rotate
+from vault.flows.people import compartment
+from vault.flows.rotate import Rotation, renew_signing, rotate
 from vault.flows.vault import Vault
 from vault.ids import random_bytes, uuid7
 from vault.keys import names
@@ -373,3 +375,40 @@ def _first_wrap(row: bytes | bytearray, purpose: int) -> int:
             if row[at] == purpose:
                 return at
         offset += 59 + count * 51
+
+
+async def test_a_new_signing_key_signs_in_every_process_and_what_the_old_one_signed_still_verifies(
+    world: World, vault: Vault
+) -> None:
+    await people(world, 1)
+    await world.settle()
+    async with open_vault(vault.settings, clock=vault.clock) as other:
+        before = other.keyring.signer("audit").key_id
+        assert await renew_signing(vault, "signing-audit") == 2
+        running = World(other, world.sources)
+        await running.send(order("u-0"))
+        await running.settle()
+        assert other.keyring.signer("audit").key_id != before
+        listed = {one["key_id"] for one in other.keyring.public_keys(["audit"])}
+        assert listed == {before, other.keyring.signer("audit").key_id}
+        found = await audit_verify(other)  # every checkpoint, those of the old key too
+        assert found["ok"]
+        assert found["checkpoints"] > 1
+    assert [one.detail["name"] for one in await world.audited(Tag.KEY_SECRET_MADE)] == ["signing-audit"]
+
+
+async def test_a10_a_compartment_whose_key_is_used_up_takes_nothing_new_and_still_opens(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await people(world, 1)
+    before = {(one.purposes, one.generation): one.version for one in (await world.state("u-0")).compartments}
+    limit = max(before.values())
+    monkeypatch.setattr(compartment, "MOST_WRITES", limit)
+    world.vault.warm.forget([(await world.draft("u-0")).subject])
+    await world.send(identify("u-0", firstName="Ada"), order("u-0", 5))
+    after = {(one.purposes, one.generation): one.version for one in (await world.state("u-0")).compartments}
+    worn = [place for place, version in before.items() if version == limit]
+    assert all(after[place] == before[place] for place in worn)  # not written again
+    assert any(purposes in {place[0] for place in worn} and generation > 1 for purposes, generation in after)
+    (line,) = await world.feed("email-tool")
+    assert line["traits"] == {"email": "p0@example.com", "firstName": "Ada"}

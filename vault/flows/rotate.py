@@ -269,3 +269,17 @@ async def _finish(vault: Vault, told: Rotation, actor: str) -> None:
             "shut": told.shut,
         }
         await leave(vault, connection, Tag.KEY_EPOCH_REWRAPPED, actor, detail)
+
+
+# --- keys without epochs ----------------------------------------------------------------------------------------------
+
+
+async def renew_signing(vault: Vault, name: str, actor: str = "operator") -> int:
+    """A new version of a signing key signs from now on; the public half of the older ones stays listed. Answers the version.
+
+    What was signed stays true: whoever verifies takes the key by its id. Raises `Unavailable` if this process may not make it.
+    """
+    version = await asyncio.to_thread(vault.keyring.make, name)
+    async with vault.database.begin() as connection:
+        await leave(vault, connection, Tag.KEY_SECRET_MADE, actor, {"name": name, "version": version})
+    return version
