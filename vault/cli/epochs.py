@@ -14,6 +14,7 @@ from vault.clock import isoformat
 from vault.errors import Invalid
 from vault.flows.epochs import destroy_epoch
 from vault.flows.keys_backup import Made, back_up
+from vault.flows.retag import renew_tags
 from vault.flows.rotate import Rotation, renew_signing
 from vault.flows.rotate import rotate as rotate_all
 from vault.flows.vault import Vault
@@ -41,7 +42,8 @@ def rotate(ctx: click.Context, names: tuple[str, ...], everything: bool, rate: i
 
     NAME is a purpose, or a key as `keys status` lists it. Run it beside the living vault, with the root key or the desk's
     key folder. If it was stopped, run it again: it goes on where it was. The old epoch stays until `keys destroy`.
-    A signing key (`signing-audit`, `signing-certificate`, `signing-receipt`) gets a new version; its older public keys stay listed.
+    A signing key (`signing-…`) gets a new version, and its older public keys stay listed. Of `tombstone` and `index-KIND` all
+    tags are made anew at once, while whoever writes people waits.
     """
     started = time.monotonic()
 
@@ -49,7 +51,9 @@ def rotate(ctx: click.Context, names: tuple[str, ...], everything: bool, rate: i
         wanted = _wanted(vault, names, everything=everything)
         signing = [name for name in wanted if name in SIGNING]
         made = {name: await renew_signing(vault, name) for name in signing}
-        wanted = [name for name in wanted if name not in SIGNING]
+        tagging = [name for name in wanted if named.tagging(name)]
+        made |= {name: (await renew_tags(vault, name))[0] for name in tagging}
+        wanted = [name for name in wanted if name not in made]
         if made and not wanted:
             return Rotation(epochs={}), made
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
@@ -70,7 +74,7 @@ def rotate(ctx: click.Context, names: tuple[str, ...], everything: bool, rate: i
         "wraps": told.wraps,
         "unreadable_wraps": told.shut,
         "passes": told.passes,
-        "signing_keys": made,
+        "renewed": made,
         "seconds": seconds,
     }
     emit(ctx, data, _sentence(told, made, seconds))
@@ -91,7 +95,9 @@ def key_name(vault: Vault, name: str) -> str:
 
 
 def _sentence(told: Rotation, made: dict[str, int], seconds: float) -> str:
-    signs = [f"{name} signs with version {version} from now on." for name, version in made.items()]
+    signs = [
+        f"{name} is at version {version}: everything is made with it from now on." for name, version in made.items()
+    ]
     if not told.epochs:
         return "\n".join(signs)
     epochs = ", ".join(f"{name} to epoch {epoch}" for name, epoch in told.epochs.items())

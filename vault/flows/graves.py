@@ -11,8 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 from uuid import UUID
 
+import msgspec
+
 from vault.audit.entry import Detail, Tag
 from vault.errors import Unreadable
+from vault.flows.tags import newest_tombstone_tag
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.journal.narrowing import Erasure, Narrowing, Tombstone
@@ -48,12 +51,14 @@ async def restore_graves(vault: Vault) -> int:
             # Of an erasure that is not committed yet the keys are still there: its tombstones come early, and that is all.
             # Asked before the tombstones are, since both change in one commit.
             keyed = {row[0] for row in await driver.fetch(_KEYED, [member for one in gone for member in one.members])}
-            lost = await missing(driver, joined(stone for one in gone for stone in one.tombstones))
+            lost = await missing(driver, joined(current(vault, stone) for one in gone for stone in one.tombstones))
             if not lost:
                 continue
             await write_graves(driver, lost)
             put_back += len(lost)
-            over = {stone.tag for one in gone if keyed.isdisjoint(one.members) for stone in one.tombstones}
+            over = {
+                current(vault, stone).tag for one in gone if keyed.isdisjoint(one.members) for stone in one.tombstones
+            }
             missed = sum(one.tag in over for one in lost)
             if missed:
                 detail: Detail = {"check": "tombstones", "entries": missed}
@@ -91,6 +96,15 @@ async def _alive(vault: Vault, driver: Raw, erasures: Iterable[Erasure]) -> set[
         if not state.fenced:
             alive.add(subject)
     return alive
+
+
+def current(vault: Vault, stone: Tombstone) -> Tombstone:
+    """As it stands in the database: a rotation of the key has made its tag anew."""
+    newest = vault.keyring.newest_version(names.TOMBSTONE)
+    if stone.key_version >= newest:
+        return stone
+    tag = newest_tombstone_tag(vault.keyring, stone.tag, stone.key_version)
+    return msgspec.structs.replace(stone, tag=tag, key_version=newest)
 
 
 def joined(tombstones: Iterable[Tombstone]) -> dict[bytes, Tombstone]:

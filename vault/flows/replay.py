@@ -24,7 +24,7 @@ from vault.consent.act import Lost, replayed_entry
 from vault.consent.ledger import Decision
 from vault.crypto.mac import mac, same_code
 from vault.errors import Conflict, NotFound, Unavailable, Unreadable
-from vault.flows.graves import joined, missing, write_graves
+from vault.flows.graves import current, joined, missing, write_graves
 from vault.flows.honour.again import erase_again
 from vault.flows.people.change import change_profiles
 from vault.flows.people.choices import write_entries
@@ -180,7 +180,9 @@ async def _compare(driver: Raw, entries: Iterable[Narrowing]) -> _Lost:
     }
     keyed = {row[0] for row in await _ask(driver, _KEYED, [one for e in erasures for one in e.members])}
     back = [one for one in erasures if not keyed.isdisjoint(one.members)]
-    stones = joined(stone for one in erasures if keyed.isdisjoint(one.members) for stone in one.tombstones)
+    stones = joined(
+        current(vault, stone) for one in erasures if keyed.isdisjoint(one.members) for stone in one.tombstones
+    )
     tags = list(stones)
     lost: list[Tombstone] = []
     for start in range(0, len(tags), ASKED):
