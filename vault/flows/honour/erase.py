@@ -108,7 +108,7 @@ async def destroy_keys(
     await driver.execute(_KEYS, list(subjects))
     if await driver.fetchval(_TURNED, vault.keyring.turn):  # a key was rotated, and this process has not heard of it
         raise Conflict(code="retry")
-    await write_graves(driver, [current(vault, one) for one in tombstones])
+    await write_graves(driver, current(vault, tombstones))
     await driver.execute(_ERASED, list(subjects), now, request_id)
     await mark(driver, subjects)
     await _forget(vault, connection, subjects)
