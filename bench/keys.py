@@ -157,19 +157,13 @@ async def _fill(vault: Vault, place: Ground, people: int) -> None:
 
 
 async def _plainly(vault: Vault) -> None:
-    """Twice over the rows, as a rotation does: it ends with a pass that finds nothing left."""
-    for writes in (True, False):
-        position = UUID(int=0)
-        while True:
-            async with vault.database.hot() as connection:
-                rows = await connection.fetch(_RANGE, position, CHUNK)
-                if not rows:
-                    break
-                if writes:
-                    await connection.execute(
-                        _PLAIN,
-                        [row[0] for row in rows],
-                        [hashlib.sha256(row[1]).digest() for row in rows],
-                        [row[1] for row in rows],
-                    )
-                position = rows[-1][0]
+    """Once over the rows."""
+    position = UUID(int=0)
+    while True:
+        async with vault.database.hot() as connection:
+            rows = await connection.fetch(_RANGE, position, CHUNK)
+            if not rows:
+                return
+            digests = [hashlib.sha256(row[1]).digest() for row in rows]
+            await connection.execute(_PLAIN, [row[0] for row in rows], digests, [row[1] for row in rows])
+            position = rows[-1][0]

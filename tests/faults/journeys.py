@@ -17,8 +17,9 @@ from vault.destinations import store as destinations
 from vault.flows import hooks
 from vault.flows import rotate as rotation
 from vault.flows.epochs import destroy_epoch, standing
+from vault.flows.retag import renew_tags
 from vault.flows.vault import Vault
-from vault.keys.names import epochs
+from vault.keys.names import epochs, index
 from vault.policy import version
 from vault.sources import store as sources
 from vault.staff import store as staff
@@ -191,12 +192,15 @@ async def policy(client: Client) -> None:
 
 
 async def rotate(client: Client) -> None:
-    """Two purposes and rights get a new epoch, everybody is moved, the old epochs are destroyed; people come and go between."""
+    """Two purposes and rights get a new epoch, everybody moves, addresses get new tags, old epochs go; people come between."""
     vault = client.vault
     names = [epochs(vault.catalogue.purposes[name].number) for name in ("marketing", "service")] + [epochs(RIGHTS)]
     if not client.was_told("rotated"):  # what ended is not begun again
         told = await rotation.rotate(vault, names)
         client.note("rotated", 200, told.epochs)
+    if not client.was_told("retagged"):
+        made = await renew_tags(vault, index("email"))
+        client.note("retagged", 200, made[0])
     await client.send("r-1", order("ada", 31, id="o-ada-5", order_id="n-ada-5", at=LATER), *person("ira"))
     await client.choose("r-2", "dan", {"marketing": "withdrawn"})
     for name in names:

@@ -18,11 +18,17 @@ from vault.bootstrap import open_vault
 from vault.clock import DAY, Micros, isoformat
 from vault.crypto.wrap import place_of, rewrap, wrap_for, wrapping_key
 from vault.errors import Conflict, Invalid, Unavailable
+from vault.flows import retag as tags
 from vault.flows import rotate as journey
+from vault.flows.browse import audit_verify
 from vault.flows.epochs import backups_unreadable_after, destroy_epoch, standing
+from vault.flows.find import find
+from vault.flows.graves import restore_graves
 from vault.flows.honour.at_once import erase_at_once
 from vault.flows.keys_backup import back_up
-from vault.flows.rotate import Rotation, rotate
+from vault.flows.people import compartment
+from vault.flows.retag import renew_tags
+from vault.flows.rotate import Rotation, renew_signing, rotate
 from vault.flows.vault import Vault
 from vault.ids import random_bytes, uuid7
 from vault.keys import names
@@ -266,7 +272,7 @@ async def test_d9_what_happens_between_read_and_replace_is_as_if_it_had_come_bef
     names_ = everything(world.vault)
     barrier = Barrier(monkeypatch, lambda: act(world))
     told = await rotate(world.vault, names_)
-    assert barrier.times > 1
+    assert barrier.times == 1
     assert told.shut == 0
     counts = await wrapped(world)
     assert all(min(by_epoch) == told.epochs[name] for name, by_epoch in counts.items())
@@ -373,3 +379,110 @@ def _first_wrap(row: bytes | bytearray, purpose: int) -> int:
             if row[at] == purpose:
                 return at
         offset += 59 + count * 51
+
+
+async def test_a_new_signing_key_signs_in_every_process_and_what_the_old_one_signed_still_verifies(
+    world: World, vault: Vault
+) -> None:
+    await people(world, 1)
+    await world.settle()
+    async with open_vault(vault.settings, clock=vault.clock) as other:
+        before = other.keyring.signer("audit").key_id
+        assert await renew_signing(vault, "signing-audit") == 2
+        running = World(other, world.sources)
+        await running.send(order("u-0"))
+        await running.settle()
+        assert other.keyring.signer("audit").key_id != before
+        listed = {one["key_id"] for one in other.keyring.public_keys(["audit"])}
+        assert listed == {before, other.keyring.signer("audit").key_id}
+        found = await audit_verify(other)  # every checkpoint, those of the old key too
+        assert found["ok"]
+        assert found["checkpoints"] > 1
+    assert [one.detail["name"] for one in await world.audited(Tag.KEY_SECRET_MADE)] == ["signing-audit"]
+
+
+async def test_a10_a_compartment_whose_key_is_used_up_takes_nothing_new_and_still_opens(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await people(world, 1)
+    before = {(one.purposes, one.generation): one.version for one in (await world.state("u-0")).compartments}
+    limit = max(before.values())
+    monkeypatch.setattr(compartment, "MOST_WRITES", limit)
+    world.vault.warm.forget([(await world.draft("u-0")).subject])
+    await world.send(identify("u-0", firstName="Ada"), order("u-0", 5))
+    after = {(one.purposes, one.generation): one.version for one in (await world.state("u-0")).compartments}
+    worn = [place for place, version in before.items() if version == limit]
+    assert all(after[place] == before[place] for place in worn)  # not written again
+    assert any(purposes in {place[0] for place in worn} and generation > 1 for purposes, generation in after)
+    (line,) = await world.feed("email-tool")
+    assert line["traits"] == {"email": "p0@example.com", "firstName": "Ada"}
+
+
+# --- tags -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_index_key_finds_the_same_people_and_old_tags_find_nobody(world: World, vault: Vault) -> None:
+    await people(world, 4)
+    subject, name = await world.subject("u-1"), names.index("user_id")
+    before = {row[0] for row in await world.rows("SELECT tag FROM identity")}
+    kind = vault.catalogue.identifiers["user_id"].number
+    old = {row[0] for row in await world.rows("SELECT tag FROM identifier WHERE kind = $1", kind)}
+    async with open_vault(vault.settings, clock=vault.clock) as other:
+        elsewhere = World(other, world.sources)
+        await elsewhere.send(order("u-1"))  # kept warm there, under the old tag
+        assert await renew_tags(vault, name) == (2, len(old))
+        await elsewhere.send(
+            order("u-1"), identify("u-9")
+        )  # whose tags were made before it looked: told to come again, or right
+        assert await elsewhere.subject("u-1") == subject
+    assert await world.subject("u-1") == subject
+    after = {row[0] for row in await world.rows("SELECT tag FROM identity")}
+    assert not old & after
+    assert before - old <= after
+    assert await world.count("subject") == 5
+    await world.send(order("u-1"), identify("u-1", email="p1@example.com"))
+    assert await world.count("subject") == 5
+    assert await renew_tags(vault, name) == (3, len(old) + 1)
+    assert await world.subject("u-1") == subject
+
+
+async def test_d4_a_new_tombstone_key_still_keeps_out_what_is_late_and_restores_what_is_deleted(
+    world: World, vault: Vault
+) -> None:
+    await people(world, 2)
+    subject = await world.subject("u-1")
+    assert subject is not None
+    assert await erase_at_once(vault, officer(vault), uuid7(vault.clock.now()), subject)
+    with pytest.raises(Conflict):  # its rows are still being deleted by their tags
+        await renew_tags(vault, names.TOMBSTONE)
+    await world.settle()
+    stones = {row[0] for row in await world.rows("SELECT tag FROM tombstone")}
+    assert await renew_tags(vault, names.TOMBSTONE) == (2, len(stones))
+    again = {row[0] for row in await world.rows("SELECT tag FROM tombstone")}
+    assert len(again) == len(stones)
+    assert not again & stones
+    outcome = await world.send(order("u-1", at="2026-01-01T10:00:00Z"))
+    assert [one.code for one in outcome.dropped] == ["late_after_erasure"]
+    assert await restore_graves(vault) == 0  # the journal's tags are known for what they became
+    await world.rows("DELETE FROM tombstone")
+    assert await restore_graves(vault) == len(stones)
+    assert {row[0] for row in await world.rows("SELECT tag FROM tombstone")} == again
+
+
+async def test_a_renewal_of_tags_that_dies_before_the_key_store_closes_writers_and_is_ended_by_the_next(
+    world: World, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await people(world, 2)
+    subject, name = await world.subject("u-1"), names.index("user_id")
+    with monkeypatch.context() as patched:
+        patched.setattr(tags, "_open", lambda *_: (_ for _ in ()).throw(OSError("died here")))
+        with pytest.raises(OSError, match="died here"):
+            await renew_tags(vault, name)
+    with pytest.raises(Conflict):
+        await world.send(order("u-1"))
+    with pytest.raises(Unavailable):  # nobody is not found, only because nobody knows how
+        await find(vault, officer(vault), "user_id", "u-1")
+    assert await renew_tags(vault, name) == (2, 0)
+    await world.send(order("u-1"))
+    assert await world.subject("u-1") == subject
+    assert await world.count("subject") == 2

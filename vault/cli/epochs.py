@@ -14,11 +14,13 @@ from vault.clock import isoformat
 from vault.errors import Invalid
 from vault.flows.epochs import destroy_epoch
 from vault.flows.keys_backup import Made, back_up
-from vault.flows.rotate import Rotation
+from vault.flows.retag import renew_tags
+from vault.flows.rotate import Rotation, renew_signing
 from vault.flows.rotate import rotate as rotate_all
 from vault.flows.vault import Vault
 from vault.keys import names as named
 
+SIGNING: Final = frozenset(named.signing(use) for use in named.SIGNING_USES)
 FASTEST: Final = 1_000_000  # people a second, far above what any machine does
 
 
@@ -40,11 +42,20 @@ def rotate(ctx: click.Context, names: tuple[str, ...], everything: bool, rate: i
 
     NAME is a purpose, or a key as `keys status` lists it. Run it beside the living vault, with the root key or the desk's
     key folder. If it was stopped, run it again: it goes on where it was. The old epoch stays until `keys destroy`.
+    A signing key (`signing-…`) gets a new version, and its older public keys stay listed. Of `tombstone` and `index-KIND` all
+    tags are made anew at once, while whoever writes people waits.
     """
     started = time.monotonic()
 
-    async def journey(vault: Vault) -> Rotation:
+    async def journey(vault: Vault) -> tuple[Rotation, dict[str, int]]:
         wanted = _wanted(vault, names, everything=everything)
+        signing = [name for name in wanted if name in SIGNING]
+        made = {name: await renew_signing(vault, name) for name in signing}
+        tagging = [name for name in wanted if named.tagging(name)]
+        made |= {name: (await renew_tags(vault, name))[0] for name in tagging}
+        wanted = [name for name in wanted if name not in made]
+        if made and not wanted:
+            return Rotation(epochs={}), made
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
         with Progress(*columns, console=progress_console(), disable=wants_json(ctx)) as bar:
             task = bar.add_task("Re-wrapping", total=None)
@@ -53,9 +64,9 @@ def rotate(ctx: click.Context, names: tuple[str, ...], everything: bool, rate: i
                 word = "Done" if told.done else "Looking again" if told.passes else "Re-wrapping"
                 bar.update(task, description=word, total=max(1, told.total, told.subjects), completed=told.subjects)
 
-            return await rotate_all(vault, wanted, rate=rate, progress=progress)
+            return await rotate_all(vault, wanted, rate=rate, progress=progress), made
 
-    told = with_vault(journey, create=False)
+    told, made = with_vault(journey, create=False)
     seconds = round(time.monotonic() - started, 2)
     data: dict[str, Any] = {
         "epochs": told.epochs,
@@ -63,9 +74,10 @@ def rotate(ctx: click.Context, names: tuple[str, ...], everything: bool, rate: i
         "wraps": told.wraps,
         "unreadable_wraps": told.shut,
         "passes": told.passes,
+        "renewed": made,
         "seconds": seconds,
     }
-    emit(ctx, data, _sentence(told, seconds))
+    emit(ctx, data, _sentence(told, made, seconds))
 
 
 def _wanted(vault: Vault, names: tuple[str, ...], *, everything: bool) -> list[str]:
@@ -82,13 +94,18 @@ def key_name(vault: Vault, name: str) -> str:
     return name if purpose is None else named.epochs(purpose.number)
 
 
-def _sentence(told: Rotation, seconds: float) -> str:
+def _sentence(told: Rotation, made: dict[str, int], seconds: float) -> str:
+    signs = [
+        f"{name} is at version {version}: everything is made with it from now on." for name, version in made.items()
+    ]
+    if not told.epochs:
+        return "\n".join(signs)
     epochs = ", ".join(f"{name} to epoch {epoch}" for name, epoch in told.epochs.items())
     lines = [f"Rotated {epochs}: {told.wraps:,} wraps of {told.rewrapped:,} people in {seconds:,.1f} s."]
     if told.shut:
         lines.append(f"  {told.shut:,} older wraps do not open and stay as they are: see `audit verify --state`.")
     lines.append("The older epochs are still there; when backups allow it: profile-vault keys destroy NAME EPOCH")
-    return "\n".join(lines)
+    return "\n".join([*signs, *lines])
 
 
 @click.command()

@@ -55,6 +55,8 @@ async def take_alone(vault: Vault, source: Source, item: Item) -> ProfileDraft |
     Raises `Unavailable` when it cannot be made durable.
     """
     tools = tools_of(vault)
+    if item.tagged != vault.keyring.tags:
+        return None
     async with vault.database.hot() as connection:
         world = await _world(connection, tools, item, _deciding(vault.catalogue))
     if world is None:

@@ -86,6 +86,7 @@ async def choose(vault: Vault, source: Source, act: ConsentAct) -> ChoiceOutcome
     Raises `Invalid` for an unknown purpose, decision or field, `Conflict` for a messageId that said something else before,
     `NotFound` where nobody can be meant.
     """
+    vault.keyring.refresh()  # its tags are made once
     item = _item(vault, source, act)
     alone = await take_alone(vault, source, item)
     if alone is not None:

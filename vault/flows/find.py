@@ -16,7 +16,7 @@ from vault.clock import HOUR
 from vault.crypto.aead import seal, unseal
 from vault.errors import Forged, Gone, Invalid, NotFound, Unreadable
 from vault.flows.people.read import owner
-from vault.flows.tags import identity_tag
+from vault.flows.tags import check_turn, identity_tag
 from vault.flows.trail import accusing, leave
 from vault.flows.vault import Vault
 from vault.identity.identifiers import normalise
@@ -75,10 +75,14 @@ async def _by_identifier(vault: Vault, kind_name: str, value: str) -> UUID | Non
     normal = normalise(kind, value)
     if normal is None:
         raise Invalid("`value` is not a value of that kind.", code="unfit_identifier")
-    tag = identity_tag(vault.keyring, kind.name, normal)
+    vault.keyring.refresh()
+    turn, tag = vault.keyring.turn, identity_tag(vault.keyring, kind.name, normal)
     try:
         async with accusing(vault), vault.database.hot() as connection:
-            return await owner(connection, tag, vault.pointers)
+            found = await owner(connection, tag, vault.pointers)
+            if found is None:
+                await check_turn(connection, turn)
+            return found
     except Forged:  # told of in the log; to who asks, nobody is there
         return None
 

@@ -11,8 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 from uuid import UUID
 
+import msgspec
+
 from vault.audit.entry import Detail, Tag
-from vault.errors import Unreadable
+from vault.errors import Unavailable, Unreadable
+from vault.flows.tags import newest_tombstone_tag
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.journal.narrowing import Erasure, Narrowing, Tombstone
@@ -48,12 +51,14 @@ async def restore_graves(vault: Vault) -> int:
             # Of an erasure that is not committed yet the keys are still there: its tombstones come early, and that is all.
             # Asked before the tombstones are, since both change in one commit.
             keyed = {row[0] for row in await driver.fetch(_KEYED, [member for one in gone for member in one.members])}
-            lost = await missing(driver, joined(stone for one in gone for stone in one.tombstones))
+            lost = await missing(driver, joined(stone for one in gone for stone in current(vault, one.tombstones)))
             if not lost:
                 continue
             await write_graves(driver, lost)
             put_back += len(lost)
-            over = {stone.tag for one in gone if keyed.isdisjoint(one.members) for stone in one.tombstones}
+            over = {
+                stone.tag for one in gone if keyed.isdisjoint(one.members) for stone in current(vault, one.tombstones)
+            }
             missed = sum(one.tag in over for one in lost)
             if missed:
                 detail: Detail = {"check": "tombstones", "entries": missed}
@@ -91,6 +96,24 @@ async def _alive(vault: Vault, driver: Raw, erasures: Iterable[Erasure]) -> set[
         if not state.fenced:
             alive.add(subject)
     return alive
+
+
+def current(vault: Vault, stones: Iterable[Tombstone]) -> list[Tombstone]:
+    """As they stand in the database: rotations of the key have made older tags anew (ADR 0108).
+
+    A process without that key leaves out those that it cannot tell: those who write people look after tombstones.
+    """
+    try:
+        newest = vault.keyring.newest_version(names.TOMBSTONE)
+    except Unavailable:
+        newest = max(vault.keystore.versions(names.TOMBSTONE), default=0)
+        return [one for one in stones if one.key_version >= newest]
+    return [one if one.key_version >= newest else _anew(vault, one, newest) for one in stones]
+
+
+def _anew(vault: Vault, stone: Tombstone, newest: int) -> Tombstone:
+    tag = newest_tombstone_tag(vault.keyring, stone.tag, stone.key_version)
+    return msgspec.structs.replace(stone, tag=tag, key_version=newest)
 
 
 def joined(tombstones: Iterable[Tombstone]) -> dict[bytes, Tombstone]:

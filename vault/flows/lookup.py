@@ -19,7 +19,7 @@ from vault.flows.release.people import Known, find
 from vault.flows.release.plan import Plan
 from vault.flows.release.record import Left, Sheet, Turned, record
 from vault.flows.release.single import record_one
-from vault.flows.tags import identity_tag
+from vault.flows.tags import check_turn, identity_tag
 from vault.flows.vault import Vault
 from vault.identity.identifiers import normalise
 from vault.keys import names
@@ -81,13 +81,14 @@ async def _decide(
 
     What the destination holds is compared again, under a lock, when this is recorded.
     """
-    tag = _tag(vault, kind, value)
+    turn, tag = vault.keyring.turn, _tag(vault, kind, value)
     draft = Draft(at=vault.clock.now())
     if tag is None or plan.ended(draft.at):
         return draft
     state_key = vault.keyring.key(names.STATE)
     found = await find(connection, tag, plan.mask, plan.contract.number, state_key, vault.pointers)
     if found is None:
+        await check_turn(connection, turn)
         return draft
     known, before = found.known, found.held
     if known is None or (before is not None and before.damaged):

@@ -24,7 +24,7 @@ from vault.consent.act import Lost, replayed_entry
 from vault.consent.ledger import Decision
 from vault.crypto.mac import mac, same_code
 from vault.errors import Conflict, NotFound, Unavailable, Unreadable
-from vault.flows.graves import joined, missing, write_graves
+from vault.flows.graves import current, joined, missing, write_graves
 from vault.flows.honour.again import erase_again
 from vault.flows.people.change import change_profiles
 from vault.flows.people.choices import write_entries
@@ -103,7 +103,7 @@ async def replay(vault: Vault) -> Replayed:
     async with vault.database.hot() as driver:
         place = parse_position(await driver.fetchval(_READ, POSITION), key)
         entries, head = await asyncio.to_thread(vault.journal.since, place)
-        lost = await _compare(driver, entries)
+        lost = await _compare(vault, driver, entries)
     if not _able(vault):
         if lost:
             await _wait(vault, entries, lost)
@@ -153,7 +153,7 @@ async def _wait(vault: Vault, entries: Sequence[Narrowing], lost: _Lost) -> None
     for _ in range(LOOKS):
         await asyncio.sleep(BETWEEN)
         async with vault.database.hot() as driver:
-            still &= (await _compare(driver, entries)).of()
+            still &= (await _compare(vault, driver, entries)).of()
         if not still:
             return
     raise Unavailable(
@@ -166,7 +166,7 @@ async def _wait(vault: Vault, entries: Sequence[Narrowing], lost: _Lost) -> None
 # --- what is lost -----------------------------------------------------------------------------------------------------
 
 
-async def _compare(driver: Raw, entries: Iterable[Narrowing]) -> _Lost:
+async def _compare(vault: Vault, driver: Raw, entries: Iterable[Narrowing]) -> _Lost:
     erasures = [one for one in entries if isinstance(one, Erasure)]
     said: dict[UUID, list[OfSubject]] = {}
     for one in entries:
@@ -180,7 +180,9 @@ async def _compare(driver: Raw, entries: Iterable[Narrowing]) -> _Lost:
     }
     keyed = {row[0] for row in await _ask(driver, _KEYED, [one for e in erasures for one in e.members])}
     back = [one for one in erasures if not keyed.isdisjoint(one.members)]
-    stones = joined(stone for one in erasures if keyed.isdisjoint(one.members) for stone in one.tombstones)
+    stones = joined(
+        stone for one in erasures if keyed.isdisjoint(one.members) for stone in current(vault, one.tombstones)
+    )
     tags = list(stones)
     lost: list[Tombstone] = []
     for start in range(0, len(tags), ASKED):

@@ -3,7 +3,7 @@
 Promises (threats D9, H8): rows are read without locks and replaced only if they are still the ones that were read, so a wrap
 that a withdrawal took, or a row that an erasure took, does not come back; nothing is ever inserted. From the commit that
 opens an epoch nobody makes a wrap under an older one: whoever writes states the turn that they know (ADR 0105). How far a
-pass came is written with the rows themselves; a pass that finds nothing left, from the first row on, ends the rotation.
+pass came is written down after each range; a pass that began with the first row and replaced all that was older ends the rotation.
 """
 
 import asyncio
@@ -69,6 +69,7 @@ class Rotation(msgspec.Struct, kw_only=True):
     shut: int = 0  # older wraps that do not open: they stay, and `audit verify --state` has their people
     passes: int = 0
     done: bool = False
+    turn: int = 0
 
 
 Progress = Callable[[Rotation], None]
@@ -95,12 +96,13 @@ async def rotate(
         newest = await connection.fetch(_NEWEST, list(epochs))
     start = min((UUID(bytes=row["position"].bytes) if row["position"] else _FIRST for row in newest), default=_FIRST)
     while not told.done:
-        before, shut_before = told.wraps, told.shut
+        aims, shut = dict(told.epochs), told.shut
         left = await _pass(vault, told, purposes, start, pace, progress)
         told.passes += 1
-        told.done = start == _FIRST and not left and told.wraps == before
+        # Nobody makes wraps under older epochs any more: one pass over everybody is the last, if all of it was done.
+        told.done = start == _FIRST and not left and told.epochs == aims
         if not told.done:
-            told.shut = shut_before
+            told.shut = shut
         start = _FIRST
     await _finish(vault, told, actor)
     progress(told)
@@ -143,10 +145,15 @@ async def _open(vault: Vault, purposes: dict[str, int], actor: str) -> dict[str,
         fresh.append(name)
         made = vault.keyring.oldest(name)  # a crash came between the key and its row
         known = made > (row["version"] if row is not None else 0)
-        epochs[name] = made if known else await asyncio.to_thread(vault.keyring.turn_to, name)
+        epochs[name] = made if known else await asyncio.to_thread(_turn, vault, name)
     if fresh:
         await _announce(vault, {name: epochs[name] for name in fresh}, actor)
     return epochs
+
+
+def _turn(vault: Vault, name: str) -> int:
+    with vault.keystore.turning():
+        return vault.keyring.turn_to(name)
 
 
 async def _announce(vault: Vault, epochs: dict[str, int], actor: str) -> None:
@@ -171,35 +178,54 @@ async def _announce(vault: Vault, epochs: dict[str, int], actor: str) -> None:
 async def _pass(
     vault: Vault, told: Rotation, purposes: dict[str, int], start: UUID, pace: "_Pace", progress: Progress
 ) -> int:
-    """Everybody after `start`, once. Answers how many could not be replaced, since others kept writing to them."""
-    position, left = start, 0
+    """Everybody after `start`, once. Answers how many could not be replaced, since others kept writing to them.
+
+    The next people are read while these are re-wrapped: whoever changes in between is read again.
+    """
+    left = 0
     told.subjects = 0
+    reading = asyncio.create_task(_fetch(vault, start))
+    try:
+        while rows := await reading:
+            reading = asyncio.create_task(_fetch(vault, rows[-1][0]))
+            left += await _step(vault, told, purposes, rows)
+            told.subjects += len(rows)
+            progress(told)
+            await pace.after(len(rows))
+        return left
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _fetch(vault: Vault, position: UUID) -> list[tuple[UUID, bytes]]:
+    async with vault.database.hot() as connection:
+        return _read(await connection.fetch(_RANGE, position, CHUNK))
+
+
+async def _step(vault: Vault, told: Rotation, purposes: dict[str, int], rows: list[tuple[UUID, bytes]]) -> int:
+    """These people, as often as a ring of locks with somebody who writes undoes it; and how far it came."""
     while True:
         mover, turn = _mover(vault, told, purposes)
         before = told.wraps
         try:
             async with vault.database.hot() as connection:
-                rows = _read(await connection.fetch(_RANGE, position, CHUNK))
-                if not rows:
-                    return left
-                left += await _replace(connection, told, mover, turn, rows)
+                left = await _replace(connection, told, mover, turn, rows)
                 await connection.execute(_POSITION, *_named(told), rows[-1][0], told.wraps - before)
+                return left
         except Conflict as error:
-            if error.reason != "retry":  # a ring of locks with somebody who writes: the same people once more
+            if error.reason != "retry":
                 raise
-            continue
-        position = rows[-1][0]
-        told.subjects += len(rows)
-        progress(told)
-        await pace.after(len(rows))
 
 
 def _mover(vault: Vault, told: Rotation, purposes: dict[str, int]) -> tuple[Mover, int]:
     """For the epochs as they are now: another rotation may have opened newer ones."""
     vault.keyring.refresh()
     turn = vault.keyring.turn
-    for name in told.epochs:
-        told.epochs[name] = max(told.epochs[name], vault.keyring.oldest(name))
+    if turn != told.turn:
+        told.turn = turn
+        for name in told.epochs:
+            told.epochs[name] = max(told.epochs[name], vault.keyring.oldest(name))
     return Mover(vault.keyring, {purposes[name]: epoch for name, epoch in told.epochs.items()}), turn
 
 
@@ -269,3 +295,17 @@ async def _finish(vault: Vault, told: Rotation, actor: str) -> None:
             "shut": told.shut,
         }
         await leave(vault, connection, Tag.KEY_EPOCH_REWRAPPED, actor, detail)
+
+
+# --- keys without epochs ----------------------------------------------------------------------------------------------
+
+
+async def renew_signing(vault: Vault, name: str, actor: str = "operator") -> int:
+    """A new version of a signing key signs from now on; the public half of the older ones stays listed. Answers the version.
+
+    What was signed stays true: whoever verifies takes the key by its id. Raises `Unavailable` if this process may not make it.
+    """
+    version = await asyncio.to_thread(vault.keyring.make, name)
+    async with vault.database.begin() as connection:
+        await leave(vault, connection, Tag.KEY_SECRET_MADE, actor, {"name": name, "version": version})
+    return version

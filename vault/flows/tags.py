@@ -6,10 +6,12 @@ in the tombstones. Holds no identifier; `normal` is the normal form that `identi
 
 from typing import Final
 
-from vault.crypto.blind import Tagger
+from vault.crypto.blind import Tagger, retag
 from vault.crypto.mac import Code, same_code
+from vault.errors import Unavailable
 from vault.keys import names
 from vault.keys.keyring import Keyring
+from vault.storage.session import Raw
 
 _FINDS: Final = "identity/1"
 _TOMBSTONE: Final = "tombstone/1"
@@ -46,7 +48,8 @@ def identity_tag(keyring: Keyring, kind_name: str, normal: bytes) -> bytes:
 
 def finder(keyring: Keyring, kind_name: str) -> Tagger:
     """Makes `identity_tag` of many identifiers of one kind."""
-    return Tagger(keyring.key(names.index(kind_name)), _FINDS, kind_name.encode())
+    first, *later = keyring.every(names.index(kind_name))
+    return Tagger(first, _FINDS, kind_name.encode(), later=later)
 
 
 def account_tag(index_key: bytes, kind_name: str, normal: bytes) -> bytes:
@@ -61,4 +64,21 @@ def tombstone_tag(keyring: Keyring, kind_name: str, normal: bytes) -> bytes:
 
 def burier(keyring: Keyring, kind_name: str) -> Tagger:
     """Makes `tombstone_tag` of many identifiers of one kind."""
-    return Tagger(keyring.key(names.TOMBSTONE), _TOMBSTONE, kind_name.encode())
+    first, *later = keyring.every(names.TOMBSTONE)
+    return Tagger(first, _TOMBSTONE, kind_name.encode(), later=later)
+
+
+def newest_tombstone_tag(keyring: Keyring, tag: bytes, version: int) -> bytes:
+    """A tombstone's tag as it is made now, of one that was made when that version of the key was the newest."""
+    for key in keyring.every(names.TOMBSTONE, after=version):
+        tag = retag(key, tag)
+    return tag
+
+
+_TURNED: Final = "SELECT max(turn) > $1 FROM keys.epoch"
+
+
+async def check_turn(connection: Raw, turn: int) -> None:
+    """For who found nobody by a tag: raises `Unavailable` if tags are made with newer keys than at `turn` (ADR 0108)."""
+    if await connection.fetchval(_TURNED, turn):
+        raise Unavailable("The keys of lookups were rotated just now; ask again.")

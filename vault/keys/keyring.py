@@ -35,6 +35,8 @@ class Keyring:
         self._newest: dict[int, tuple[int, bytes]] = {}
         self._signers: dict[str, Signer] = {}
         self._turn = 0
+        self._tags = 0
+        self._tagging: dict[str, int] = {}  # newest versions of the keys behind tags
         self._stamp: object = None  # of the store, when it was last looked at
         self._stamps: dict[str, object] = {}  # of each name that is held
         self._wanted: set[str] = set()  # names that somebody needed where nothing may wait for the key service
@@ -179,6 +181,15 @@ class Keyring:
         versions = self._fetch(name)
         return versions[max(versions)].key
 
+    def every(self, name: str, after: int = 0) -> list[bytes]:
+        """Every version of a key above `after`, the oldest first. Raises `Unavailable` if none is held."""
+        return [held.key for version, held in sorted(self._versions(name).items()) if version > after]
+
+    @property
+    def tags(self) -> int:
+        """Another number once tags are made with another key than before."""
+        return self._tags
+
     def newest_version(self, name: str) -> int:
         """The number of the newest key of that name. Raises `Unavailable` if none is held."""
         return max(self._versions(name))
@@ -261,6 +272,10 @@ class Keyring:
     def _hold(self, name: str, versions: dict[int, Held], stamp: object) -> None:
         """The keys of that name from now on. Each table changes in one go: readers are in other threads, too."""
         self._stamps[name] = stamp
+        if name in self._tagging and max(versions) != self._tagging[name]:
+            self._tags += 1
+        if named.tagging(name):
+            self._tagging[name] = max(versions)
         self._held[name] = versions
         purpose = named.purpose_of(name)
         if purpose is not None:

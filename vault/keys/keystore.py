@@ -164,10 +164,15 @@ class KeyStore:
         with self._locked():
             return self._add({name: key}, made_at)[name]
 
-    def turn_to(self, name: str, key: bytes, made_at: Micros = UNKNOWN) -> int:
+    def turn_to(self, name: str, key: bytes, made_at: Micros = UNKNOWN, *, at_least: int = 0) -> int:
         """As `add`, and closes every older version of `name` to new wraps: those who write learn of it by `turn`."""
         with self._locked():
-            return self._add({name: key}, made_at, turning=True)[name]
+            turns = max(1, at_least - self._inventory().turn)
+            return self._add({name: key}, made_at, turns=turns)[name]
+
+    def turning(self) -> AbstractContextManager[None]:
+        """One rotation at a time begins: the number that it raises must mean what it made."""
+        return durable.locked(self._folder / ".turning")
 
     @property
     def turn(self) -> int:
@@ -264,7 +269,7 @@ class KeyStore:
 
     # --- files ------------------------------------------------------------------------------------------------------
 
-    def _add(self, keys: Mapping[str, bytes], made_at: Micros, *, turning: bool = False) -> dict[str, int]:
+    def _add(self, keys: Mapping[str, bytes], made_at: Micros, *, turns: int = 0) -> dict[str, int]:
         """Key files first, the inventory last: a crash between leaves keys that the next call counts in."""
         inventory = self._inventory()
         versions: dict[str, int] = {}
@@ -281,12 +286,12 @@ class KeyStore:
             entry = self._seal(name, Held(key, made_at), version)
             self._replace(name, _File(FORMAT, name, (*before, entry)))
         lasting = {
-            name: _Made(last, oldest=last if turning else (inventory.get(name) or _Made(0)).oldest)
+            name: _Made(last, oldest=last if turns else (inventory.get(name) or _Made(0)).oldest)
             for name, last in versions.items()
             if not name.startswith(named.PASSING)
         }
         if lasting:
-            self._write(INVENTORY, inventory.with_made(lasting, turns=int(turning)))
+            self._write(INVENTORY, inventory.with_made(lasting, turns=turns))
         return versions
 
     def _seal(self, name: str, held: Held, version: int) -> _Sealed:

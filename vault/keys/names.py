@@ -54,6 +54,11 @@ def index(kind: str) -> str:
     return f"index-{kind}"
 
 
+def tagging(name: str) -> bool:
+    """True for a key that makes tags by which something is found."""
+    return name == TOMBSTONE or name.startswith(index(""))
+
+
 def signing(use: str) -> str:
     """The Ed25519 key of one use."""
     return f"signing-{use}"

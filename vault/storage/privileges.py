@@ -36,6 +36,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         _DESK: "select insert update delete",
         _RELEASE: "select update:pin",
     },
+    "keys.epoch": {_WRITER: "select", _DESK: "select", _RELEASE: "select"},  # rotations are a command of the owner
     "compartment": {
         _WRITER: "select insert update delete",
         _DESK: "select insert update delete",

@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from vault.errors import Conflict, NotFound, Unreadable
-from vault.flows.graves import write_graves
+from vault.flows.graves import current, write_graves
 from vault.flows.honour.advance import destroy_now
 from vault.flows.honour.at_once import erase_at_once
 from vault.flows.honour.erase import destroy_unread
@@ -29,7 +29,7 @@ async def erase_again(vault: Vault, erasure: Erasure) -> int:
     Members that were joined after the backup are several people in it, each erased by a request of its own.
     """
     async with vault.database.hot() as driver:
-        await write_graves(driver, erasure.tombstones)
+        await write_graves(driver, current(vault, erasure.tombstones))
     first = back = await _back(vault, erasure)
     while back:
         try:

@@ -92,12 +92,14 @@ async def erase_at_once(vault: Vault, actor: Actor, opened_by: UUID, subject: UU
         if any(member.state.fenced for member in members):
             return None
         desk = Desk(vault, members, vault.gate.rights(actor.label, request_id))
+    turn = vault.keyring.turn
     found = await keep.gather(vault, desk)
     known = identifiers_of(vault.catalogue, desk)
     tombstones = tombstones_of(vault, desk, known, now)
     erasure = Erasure(now, request_id, tuple(desk.subjects), tombstones)
     rows = keep.sealed(vault, found) if found else Rows.none()
     _fence(vault, desk, rows)
+    rows.turn.append((Fixed(_GROUP), turn))
     rows.changes.extend((Fixed(_GROUP), one) for one in desk.subjects)
     _enter(rows, vault, actor, request_id, desk, found, len(tombstones), now)
     detail = {

@@ -15,7 +15,7 @@ from vault.audit.entry import Detail, Tag
 from vault.changes.store import mark
 from vault.clock import DAY, Micros, day_of
 from vault.errors import Conflict
-from vault.flows.graves import write_graves
+from vault.flows.graves import current, write_graves
 from vault.flows.honour.case import Known, desk_of, identifiers_of, normal_forms
 from vault.flows.honour.opened import Desk
 from vault.flows.honour.steps import MEMBERS, destroy_key, members_of, officer_of, passing_key, take
@@ -52,6 +52,7 @@ STORES: Final[dict[str, str]] = {
 
 _LOCK: Final = "SELECT subject_id FROM subject WHERE subject_id = ANY ($1::uuid[]) ORDER BY subject_id FOR UPDATE"
 _KEYS: Final = "DELETE FROM keys.subject_key WHERE subject_id = ANY ($1::uuid[])"
+_TURNED: Final = "SELECT max(turn) > $1 FROM keys.epoch"
 _ERASED: Final = """
 INSERT INTO erased (subject_id, at, request_id) SELECT s, $2, $3 FROM unnest($1::uuid[]) AS n(s) ON CONFLICT DO NOTHING
 """
@@ -105,7 +106,9 @@ async def destroy_keys(
     """In the caller's transaction: keys, tombstones, the record of who is erased, the marks, and their requests."""
     driver = await raw(connection)
     await driver.execute(_KEYS, list(subjects))
-    await write_graves(driver, tombstones)
+    if await driver.fetchval(_TURNED, vault.keyring.turn):  # a key was rotated, and this process has not heard of it
+        raise Conflict(code="retry")
+    await write_graves(driver, current(vault, tombstones))
     await driver.execute(_ERASED, list(subjects), now, request_id)
     await mark(driver, subjects)
     await _forget(vault, connection, subjects)

@@ -74,6 +74,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     named: tuple[Named, ...]
     account: Named | None = None  # of a group call: the company or household that it names
     act: Act | None = None  # choices said through a door of their own; then the message is nothing else
+    tagged: int = 0  # `Keyring.tags` when its tags were made
 
     @property
     def index(self) -> int:
@@ -110,6 +111,7 @@ def items_of(places: Places, keyring: Keyring, source: Source, messages: list[Me
             said.device(message),
             _named(places, finders, message),
             _account(places, keyring, message) if message.type == GROUP else None,
+            tagged=keyring.tags,
         )
         for message in messages
     ]

@@ -37,6 +37,7 @@ async def receive(vault: Vault, source: Source, body: bytes, kind: str) -> Outco
     Raises `Invalid` or `TooLarge` for a body that is none, `Conflict` (code `retry`) when others kept winning every race,
     `Unavailable` when it cannot be made durable. One bad message does not lose the others.
     """
+    vault.keyring.refresh()  # tags are made once, before the first try
     try:
         decoded: Decoded = decode(body, kind, vault.clock.now())
     except Invalid as error:
@@ -81,6 +82,8 @@ async def take_items(vault: Vault, source: Source, items: list[Item], rejected: 
         warm = _take_warm(vault.warm, pending, voices) if attempt == 1 else []
         try:
             world, verdicts = await _decide(vault, source, pending, learnt, voices, warm)
+            if pending[0].tagged != vault.keyring.tags:  # they find nobody any more
+                raise Conflict("The keys of lookups were rotated just now; send it again.", code="retry")
             lost = await commit(vault, world.tools, world.drafts(), f"source:{source.source_id}")
             _keep(vault, world, lost)
         except Raced:

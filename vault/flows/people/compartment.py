@@ -4,12 +4,17 @@ What is stored stays the bytes that it is; only what changed is kept beside it, 
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from vault.errors import Unreadable
 from vault.flows.people.read import StoredCompartment
 from vault.keys.compartments import Compartment, Wrapped
 from vault.profile.values import EMPTY, Directory, Entry, FieldHead, scan_fields, splice
 from vault.state.record import Mark, digest
+
+# Writes of one compartment's fields; then a new generation begins, under a new data key. Each write seals what it changed, some 256
+# values at most, and AES-GCM with random nonces takes 2**32 under one key (threats A10, ADR 0107).
+MOST_WRITES: Final = 2**24
 
 
 class CompartmentDraft:
@@ -31,8 +36,8 @@ class CompartmentDraft:
     def __init__(self, wrapped: Wrapped, stored: StoredCompartment | None, mark: Mark | None) -> None:
         self.wrapped = wrapped
         self.held = wrapped.held  # mask of the purposes that still have a wrap
-        self.whole = self.held == wrapped.purposes  # no wrap was taken away: it may take new values
         self.version = stored.version if stored else 0
+        self.whole = self._takes()  # no wrap was taken away, and its key is not used up: it may take new values
         self.mark = mark  # in the state as read; None while it has no row of fields
         self.opened: Compartment | None = None
         self._blob = stored.blob if stored else EMPTY
@@ -42,6 +47,9 @@ class CompartmentDraft:
 
     def __repr__(self) -> str:
         return f"CompartmentDraft({self.wrapped.purposes:#x}, {self.wrapped.generation})"
+
+    def _takes(self) -> bool:
+        return self.held == self.wrapped.purposes and self.version < MOST_WRITES
 
     @property
     def stored(self) -> bool:
@@ -123,7 +131,7 @@ class CompartmentDraft:
         """Some of its wraps are gone."""
         self.wrapped = wrapped
         self.held = wrapped.held
-        self.whole = self.held == wrapped.purposes
+        self.whole = self._takes()
 
     def packed(self) -> Directory:
         """Its fields as drafted, as they are to be stored."""
@@ -133,4 +141,5 @@ class CompartmentDraft:
     def settle(self, mark: Mark, stored: Directory) -> None:
         """Its fields as drafted are stored now."""
         self.mark, self.version = mark, mark.version
+        self.whole = self._takes()
         self._stored, self._places, self._changes = stored, stored.form.places, None

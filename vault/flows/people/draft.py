@@ -355,6 +355,7 @@ class SubjectDraft:
                 self._written.append((draft, mark, packed))
             if mark is not None:
                 marks.append(mark)
+        rows.turn.append((self, self.tools.turn))  # of wraps, of tags, and of tombstones that were looked for
         changes = self._finish_keys(rows) if self.wraps_dirty else {}
         for place in self.destroyed:
             rows.destroyed.append((self, *place))
@@ -376,7 +377,6 @@ class SubjectDraft:
         version = max(self.state.keys_version + 1, *self._made.values(), 0)
         row = pack_wraps(wrapped)
         rows.keys.append((self, version, row))
-        rows.turn.append((self, self.tools.turn))
         if self._keys_row is not None:  # who re-wrapped it meanwhile must not be undone
             rows.seen_keys.append((self, sha256(self._keys_row).digest()))
         self._keys_row = row
