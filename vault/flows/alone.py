@@ -13,14 +13,14 @@ from vault.consent.act import may_take_wraps
 from vault.consent.ledger import read_chain
 from vault.consent.standing import fold
 from vault.errors import Unreadable
-from vault.flows.ingest.decide import Decider, Oversized, Unfit
+from vault.flows.ingest.decide import Decider
 from vault.flows.ingest.item import Item
+from vault.flows.ingest.verdict import Oversized, Unfit
 from vault.flows.ingest.voice import Voices
 from vault.flows.ingest.world import World
-from vault.flows.people.attempt import Tools
+from vault.flows.people.attempt import LedgerNeeded, Tools
 from vault.flows.people.change import assemble, tools_of
 from vault.flows.people.commit import commit
-from vault.flows.people.draft import LedgerNeeded
 from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.read import believed
 from vault.flows.people.warm import Grave

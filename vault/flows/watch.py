@@ -13,7 +13,7 @@ from vault.clock import SECOND, Micros
 from vault.errors import VaultError
 from vault.events.decode import Rejected
 from vault.events.message import SENSITIVE, UNFIT, fit_name
-from vault.flows.ingest.decide import Verdict
+from vault.flows.ingest.verdict import Verdict
 from vault.flows.vault import Vault
 from vault.ids import uuid7
 from vault.sources import watch

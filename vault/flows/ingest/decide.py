@@ -4,8 +4,7 @@ Choices that a message carries are written first and count for it. Each message 
 dedup row and a count, nothing else.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
 from uuid import UUID
 
 import msgspec
@@ -25,6 +24,7 @@ from vault.flows.ingest.resolve import Place, resolve
 from vault.flows.ingest.seal import store_event
 from vault.flows.ingest.trace import check_failed, grant_ignored, voice_of
 from vault.flows.ingest.values import CLIENT, SERVER, known_alone, store_identifier, store_trait
+from vault.flows.ingest.verdict import Oversized, Unfit, Verdict
 from vault.flows.ingest.voice import Voices
 from vault.flows.ingest.world import World
 from vault.flows.people.choices import take, write_entries
@@ -37,33 +37,6 @@ from vault.profile.typed import fits
 from vault.profile.values import Provenance
 from vault.sources.dropped import Drop, property_of
 from vault.sources.store import Source
-
-
-class Verdict(NamedTuple):
-    """What became of one message. `profile` is whose decision it rests on."""
-
-    item: Item
-    dropped: Dropped | None
-    profile: ProfileDraft | None
-    fresh: bool  # its dedup row is to be written
-    noted: tuple[Drop, ...] = ()  # what of it was not stored, for the counters
-    purposes: int = 0  # mask of those that it was stored for
-
-
-class Unfit(Exception):
-    """Rows of these subjects do not agree: decide again without them."""
-
-    def __init__(self, subjects: Iterable[UUID]) -> None:
-        self.subjects = frozenset(subjects)
-        super().__init__()
-
-
-class Oversized(Exception):
-    """One message makes a person's values grow over their limit: decide again without it."""
-
-    def __init__(self, index: int, code: str) -> None:
-        self.index, self.code = index, code
-        super().__init__()
 
 
 class Decider:

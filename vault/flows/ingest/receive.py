@@ -10,13 +10,14 @@ import msgspec
 from vault.errors import Conflict, Invalid, Unreadable
 from vault.events.decode import Decoded, Rejected, decode
 from vault.flows.ingest.counting import count
-from vault.flows.ingest.decide import Decider, Oversized, Unfit, Verdict
+from vault.flows.ingest.decide import Decider
 from vault.flows.ingest.item import Dropped, Item, Outcome, items_of
+from vault.flows.ingest.verdict import Oversized, Unfit, Verdict
 from vault.flows.ingest.voice import Voices
 from vault.flows.ingest.world import World, note_stored, read_world
+from vault.flows.people.attempt import LedgerNeeded
 from vault.flows.people.change import tools_of
 from vault.flows.people.commit import commit
-from vault.flows.people.draft import LedgerNeeded
 from vault.flows.people.profile import ProfileDraft
 from vault.flows.people.warm import Kept, Warm
 from vault.flows.people.write import NO_GROUP, Raced

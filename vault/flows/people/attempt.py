@@ -1,4 +1,9 @@
-"""What every draft of one attempt shares: keys, gate, the moment, and the rows that they leave together. Shows none of it."""
+"""What every draft of one attempt shares: keys, gate, the moment, and the rows that they leave together. Shows none of it.
+
+And what a draft says when it was given too little to decide by.
+"""
+
+from uuid import UUID
 
 import msgspec
 
@@ -33,3 +38,11 @@ class Tools(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return "Tools(...)"
+
+
+class LedgerNeeded(Exception):
+    """A decision needs the ledger of this subject, which was not read."""
+
+    def __init__(self, subject: UUID) -> None:
+        self.subject = subject
+        super().__init__()

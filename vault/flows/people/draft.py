@@ -16,7 +16,7 @@ from vault.clock import Micros
 from vault.consent.ledger import Authority, Choice, chain, pack_choice
 from vault.consent.standing import Standing
 from vault.errors import Unreadable
-from vault.flows.people.attempt import Tools
+from vault.flows.people.attempt import LedgerNeeded, Tools
 from vault.flows.people.compartment import CompartmentDraft
 from vault.flows.people.read import Stored
 from vault.flows.people.write import Rows
@@ -36,14 +36,6 @@ from vault.state.record import Mark, State, digest, fresh, holdings
 JOINT_FIELDS: Final = (ACCUMULATORS, MEMBERSHIPS)  # hold only while every purpose of their compartment does
 EXPIRY: Final = 1  # due: a granted choice ends
 SWEEP: Final = 2  # due: events whose keys are gone wait for removal
-
-
-class LedgerNeeded(Exception):
-    """A decision needs the ledger of this subject, which was not read."""
-
-    def __init__(self, subject: UUID) -> None:
-        self.subject = subject
-        super().__init__()
 
 
 class SubjectDraft:
