@@ -5,7 +5,7 @@ dedup row and a count, nothing else.
 """
 
 from collections.abc import Mapping
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -37,6 +37,9 @@ from vault.profile.typed import fits
 from vault.profile.values import Provenance
 from vault.sources.dropped import Drop, property_of
 from vault.sources.store import Source
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 
 class Decider:
