@@ -50,12 +50,6 @@ def judged(played: list[Played]) -> tuple[int, dict[str, object]]:
     failed = sum(one.failed for one in played)
     succeeded = [one.title for one in played if not one.failed]
     return int(not played or bool(succeeded)), {"attacks": len(played), "failed": failed, "succeeded": succeeded}
-    print(
-        json.dumps(
-            {"attacks": len(played), "failed": failed, "succeeded": [one.title for one in played if not one.failed]}
-        )
-    )
-    return 0 if played and failed == len(played) else 1
 
 
 def told(number: int, one: Played) -> str:
