@@ -19,6 +19,7 @@ from vault.audit.entry import Entry, Tag
 from vault.clock import Clock
 from vault.errors import Conflict, NotFound, Unreadable
 from vault.ids import uuid7
+from vault.journal import witness
 from vault.journal.head import AuditHead, read_head, write_head
 from vault.keys import names
 from vault.keys.keyring import Keyring
@@ -170,6 +171,7 @@ async def accept_loss(connection: Connection, keyring: Keyring, journal: Path) -
     if left == lost:
         raise NotFound
     await asyncio.to_thread(write_head, journal, key, left, accept_loss=True)
+    await asyncio.to_thread(witness.forget, journal)  # else the state audit would accuse everybody who was put back
     return lost
 
 
