@@ -12,6 +12,7 @@ from vault.storage.session import Raw, Standing
 
 MAX_NAMED: Final = 3
 
+_OWNS: Final = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'public.subject'::regclass"
 _GROUPS: Final = "SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($1::text[]) ORDER BY 1"
 _NAME: Final = "CASE n.nspname WHEN 'public' THEN '' ELSE n.nspname || '.' END || c.relname"
 _OURS: Final = "n.nspname IN ('public', 'keys') AND c.relkind IN ('r', 'p')"
@@ -69,10 +70,11 @@ FROM pg_roles r WHERE r.rolname = current_user
 async def grant(driver: Raw) -> list[str]:
     """Every right that is missing is given, every other taken, in the caller's transaction. Answers the statements run.
 
-    The caller owns the database. Without roles of ours in this server nothing is done: one role does everything then.
+    Without roles of ours in this server nothing is done: one role does everything then. Nor by who owns no table: then it is
+    for `standing` to say what is missing.
     """
     groups = [row[0] for row in await driver.fetch(_GROUPS, [group_of(part) for part in PARTS])]
-    if not groups:
+    if not groups or not (await driver.fetchval(_OWNS)):
         return []
     statements = await _entrances(driver, groups)
     rows = await driver.fetch(_GRANTED, PREFIX.replace("_", r"\_") + "%")

@@ -27,12 +27,14 @@ _ALL: Final = " ".join(PARTS)
 TABLES: Final[dict[str, dict[str, str]]] = {
     # one person
     "subject": {
-        _WRITER: "select insert update delete",
+        "ingest": "select insert update",
+        "due": "select update delete",
         _DESK: "select insert update delete",
         _RELEASE: "select update:pin",
     },
     "keys.subject_key": {
-        _WRITER: "select insert update delete",
+        "ingest": "select insert update",
+        "due": "select insert update delete",
         _DESK: "select insert update delete",
         _RELEASE: "select update:pin",
     },
@@ -41,11 +43,20 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         _DESK: "select insert update delete",
         _RELEASE: "select",
     },
-    "event": {_WRITER: "select insert delete", _DESK: "select insert delete", _RELEASE: "select"},
-    "ledger": {_WRITER: "select insert", _DESK: "select insert delete", _RELEASE: "select"},
-    "identifier": {_WRITER: "select insert delete", _DESK: "select insert delete", _RELEASE: "select"},
-    "link": {_WRITER: "select insert", _DESK: "select insert delete", _RELEASE: "select"},
-    "membership": {_WRITER: "select insert", _DESK: "select insert delete", _RELEASE: "select"},
+    "event": {
+        "ingest": "select insert",
+        "due": "select delete",
+        _DESK: "select insert delete",
+        _RELEASE: "select",
+    },
+    "ledger": {"ingest": "select insert", "due": "select", _DESK: "select delete", _RELEASE: "select"},
+    "identifier": {
+        "ingest": "select insert delete",
+        "due": "select delete",
+        _DESK: "select delete",
+    },
+    "link": {"ingest": "select insert", _DESK: "select delete"},
+    "membership": {"ingest": "select insert", _DESK: "select delete", "feed": "select"},
     "disclosure": {_DESK: "select delete", _RELEASE: "insert"},
     "disclosure_state": {
         "ingest": "select update:acknowledged_at,acknowledged_code",
@@ -53,11 +64,16 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         _RELEASE: "select insert update",
     },
     "audit_salt": {_WRITER: "insert", _DESK: "select insert delete", _RELEASE: "insert"},
-    "due": {_WRITER: "select insert delete", _DESK: "select insert delete"},
+    "due": {"ingest": "insert select", "due": "select insert delete", _DESK: "select insert delete"},
     # found by a key of its own
-    "identity": {_WRITER: "select insert delete", _DESK: "select insert delete", _RELEASE: "select"},
-    "dedup": {_WRITER: "select insert"},
-    "tombstone": {_WRITER: "select insert update", _DESK: "select insert update"},
+    "identity": {
+        "ingest": "select insert delete",
+        "due": "select delete",
+        _DESK: "select delete",
+        "feed": "select",
+    },
+    "dedup": {"ingest": "select insert"},
+    "tombstone": {"ingest": "select", "due": "select insert update", _DESK: "select insert update"},
     "erased": {_WRITER: "select", _DESK: "select insert", _RELEASE: "select"},
     # change numbers, leases, audit
     "change_in": {
@@ -68,8 +84,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "audit": "select",
     },
     "change": {"changes": "select insert update", _DESK: "select delete", _RELEASE: "select update:pin"},
-    "lease": {_WRITER: "select insert update", _DESK: "select insert update", "feed": "select",
-              "webhooks changes audit": "select insert update"},
+    "lease": {_ALL: "select", "changes audit webhooks": "select insert update"},
     "instance": {_ALL: "select"},
     "audit_in": {_WRITER: "select insert", _DESK: "select insert", _RELEASE: "select insert",
                  "audit": "select insert delete", "changes": "select"},
@@ -78,10 +93,10 @@ TABLES: Final[dict[str, dict[str, str]]] = {
     "checkpoint": {_ALL: "select", "audit": "select insert"},
     # who may speak to the vault
     "policy_version": {_ALL: "select"},
-    "source": {_WRITER: "select", _DESK: "select"},
-    "dropped": {_WRITER: "select insert update", _DESK: "select"},
-    "watch": {_WRITER: "select", "changes": "select delete"},
-    "watched": {_WRITER: "select insert", "changes": "select delete"},
+    "source": {"ingest": "select", _DESK: "select"},
+    "dropped": {"ingest": "select insert update", "desk": "select"},
+    "watch": {"ingest": "select", "changes": "select delete"},
+    "watched": {"ingest": "select insert", "changes": "select delete"},
     "destination_token": {"ingest feed": "select"},
     "webhook": {"webhooks": "select update:cursor,failures,next_at,disabled_at,delivered_at"},
     "staff": {"desk": "select"},
