@@ -17,7 +17,8 @@ from vault.storage.column import metadata
 PREFIX: Final = "profile_vault_"
 PARTS: Final = ("ingest", "feed", "desk", "changes", "audit", "webhooks", "requests", "due")
 KINDS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
-"""What PostgreSQL can grant on a table (`MAINTAIN` of 17 is checked with them where it exists)."""
+MAINTAIN: Final = "MAINTAIN"
+"""What PostgreSQL can grant on a table; the last only from 17 on."""
 
 _WRITER: Final = "ingest due"
 _DESK: Final = "desk requests"
@@ -31,13 +32,17 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "due": "select update delete",
         _DESK: "select insert update delete",
         _RELEASE: "select update:pin",
+        "changes audit": "select:subject_id,version",  # every start compares the journal with the database
     },
     "keys.subject_key": {
         "ingest": "select insert update",
         "due": "select insert update delete",
         _DESK: "select insert update delete",
         _RELEASE: "select update:pin",
+        "changes audit": "select:subject_id",
     },
+    "keys.epoch": {_ALL: "select"},
+    "integrity_finding": {_ALL: "select", "due": "select insert update delete", _DESK: "select delete"},
     "compartment": {
         _WRITER: "select insert update delete",
         _DESK: "select insert update delete",
@@ -49,13 +54,13 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         _DESK: "select insert delete",
         _RELEASE: "select",
     },
-    "ledger": {"ingest": "select insert", "due": "select", _DESK: "select delete", _RELEASE: "select"},
+    "ledger": {"ingest": "select insert", "due": "select", _DESK: "select insert delete", _RELEASE: "select"},
     "identifier": {
         "ingest": "select insert delete",
         "due": "select delete",
         _DESK: "select delete",
     },
-    "link": {"ingest": "select insert", _DESK: "select delete"},
+    "link": {"ingest": "select insert", "due": "select", _DESK: "select delete"},
     "membership": {"ingest": "select insert", _DESK: "select delete", "feed": "select"},
     "disclosure": {_DESK: "select delete", _RELEASE: "insert"},
     "disclosure_state": {
@@ -63,7 +68,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         _DESK: "select update delete",
         _RELEASE: "select insert update",
     },
-    "audit_salt": {_WRITER: "insert", _DESK: "select insert delete", _RELEASE: "insert"},
+    "audit_salt": {"ingest": "insert", "due": "select insert", _DESK: "select insert delete", _RELEASE: "insert"},
     "due": {"ingest": "insert select", "due": "select insert delete", _DESK: "select insert delete"},
     # found by a key of its own
     "identity": {
@@ -72,8 +77,13 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         _DESK: "select delete",
         "feed": "select",
     },
-    "dedup": {"ingest": "select insert"},
-    "tombstone": {"ingest": "select", "due": "select insert update", _DESK: "select insert update"},
+    "dedup": {"ingest": "select insert", "due": "select", _DESK: "select"},
+    "tombstone": {
+        "ingest": "select",
+        "due": "select insert update",
+        _DESK: "select insert update",
+        "feed webhooks changes audit": "select:tag,until,suppress,objected",
+    },
     "erased": {_WRITER: "select", _DESK: "select insert", _RELEASE: "select"},
     # change numbers, leases, audit
     "change_in": {
@@ -83,9 +93,9 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         _RELEASE: "select",
         "audit": "select",
     },
-    "change": {"changes": "select insert update", _DESK: "select delete", _RELEASE: "select update:pin"},
-    "lease": {_ALL: "select", "changes audit webhooks": "select insert update"},
-    "instance": {_ALL: "select"},
+    "change": {"changes": "select insert update", _DESK: "select delete", _RELEASE: "select update:pin", "due": "select"},
+    "lease": {_ALL: "select", "changes audit webhooks due requests": "select insert update"},
+    "instance": {_ALL: "select", _DESK: "select insert update:value"},  # how far the journal was compared
     "audit_in": {_WRITER: "select insert", _DESK: "select insert", _RELEASE: "select insert",
                  "audit": "select insert delete", "changes": "select"},
     "audit": {_ALL: "select", "audit": "select insert"},
@@ -104,7 +114,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
     # what people ask for
     "request": {_DESK: "select insert update"},
     "archive": {_DESK: "select insert delete"},
-    "casefile": {_DESK: "select insert update:expires_at delete"},
+    "casefile": {_DESK: "select insert update:sealed,expires_at delete"},
     "recipient_notice": {
         _DESK: "select insert update delete",
         _RELEASE: "select:destination,subject_id,told_at update:told_at,told_code",
@@ -113,6 +123,14 @@ TABLES: Final[dict[str, dict[str, str]]] = {
     # of the migrations
     "alembic_version": {_ALL: "select"},
 }  # fmt: skip
+
+
+MAINTAINED: Final = (
+    "subject", "keys.subject_key", "compartment", "event", "ledger", "identifier", "link", "membership", "disclosure",
+    "disclosure_state", "audit_salt", "due", "identity", "change", "change_in", "integrity_finding", "casefile", "archive",
+    "request", "recipient_notice",
+)  # fmt: skip
+"""Tables that an erasure deletes from: the duty `requests` vacuums them (PostgreSQL 16 and older have no such right)."""
 
 
 class Privilege(NamedTuple):
@@ -139,7 +157,7 @@ def wanted(parts: frozenset[str] = frozenset(PARTS)) -> frozenset[Privilege]:
         if part in parts
         for kind, columns in (_split(right) for right in rights.split())
         for column in columns
-    )
+    ) | {Privilege("requests", table, MAINTAIN) for table in MAINTAINED if "requests" in parts}
 
 
 def unnamed() -> set[str]:
