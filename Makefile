@@ -6,7 +6,7 @@ BIN := .venv/bin
 ONCE ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 
-.PHONY: help demo clients test test-fast fuzz faults attack forensics lint types floors format docs check lock image clean
+.PHONY: help demo clients test test-fast fuzz faults roles attack forensics lint types floors format docs check lock image clean
 .NOTPARALLEL:
 
 help:  ## what can be made
@@ -34,6 +34,9 @@ attack: .venv/.dev  ## what the owner of the database tries, live and in words; 
 
 forensics: .venv/.dev  ## a person is planted, backed up, erased; then every byte is searched and every key is tried
 	@$(BIN)/python -m tests.forensics
+
+roles: .venv/.dev  ## all journeys, each under the database role of its process (docs/adr/0125)
+	@$(BIN)/python -m pytest -q -n auto --as-roles tests/flows tests/api
 
 lint: .venv/.dev  ## ruff: rules and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

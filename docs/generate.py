@@ -22,7 +22,7 @@ from vault.clock import DAY
 from vault.policy.begin import schema_files
 from vault.policy.schemas import FOLDER
 from vault.sources.remedies import CODES
-from vault.storage.privileges import KINDS, PARTS, TABLES, Privilege, wanted
+from vault.storage.privileges import KINDS, MAINTAIN, PARTS, TABLES, Privilege, wanted
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 REFERENCE: Final = ROOT / "docs" / "reference"
@@ -54,8 +54,8 @@ def roles_page() -> str:
         "For each door and duty PostgreSQL has a role `profile_vault_PART` that cannot log in; a process connects as a login that",
         "belongs to those of its doors and duties (`profile-vault database login`). Whoever owns the database migrates,",
         "grants, and runs commands. What stands here is granted by `keys init` and `migrate`, and nothing else: no part",
-        "creates, alters, empties or drops a table. S: read; I: insert; U: update; D: delete. In brackets: these columns",
-        "only. `pin` is a column that means nothing: the right to update it is the right to hold a row while a release is",
+        "creates, alters, empties or drops a table. S: read; I: insert; U: update; D: delete; M: vacuum. In brackets: these",
+        "columns only. `pin` is a column that means nothing: the right to update it is the right to hold a row while a release is",
         "put on record. Why: [ADR 0125](../adr/0125-a-role-of-the-database-for-each-part.md).",
         "",
         f"| Table | {' | '.join(PARTS)} |",
@@ -71,7 +71,7 @@ def roles_page() -> str:
 def _cell(given: list[Privilege]) -> str:
     """The letters of some rights on one table."""
     found = []
-    for kind in KINDS:
+    for kind in (*KINDS, MAINTAIN):
         columns = sorted(one.column for one in given if one.kind == kind)
         if columns:
             found.append(kind[0] + (f" ({', '.join(columns)})" if columns != [""] else ""))

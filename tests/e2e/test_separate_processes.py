@@ -5,6 +5,7 @@ No container engine is needed: the commands, environments and mounts are those t
 
 import io
 import json
+import re
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -87,6 +88,14 @@ def test_the_services_of_compose_do_the_whole_story_each_with_its_own_secrets(
     root = tmp_path / "volumes" / "secrets" / "root-key"
     site.run_once("secrets")
     made = root.read_text()
+    logins = tmp_path / "volumes" / "roles" / "logins.sql"
+    assert logins.stat().st_mode & 0o777 == 0o644  # PostgreSQL's own user reads it
+    assert sorted(re.findall(r"CREATE ROLE (vault_\w+) LOGIN", logins.read_text())) == [
+        "vault_desk", "vault_feed", "vault_ingest", "vault_worker",
+    ]  # fmt: skip
+    drawn = [path.read_text() for path in (tmp_path / "volumes" / "access").glob("*-password")]
+    assert len(drawn) == 5
+    assert not [one for one in drawn if one in logins.read_text()]
     site.run_once("init")
     site.run_once("secrets")  # every `up` runs it again: nothing is replaced
     assert root.read_text() == made

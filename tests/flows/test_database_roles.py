@@ -70,6 +70,7 @@ def attempts(table: str, columns: dict[str, str]) -> dict[tuple[str, str], str]:
     made = {
         ("DELETE", ""): f"DELETE FROM {table} WHERE false",  # noqa: S608 (names of the catalogue)
         ("TRUNCATE", ""): f"TRUNCATE {table}",
+        ("MAINTAIN", ""): f"REINDEX TABLE {table}",
         ("TRIGGER", ""): f"CREATE TRIGGER mine BEFORE INSERT ON {table} FOR EACH ROW"
         " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
         ("ALTER", ""): f"ALTER TABLE {table} ADD COLUMN mine int",

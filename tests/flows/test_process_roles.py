@@ -15,7 +15,7 @@ import pytest
 from tests.fakes import FakeClock
 from tests.logins import login_for
 from tests.worlds import World, identify, order, say
-from vault.bootstrap import open_vault
+from vault.bootstrap import EVERYTHING, open_vault
 from vault.catalogue.numbers import RIGHTS, bits
 from vault.crypto import aead
 from vault.crypto.derive import derive
@@ -229,6 +229,15 @@ async def test_a_process_with_a_right_too_few_does_not_start_and_with_one_too_ma
     await world.rows("REVOKE INSERT ON disclosure FROM profile_vault_feed")
     with pytest.raises(ConfigError, match="lacks INSERT on disclosure"):
         async with open_vault(settings, role=MARKETING):
+            pass
+
+
+async def test_one_process_that_holds_every_key_and_connects_as_a_feed_does_not_start(site: Site, world: World) -> None:
+    await site.start(MARKETING)
+    await world.rows("GRANT UPDATE (state) ON subject TO profile_vault_feed")  # not its work to put that right
+    url = str(site.whole.settings.database_url).replace("vault@", "t_feed@")
+    with pytest.raises(ConfigError, match="its role in the database lacks"):
+        async with open_vault(msgspec.structs.replace(site.whole.settings, database_url=url), role=EVERYTHING):
             pass
 
 

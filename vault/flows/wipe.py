@@ -35,7 +35,9 @@ SEGMENTS: Final = 16  # of 16 MB each, that are written over at most: a quarter 
 _WAITING: Final = "SELECT EXISTS (SELECT FROM erased WHERE at > $1)"
 _TABLES: Final = """
 SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND pg_has_role(current_user, c.relowner, 'USAGE')
+WHERE c.relkind = 'r' AND (pg_has_role(current_user, c.relowner, 'USAGE') OR EXISTS (
+        SELECT FROM aclexplode(c.relacl) a WHERE a.privilege_type = 'MAINTAIN' AND a.grantee <> 0
+            AND pg_has_role(current_user, a.grantee, 'USAGE')))
     AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' ORDER BY 1
 """
 _MAY: Final = """

@@ -7,11 +7,13 @@ name is taken away. Roles are not made here: that is a superuser's work (`profil
 from collections.abc import Iterable
 from typing import Final
 
-from vault.storage.privileges import KINDS, PARTS, PREFIX, TABLES, Privilege, group_of, wanted
+from vault.storage.privileges import KINDS, MAINTAIN, PARTS, PREFIX, TABLES, Privilege, group_of, wanted
 from vault.storage.session import Raw, Standing
 
 MAX_NAMED: Final = 3
+MAINTAINS: Final = 170000  # server_version_num from which on MAINTAIN can be granted
 
+_OWNS: Final = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'public.subject'::regclass"
 _GROUPS: Final = "SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($1::text[]) ORDER BY 1"
 _NAME: Final = "CASE n.nspname WHEN 'public' THEN '' ELSE n.nspname || '.' END || c.relname"
 _OURS: Final = "n.nspname IN ('public', 'keys') AND c.relkind IN ('r', 'p')"
@@ -69,15 +71,19 @@ FROM pg_roles r WHERE r.rolname = current_user
 async def grant(driver: Raw) -> list[str]:
     """Every right that is missing is given, every other taken, in the caller's transaction. Answers the statements run.
 
-    The caller owns the database. Without roles of ours in this server nothing is done: one role does everything then.
+    Without roles of ours in this server nothing is done: one role does everything then. Nor by who owns no table: then it is
+    for `standing` to say what is missing.
     """
     groups = [row[0] for row in await driver.fetch(_GROUPS, [group_of(part) for part in PARTS])]
-    if not groups:
+    if not groups or not (await driver.fetchval(_OWNS)):
         return []
     statements = await _entrances(driver, groups)
+    kinds = await _kinds(driver)
     rows = await driver.fetch(_GRANTED, PREFIX.replace("_", r"\_") + "%")
     has = {Privilege(row["grantee"], row["name"], row["kind"], row["attribute"]) for row in rows}
-    should = {one._replace(part=group_of(one.part)) for one in wanted() if group_of(one.part) in groups}
+    should = {
+        one._replace(part=group_of(one.part)) for one in wanted() if group_of(one.part) in groups and one.kind in kinds
+    }
     statements += [_statement("REVOKE", "FROM", one) for one in sorted(has - should)]
     statements += [_statement("GRANT", "TO", one) for one in sorted(should - has)]
     for statement in statements:
@@ -103,10 +109,11 @@ async def standing(driver: Raw, parts: Iterable[str]) -> Standing:
         excess.append("it may make roles or databases, or belongs to a role of the server itself")
     if found["creates"]:
         excess.append("it may create tables")
-    should = {(one.table, one.kind, one.column) for one in wanted(frozenset(parts))}
+    kinds = await _kinds(driver)
+    should = {(one.table, one.kind, one.column) for one in wanted(frozenset(parts)) if one.kind in kinds}
     lacks: list[str] = []
     beyond: list[str] = []
-    for row in await driver.fetch(_MAY, list(KINDS)):
+    for row in await driver.fetch(_MAY, kinds):
         name, kind, columns = row["name"], row["kind"], set(row["columns"])
         asked = {column for table, one, column in should if (table, one) == (name, kind)}
         if (row["whole"] and "" not in asked) or ("" not in asked and columns - asked):
@@ -124,6 +131,11 @@ async def _entrances(driver: Raw, groups: list[str]) -> list[str]:
         found.append(f"GRANT CONNECT ON DATABASE {database} TO {', '.join(groups)}")
         found.append(f"GRANT USAGE ON SCHEMA public, keys TO {', '.join(groups)}")
     return found
+
+
+async def _kinds(driver: Raw) -> list[str]:
+    version = int(await driver.fetchval("SELECT current_setting('server_version_num')"))
+    return [*KINDS, MAINTAIN] if version >= MAINTAINS else [*KINDS]
 
 
 def _statement(verb: str, way: str, one: Privilege) -> str:

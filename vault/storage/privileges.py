@@ -17,7 +17,8 @@ from vault.storage.column import metadata
 PREFIX: Final = "profile_vault_"
 PARTS: Final = ("ingest", "feed", "desk", "changes", "audit", "webhooks", "requests", "due")
 KINDS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
-"""What PostgreSQL can grant on a table (`MAINTAIN` of 17 is checked with them where it exists)."""
+MAINTAIN: Final = "MAINTAIN"
+"""What PostgreSQL can grant on a table; the last only from 17 on."""
 
 _WRITER: Final = "ingest due"
 _DESK: Final = "desk requests"
@@ -27,38 +28,61 @@ _ALL: Final = " ".join(PARTS)
 TABLES: Final[dict[str, dict[str, str]]] = {
     # one person
     "subject": {
-        _WRITER: "select insert update delete",
+        "ingest": "select insert update",
+        "due": "select update delete",
         _DESK: "select insert update delete",
         _RELEASE: "select update:pin",
+        "changes audit": "select:subject_id,version",  # every start compares the journal with the database
     },
     "keys.subject_key": {
-        _WRITER: "select insert update delete",
+        "ingest": "select insert update",
+        "due": "select insert update delete",
         _DESK: "select insert update delete",
         _RELEASE: "select update:pin",
+        "changes audit": "select:subject_id",
     },
-    "keys.epoch": {_WRITER: "select", _DESK: "select", _RELEASE: "select"},  # rotations are a command of the owner
+    "keys.epoch": {_ALL: "select"},
     "compartment": {
         _WRITER: "select insert update delete",
         _DESK: "select insert update delete",
         _RELEASE: "select",
     },
-    "event": {_WRITER: "select insert delete", _DESK: "select insert delete", _RELEASE: "select"},
-    "ledger": {_WRITER: "select insert", _DESK: "select insert delete", _RELEASE: "select"},
-    "identifier": {_WRITER: "select insert delete", _DESK: "select insert delete", _RELEASE: "select"},
-    "link": {_WRITER: "select insert", _DESK: "select insert delete", _RELEASE: "select"},
-    "membership": {_WRITER: "select insert", _DESK: "select insert delete", _RELEASE: "select"},
+    "event": {
+        "ingest": "select insert",
+        "due": "select delete",
+        _DESK: "select insert delete",
+        _RELEASE: "select",
+    },
+    "ledger": {"ingest": "select insert", "due": "select", _DESK: "select insert delete", _RELEASE: "select"},
+    "identifier": {
+        "ingest": "select insert delete",
+        "due": "select delete",
+        _DESK: "select delete",
+    },
+    "link": {"ingest": "select insert", "due": "select", _DESK: "select delete"},
+    "membership": {"ingest": "select insert", _DESK: "select delete", "feed": "select"},
     "disclosure": {_DESK: "select delete", _RELEASE: "insert"},
     "disclosure_state": {
         "ingest": "select update:acknowledged_at,acknowledged_code",
         _DESK: "select update delete",
         _RELEASE: "select insert update",
     },
-    "audit_salt": {_WRITER: "insert", _DESK: "select insert delete", _RELEASE: "insert"},
-    "due": {_WRITER: "select insert delete", _DESK: "select insert delete"},
+    "audit_salt": {"ingest": "insert", "due": "select insert", _DESK: "select insert delete", _RELEASE: "insert"},
+    "due": {"ingest": "insert select", "due": "select insert delete", _DESK: "select insert delete"},
     # found by a key of its own
-    "identity": {_WRITER: "select insert delete", _DESK: "select insert delete", _RELEASE: "select"},
-    "dedup": {_WRITER: "select insert", "requests": "select"},
-    "tombstone": {_WRITER: "select insert update", _DESK: "select insert update"},
+    "identity": {
+        "ingest": "select insert delete",
+        "due": "select delete",
+        _DESK: "select delete",
+        "feed": "select",
+    },
+    "dedup": {"ingest": "select insert", "due": "select", _DESK: "select"},
+    "tombstone": {
+        "ingest": "select",
+        "due": "select insert update",
+        _DESK: "select insert update",
+        "feed webhooks changes audit": "select:tag,until,suppress,objected",
+    },
     "erased": {_WRITER: "select", _DESK: "select insert", _RELEASE: "select"},
     # change numbers, leases, audit
     "change_in": {
@@ -68,10 +92,9 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         _RELEASE: "select",
         "audit": "select",
     },
-    "change": {"changes": "select insert update", _DESK: "select delete", _RELEASE: "select update:pin"},
-    "lease": {_WRITER: "select insert update", _DESK: "select insert update", "feed": "select",
-              "webhooks changes audit": "select insert update"},
-    "instance": {_ALL: "select"},
+    "change": {"changes": "select insert update", _DESK: "select delete", _RELEASE: "select update:pin", "due": "select"},
+    "lease": {_ALL: "select", "changes audit webhooks due requests": "select insert update"},
+    "instance": {_ALL: "select", _DESK: "select insert update:value"},  # how far the journal was compared
     "audit_in": {_WRITER: "select insert", _DESK: "select insert", _RELEASE: "select insert",
                  "audit": "select insert delete", "changes": "select"},
     "audit": {_ALL: "select", "audit": "select insert"},
@@ -81,10 +104,10 @@ TABLES: Final[dict[str, dict[str, str]]] = {
     "integrity_finding": {_ALL: "select", "requests": "insert update", _DESK: "delete"},
     # who may speak to the vault
     "policy_version": {_ALL: "select"},
-    "source": {_WRITER: "select", _DESK: "select"},
-    "dropped": {_WRITER: "select insert update", _DESK: "select"},
-    "watch": {_WRITER: "select", "changes": "select delete"},
-    "watched": {_WRITER: "select insert", "changes": "select delete"},
+    "source": {"ingest": "select", _DESK: "select"},
+    "dropped": {"ingest": "select insert update", "desk": "select"},
+    "watch": {"ingest": "select", "changes": "select delete"},
+    "watched": {"ingest": "select insert", "changes": "select delete"},
     "destination_token": {"ingest feed": "select"},
     "webhook": {"webhooks": "select update:cursor,failures,next_at,disabled_at,delivered_at"},
     "staff": {"desk": "select"},
@@ -92,7 +115,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
     # what people ask for
     "request": {_DESK: "select insert update"},
     "archive": {_DESK: "select insert delete"},
-    "casefile": {_DESK: "select insert update:expires_at delete"},
+    "casefile": {_DESK: "select insert update:sealed,expires_at delete"},
     "recipient_notice": {
         _DESK: "select insert update delete",
         _RELEASE: "select:destination,subject_id,told_at update:told_at,told_code",
@@ -101,6 +124,14 @@ TABLES: Final[dict[str, dict[str, str]]] = {
     # of the migrations
     "alembic_version": {_ALL: "select"},
 }  # fmt: skip
+
+
+MAINTAINED: Final = (
+    "subject", "keys.subject_key", "compartment", "event", "ledger", "identifier", "link", "membership", "disclosure",
+    "disclosure_state", "audit_salt", "due", "identity", "change", "change_in", "integrity_finding", "casefile", "archive",
+    "request", "recipient_notice",
+)  # fmt: skip
+"""Tables that an erasure deletes from: the duty `requests` vacuums them (PostgreSQL 16 and older have no such right)."""
 
 
 class Privilege(NamedTuple):
@@ -127,7 +158,7 @@ def wanted(parts: frozenset[str] = frozenset(PARTS)) -> frozenset[Privilege]:
         if part in parts
         for kind, columns in (_split(right) for right in rights.split())
         for column in columns
-    )
+    ) | {Privilege("requests", table, MAINTAIN) for table in MAINTAINED if "requests" in parts}
 
 
 def unnamed() -> set[str]:

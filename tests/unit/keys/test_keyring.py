@@ -50,6 +50,7 @@ def test_a_first_start_makes_every_key_that_the_vault_needs(keyring: Keyring, ke
         "journal",
         "salt",
         "request",
+        "rows",
         "signing-audit",
         "signing-certificate",
         "signing-receipt",
