@@ -89,7 +89,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
     # what people ask for
     "request": {_DESK: "select insert update"},
     "archive": {_DESK: "select insert delete"},
-    "casefile": {_DESK: "select insert update:expires_at delete"},
+    "casefile": {_DESK: "select insert update:expires_at,sealed delete"},
     "recipient_notice": {
         _DESK: "select insert update delete",
         _RELEASE: "select:destination,subject_id,told_at update:told_at,told_code",
