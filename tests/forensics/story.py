@@ -43,7 +43,10 @@ class Story:
     """One run. `findings` is what should not be; empty is what is hoped for."""
 
     def __init__(self, house: House, thief: Path, say: Say, *, short: bool = False) -> None:
-        """`thief`: a folder outside the vault's, for what somebody took away. `short`: the power stays on, and less is searched."""
+        """`thief`: a folder outside the vault's, for what somebody took away.
+
+        `short`: the power stays on, no log is archived, and backups lie with the thief, so that less is searched.
+        """
         self.house, self.thief, self._say, self._short = house, thief, say, short
         self.findings: list[str] = []
         self.figures: dict[str, Any] = {}
@@ -89,7 +92,10 @@ class Story:
             "A vault is made. Its database copies each piece of its log to an archive, as one that is backed up does."
         )
         secrets = house.furnish()
-        log = stage.archive_the_log(house)
+        backups = self.thief / stage.BACKUPS if self._short else house.folder / stage.BACKUPS
+        backups.mkdir()
+        if not self._short:
+            stage.archive_the_log(house)
         house.environ["PROFILE_VAULT_WEBHOOK_NETWORKS"] = "127.0.0.0/8"
         temporary = house.folder / "tmp"
         temporary.mkdir()
@@ -100,7 +106,7 @@ class Story:
                     self._control(door)
                 ref = self._lives(door, secrets, receiver)
                 if self._short:
-                    self._ends(door, secrets, ref, log, beside)
+                    self._ends(door, secrets, ref, backups, beside)
                 else:
                     self.step("The power fails: vault and database die at once, in the middle of everything.")
                     stage.lose_power(house, door)
@@ -109,15 +115,15 @@ class Story:
                     door.settled()
                     self.told("both are up again, and everything that was acknowledged is there")
                     self._rotate("An epoch ends while the person is there: their keys are wrapped anew.")
-                    self._ends(door, secrets, ref, log, beside)
+                    self._ends(door, secrets, ref, backups, beside)
         self._try()
         self.figures["seconds"] = round(time.monotonic() - self._started, 1)
         self.figures["findings"] = self.findings
         self.figures["ok"] = not self.findings
         return self.figures
 
-    def _ends(self, door: Door, secrets: Any, ref: str, log: Path, beside: Beside) -> None:
-        self._back_up(log)
+    def _ends(self, door: Door, secrets: Any, ref: str, backups: Path, beside: Beside) -> None:
+        self._back_up(backups)
         if not self._short:
             self._everywhere(door, "before the erasure")
         self._erase(door, secrets, ref)
@@ -175,16 +181,16 @@ class Story:
         self.told(f"{done['wraps']} wrapped keys were made anew under {len(done['epochs'])} new epochs")
         self._look_for_keys()
 
-    def _back_up(self, log: Path) -> None:
+    def _back_up(self, backups: Path) -> None:
         self.step("Everything is backed up: the database's files, a dump, its log. A thief copies the key store, too.")
         house = self.house
         rows = house.sql("SELECT subject_id, wraps FROM keys.subject_key")
         self.before = {row["subject_id"]: row["wraps"] for row in rows}
         people = [UUID(str(subject)) for subject in self.before]
-        self._base = stage.base_backup(house)
-        (house.folder / stage.BACKUPS / "dump.sql").write_bytes(stage.dump(house))
+        self._base = stage.base_backup(house, backups)
+        (backups / "dump.sql").write_bytes(stage.dump(house))
         house.sql("SELECT pg_switch_wal()")
-        pieces = len(list(log.iterdir()))
+        pieces = len(list(backups.glob("log/*")))
         shutil.copytree(house.keyring, self.thief / "keyring")
         shutil.copy(house.key_file, self.thief / "root.key")
         taken = self._taken = attempt.take(house.sql, people)
