@@ -9,25 +9,19 @@ shows of the processes. The same search finds each form where it was put on purp
 import base64
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from tests.e2e.house import Door, House, awaited, bearer, upserts
-from tests.forensics.person import (
-    CANARIES,
-    answer_access,
-    choose,
-    erase,
-    ingest,
-    offer_wrongly,
-    read_everywhere,
-    refusing_receiver,
-)
-from tests.forensics.remains import data_keys, left_behind, store_keys
+from tests.e2e.house import Door, House, bearer, upserts
+from tests.forensics.person import CANARIES
+from tests.forensics.remains import left_behind
 from tests.forensics.search import Search, base64_inside
+from tests.forensics.story import Story
 from vault.cli.demo_stage import Secrets
 from vault.keys.compartments import parse_wraps
 
@@ -35,43 +29,26 @@ from vault.keys.compartments import parse_wraps
 
 
 @pytest.mark.slow
-def test_nothing_planted_and_no_key_is_left_behind(house: House) -> None:
-    secrets = house.furnish()
-    house.environ["PROFILE_VAULT_WEBHOOK_NETWORKS"] = "127.0.0.0/8"
-    temporary = house.folder / "tmp"
-    temporary.mkdir()
-    house.environ["TMPDIR"] = str(temporary)  # what is put aside is searched, too
-    with house.serving("--log-level", "debug") as door, refusing_receiver() as receiver:
-        hook = house.ask("destinations", "webhook", "email-tool", receiver.url)["secret"]
-        ingest(house, door, secrets.write_key)
-        choose(door, secrets.write_key)
-        offer_wrongly(door, secrets)
-        read_everywhere(door, secrets)
-        awaited("a refused webhook", lambda: any(CANARIES["first name"].encode() in one for one in receiver.bodies))
-        ref = answer_access(house, door, secrets.officer)
-        door.settled()
+def test_a15_d5_h5_nothing_planted_and_no_key_is_left_behind_and_an_old_backup_opens_no_more(
+    house: House,
+) -> None:
+    """The short form of `make forensics`: no power failure, one search of everything, one rotation."""
+    thief = Path(tempfile.mkdtemp(prefix="pv-thief-", dir="/tmp"))
+    thief.chmod(0o711)  # the database server's user passes through
+    try:
+        story = Story(house, thief, print, short=True)
 
-        doors = {f"token {name}": token for name, token in secrets.tokens.items()}
-        doors |= {"write key": secrets.write_key, "officer's token": secrets.officer, "webhook secret": hook}
-        raw_hook = base64.b64decode(hook.removeprefix("whsec_"))
-        keys = store_keys(house) | data_keys(house) | {"webhook secret, raw": raw_hook}
-        assert sum(name.startswith("purpose-") for name in keys) >= 8
-        assert {"state 1", "index-email 1", "rights 1", "journal 1"} <= set(keys)
-        assert any(name.startswith("data key") for name in keys)
-        assert any(name.startswith("archive-") for name in keys)
-        assert left_behind(house, door, Search(CANARIES | doors, keys)) == []
+        def beside(door: Door, secrets: Secrets) -> None:
+            gone_from_the_tables(house, story.before)
+            gone_from_the_doors(door, secrets)
 
-        before = {
-            row["subject_id"]: row["wraps"] for row in house.sql("SELECT subject_id, wraps FROM keys.subject_key")
-        }
-        assert before
-        certificate = erase(house, door, secrets.officer, ref)
-        keys |= store_keys(house)
-        assert left_behind(house, door, Search(CANARIES | doors, keys)) == []
-
-        gone_from_the_tables(house, before)
-        gone_from_the_doors(door, secrets)
-        verifies(house, certificate)
+        figures = story.run(beside)
+    finally:
+        shutil.rmtree(thief)
+    assert story.findings == []
+    assert figures["attempt"]["tries"] > 1000
+    assert figures["control"]["opened"] > figures["attempt"]["opened"] == 0
+    verifies(house, story.certificate)
 
 
 def gone_from_the_tables(house: House, before: dict[Any, bytes]) -> None:

@@ -28,6 +28,8 @@ from vault.flows.find import find, resolve_ref
 from vault.flows.honour import intake
 from vault.flows.honour.advance import advance
 from vault.flows.honour.intake import fetch_archive, open_request
+from vault.flows.rotate import rotate
+from vault.keys.names import purpose_of
 from vault.rights import certificate
 
 DAILY: Final = 2  # boundaries of each pair that a test run takes, beside the first and the last
@@ -106,6 +108,11 @@ class Case:
         await advance(self.vault, request)
         return request
 
+    async def rotate(self) -> Any:
+        """Every epoch ends, and everybody's keys are wrapped anew."""
+        names = [name for name in self.vault.keystore.names() if purpose_of(name) is not None]
+        return (await rotate(self.vault, names)).done
+
     async def access(self) -> Any:
         """An access request, answered."""
         other = officer(self.vault)
@@ -122,6 +129,7 @@ INTRUDERS: Final[dict[str, Callable[[Case], Any]]] = {
     "look": lambda case: case.look,
     "again": lambda case: case.again,
     "access": lambda case: case.access,
+    "rotate": lambda case: case.rotate,
 }
 
 
@@ -151,6 +159,7 @@ async def judge(case: Case, intruder: str, erased: Any, intruded: Any) -> None:
     assert first["revision"] == 1
     last = certificate.parse(revisions[-1][0]).document
     assert last["scan"]["residue"] == []
+    assert await rows_of(vault, "SELECT FROM keys.subject_key WHERE subject_id = ANY ($1)", members) == []  # D9, too
     assert last["subjects"] == len(members)
     assert [one["purpose"] for one in last["kept"]] == ["accounting"]
 
@@ -235,7 +244,7 @@ async def matrix(stile: Turnstile, world: World) -> AsyncIterator[Matrix]:
 
 @pytest.mark.parametrize("intruder", INTRUDERS)
 @pytest.mark.parametrize("way", ["at once", "step by step"])
-async def test_d1_d3_d8_b6_b7_while_an_erasure_stands_at_any_statement(
+async def test_d1_d3_d8_d9_b6_b7_while_an_erasure_stands_at_any_statement(
     matrix: Matrix, monkeypatch: pytest.MonkeyPatch, way: str, intruder: str
 ) -> None:
     if way == "step by step":
@@ -247,7 +256,7 @@ async def test_d1_d3_d8_b6_b7_while_an_erasure_stands_at_any_statement(
 
 
 @pytest.mark.parametrize("intruder", INTRUDERS)
-async def test_d1_d3_d8_b6_b7_while_an_intruder_stands_at_any_statement(matrix: Matrix, intruder: str) -> None:
+async def test_d1_d3_d8_d9_b6_b7_while_an_intruder_stands_at_any_statement(matrix: Matrix, intruder: str) -> None:
     """A page that was decided before the fence, an event that was read for, an archive that is being made."""
     names = await matrix.count(intruder, inverse=True)
     for at in chosen(len(names), f"{time.strftime('%F')}/{intruder}"):

@@ -31,7 +31,7 @@ def program(name: str) -> Path:
 def archive_the_log(house: House) -> Path:
     """From its next start the server copies each segment of its log here. It must not run now."""
     folder = house.folder / BACKUPS / "log"
-    folder.mkdir(parents=True)
+    folder.mkdir()
     _give(folder, house.postgres / "data")
     for path in (folder.parent, house.folder):
         path.chmod(0o711)
@@ -40,9 +40,9 @@ def archive_the_log(house: House) -> Path:
     return folder
 
 
-def base_backup(house: House) -> Path:
+def base_backup(house: House, folder: Path) -> Path:
     """A copy of the running server, as `pg_basebackup` makes it."""
-    target = house.folder / BACKUPS / "base"
+    target = folder / "base"
     command = [
         program("pg_basebackup"),
         "-h",

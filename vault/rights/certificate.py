@@ -123,17 +123,23 @@ def document_of(facts: Facts) -> dict[str, Any]:
         "kept": [_kept(one) for one in facts.kept],
         "late": {"identifiers": facts.tombstones, "said_before": isoformat(facts.late_until)},
         "rollback_protection": facts.rollback_protection,
-        "backups": {
-            "unreadable_after": _time(facts.backups_unreadable_after),
-            "statement": BACKUPS if facts.backups_unreadable_after is None else ROTATED,
-        },
+        "backups": _backups(facts.backups_unreadable_after),
     }
 
 
+def _backups(unreadable_after: Micros | None) -> dict[str, Any]:
+    statement = BACKUPS if unreadable_after is None else ROTATED
+    return {"unreadable_after": _time(unreadable_after), "statement": statement}
+
+
 def rescanned(
-    before: Mapping[str, Any], issued_at: Micros, entry_id: UUID, whole_scan: Mapping[str, Any]
+    before: Mapping[str, Any],
+    issued_at: Micros,
+    entry_id: UUID,
+    whole_scan: Mapping[str, Any],
+    backups_unreadable_after: Micros | None = None,
 ) -> dict[str, Any]:
-    """The revision after `before` that says the same, and what a scan of everything found."""
+    """The revision after `before` that says the same of the erasure, what a scan of everything found, and how backups stand."""
     return {
         **before,
         "revision": before["revision"] + 1,
@@ -141,6 +147,7 @@ def rescanned(
         "issued_at": isoformat(issued_at),
         "audit_entry": str(entry_id),
         "whole_scan": dict(whole_scan),
+        "backups": _backups(backups_unreadable_after),
     }
 
 

@@ -128,10 +128,11 @@ def test_a_later_revision_names_the_one_before() -> None:
 def test_a_scan_of_everything_is_a_revision_that_says_the_same_and_what_was_found() -> None:
     first = certificate.document_of(facts())
     entry = UUID(int=9)
-    second = certificate.rescanned(first, Micros(NOW + DAY), entry, REPORT.shown())
+    second = certificate.rescanned(first, Micros(NOW + DAY), entry, REPORT.shown(), NOW)
+    assert second["backups"]["unreadable_after"] == first["issued_at"]  # an epoch has ended since
     assert second["whole_scan"] == REPORT.shown()
     assert second["issued_at"] != first["issued_at"]
-    same = {"revision", "previous", "issued_at", "audit_entry", "whole_scan"}
+    same = {"revision", "previous", "issued_at", "audit_entry", "whole_scan", "backups"}
     assert {k: v for k, v in second.items() if k not in same} == {k: v for k, v in first.items() if k not in same}
     chain = [certificate.parse(certificate.sign(SIGNER, one)) for one in (first, second)]
     certificate.verify_chain(chain, SIGNER.public)

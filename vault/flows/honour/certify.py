@@ -106,7 +106,8 @@ async def record_scan(vault: Vault, request: Request, report: Report) -> int | N
         last = certificate.parse(revisions[-1].document).document
         now = vault.clock.now()
         entry_id = uuid7(now)
-        document = certificate.rescanned(last, now, entry_id, report.shown())
+        after = backups_unreadable_after(vault, Micros(taking.request.detail["destroyed_at"]))
+        document = certificate.rescanned(last, now, entry_id, report.shown(), after)
         await _put(vault, taking, document, entry_id)
         if report.residue:
             detail: Detail = {"check": "residue", "request": str(request.request_id), "stores": len(report.residue)}
