@@ -2,12 +2,13 @@
 
 `app` answers HTTP only; `app_with_worker` also runs the background loops in the same process. If those end by an error,
 the process goes on answering, and /readyz says so with 503. `confined` makes the application of a process that does a
-part of the work, with the keys of that part.
+part of the work, with the keys of that part. Without its key service the vault is locked: the process answers, every path
+with values 503 `locked`, and opens the vault as soon as the service is there.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import structlog
@@ -16,8 +17,9 @@ from litestar import Litestar
 from api.app import build
 from vault.bootstrap import EVERYTHING, ProcessRole, open_vault
 from vault.cli.memory import settle
+from vault.cli.opening import AGAIN
 from vault.config import load
-from vault.errors import VaultError
+from vault.errors import Locked, VaultError
 from vault.flows.vault import Vault
 from vault.worker import run
 
@@ -37,41 +39,58 @@ def app_with_worker() -> Litestar:
 def confined(role: ProcessRole | None, *, worker: bool) -> Litestar:
     """The doors of `role`, and with `worker` its duties. None: all, with every key."""
     role = role or EVERYTHING
-    return build(lifespan=[partial(_doors_and_worker if worker and role.duties else _doors, role)], doors=role.doors)
+    return build(lifespan=[partial(_served, role, worker=worker and bool(role.duties))], doors=role.doors)
 
 
 @asynccontextmanager
-async def _doors(role: ProcessRole, application: Litestar) -> AsyncIterator[None]:
-    async with AsyncExitStack() as stack:
-        await _open(role, application, stack)
-        application.state.worker = "elsewhere"
-        yield
-
-
-@asynccontextmanager
-async def _doors_and_worker(role: ProcessRole, application: Litestar) -> AsyncIterator[None]:
-    async with AsyncExitStack() as stack:
-        vault = await _open(role, application, stack)
-        application.state.worker = "in this process"
-        task = asyncio.create_task(_work(application, vault))
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-
-async def _open(role: ProcessRole, application: Litestar, stack: AsyncExitStack) -> Vault:
-    """The vault, for as long as `stack` lasts. What stops the start is told in one line of the log, with what to change."""
+async def _served(role: ProcessRole, application: Litestar, *, worker: bool) -> AsyncIterator[None]:
+    """From the first look at the vault on. One that is locked is served as locked, and opens by itself."""
+    application.state.worker = "in this process" if worker else "elsewhere"
+    looked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(_open(role, application, looked, worker=worker), name="vault")
     try:
-        vault = await stack.enter_async_context(open_vault(load(), role=role))
-    except VaultError as error:
-        _log.error("start.refused", code=error.reason, message=str(error))
-        raise
-    application.state.vault = vault
-    settle()
-    return vault
+        await looked
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _open(role: ProcessRole, application: Litestar, looked: "asyncio.Future[None]", *, worker: bool) -> None:
+    """Holds the vault open until cancelled. What stops a start is told in one line of the log, with what to change.
+
+    Behind a locked start the same is told by /readyz, and tried again: the process answers already.
+    """
+    told = ""
+    while True:
+        try:
+            async with open_vault(load(), role=role) as vault:
+                settle()
+                application.state.vault = vault
+                if told:
+                    _log.info("start.unlocked")
+                if not looked.done():
+                    looked.set_result(None)
+                await (_work(application, vault) if worker else asyncio.Event().wait())
+                await asyncio.Event().wait()  # a worker that ended; the doors go on
+        except VaultError as error:
+            application.state.locked = error
+            if str(error) != told:
+                told = str(error)
+                _log.error(
+                    "start.locked" if isinstance(error, Locked) else "start.refused", code=error.reason, message=told
+                )
+            if not looked.done():
+                if not isinstance(error, Locked):
+                    looked.set_exception(error)
+                    return
+                looked.set_result(None)
+        except BaseException as error:
+            if not looked.done() and isinstance(error, Exception):
+                looked.set_exception(error)
+            raise
+        await asyncio.sleep(AGAIN)
 
 
 async def _work(application: Litestar, vault: Vault) -> None:

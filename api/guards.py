@@ -13,7 +13,7 @@ from litestar.handlers import BaseRouteHandler
 
 from api.auth import bearer, bearer_or_basic
 from api.limits import identified, limits_of, noted
-from vault.errors import Forbidden, NotFound
+from vault.errors import Forbidden, Locked, NotFound
 from vault.flows.admit import admit_destination, admit_staff
 from vault.flows.lag import check_log
 from vault.flows.vault import Vault
@@ -23,8 +23,10 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 def vault_of(connection: Connection) -> Vault:
-    """The vault that this application serves."""
-    vault = connection.app.state.vault
+    """The vault that this application serves. Raises Locked while there is none."""
+    vault = connection.app.state.get("vault")
+    if vault is None:
+        raise Locked
     if not isinstance(vault, Vault):
         raise TypeError("the application has no vault")
     return vault

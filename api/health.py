@@ -10,11 +10,12 @@ from litestar.di import NamedDependency
 from api.admission import admission_of
 from api.guards import operator_only
 from api.metrics import CONTENT_TYPE, Metrics
-from vault.errors import Unavailable
+from api.problems import RETRY_AFTER
+from vault.errors import Locked, Unavailable
 from vault.flows import figures, ready
-from vault.flows.vault import Vault
 
 _PROBED: Final = (HttpMethod.GET, HttpMethod.HEAD)  # load balancers probe with either
+_NOT_KEPT: Final = {"cache-control": "no-store"}
 SOON: Final = 2.0  # seconds; whoever asks for health must have an answer while the database hangs
 
 _Answer = TypeVar("_Answer")
@@ -27,21 +28,30 @@ async def livez() -> str:
 
 
 @route("/readyz", http_method=_PROBED, summary="Can it serve now?")
-async def readyz(request: Request[Any, Any, Any], vault: NamedDependency[Vault]) -> Response[dict[str, Any]]:
-    """200 with figures and known limits, or 503. One-process mode and missing rollback protection are told here."""
+async def readyz(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+    """200 with figures and known limits, or 503. One-process mode and missing rollback protection are told here.
+
+    A vault that is locked says so, and why, in words to act on.
+    """
     worker = request.app.state.get("worker", "elsewhere")
     body: dict[str, Any] = {"ready": False, "worker": worker}
+    vault = request.app.state.get("vault")
+    if vault is None:
+        locked = request.app.state.get("locked") or Locked()
+        body |= {"code": locked.reason, "message": str(locked)}
+        return Response(body, status_code=503, headers={**_NOT_KEPT, "retry-after": str(RETRY_AFTER)})
     try:
         found = await _asked(ready.check(vault))
     except Unavailable as error:
         body["code"] = error.reason
-        return Response(body, status_code=503, headers={"cache-control": "no-store"})
+        return Response(body, status_code=503, headers=_NOT_KEPT)
     fault = vault.journal.fault or vault.database.fault
     if fault is not None:
         body["code"] = fault
     body |= {
         "ready": worker != "stopped" and fault is None,
         "policy": found.policy,
+        "key_service": found.key_service,
         "rollback_protection": found.rollback_protection,
         "worker_seen": found.worker_seen,
         "backlog": found.backlog,
@@ -53,14 +63,16 @@ async def readyz(request: Request[Any, Any, Any], vault: NamedDependency[Vault])
         "integrity": {"findings": found.findings, "swept_at": found.swept_at},
         "database_role": found.database_role,
     }
-    return Response(body, status_code=200 if body["ready"] else 503, headers={"cache-control": "no-store"})
+    return Response(body, status_code=200 if body["ready"] else 503, headers=_NOT_KEPT)
 
 
 @get("/metrics", summary="Figures for Prometheus", media_type="text/plain")
-async def metrics(
-    request: Request[Any, Any, Any], vault: NamedDependency[Vault], metrics: NamedDependency[Metrics]
-) -> Response[bytes]:
+async def metrics(request: Request[Any, Any, Any], metrics: NamedDependency[Metrics]) -> Response[bytes]:
     """No label names a person, an address or an event. Always answered: without a database, with what this process knows."""
+    vault = request.app.state.get("vault")
+    if vault is None:
+        metrics.looked(None)
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
     metrics.at_work(admission_of(request.app).gates, vault.database.in_use())
     try:
         metrics.looked(await _asked(figures.look(vault)))

@@ -23,7 +23,7 @@ from api.limits import VERDICT, OverRate, limits_of
 from api.metrics import Metrics
 from api.problems import REFUSAL, bare
 from api.room import GUEST, TURN
-from vault.errors import Overloaded, RateLimited, VaultError
+from vault.errors import Locked, Overloaded, RateLimited, Unavailable, VaultError
 from vault.flows.reserve import reserved
 from vault.ids import random_token
 
@@ -101,6 +101,9 @@ class Observed(Litestar):
             with reserved():
                 await self._answer(scope, receive, send)
             return
+        if self.state.get("vault") is None:
+            await self._refuse(door, Locked(), send)
+            return
         admission = admission_of(self)
         headers = dict(scope["headers"])
         who = limits_of(self).name_of(bearer_or_basic(headers.get(b"authorization", b"").decode("latin-1")))
@@ -157,8 +160,11 @@ class Observed(Litestar):
 
     async def _send_away(self, door: Door, refused: Overloaded, send: Send) -> None:
         """503, with a time to come back that differs from one to the next."""
-        self._sent_away += 1
         self.metrics.sent_away(door, refused.reason)
+        await self._refuse(door, refused, send)
+
+    async def _refuse(self, door: Door, refused: Unavailable, send: Send) -> None:
+        self._sent_away += 1
         status, headers, body = bare(refused)
         spread = str(1 + self._sent_away % SPREAD).encode()
         headers = [(name, spread if name == b"retry-after" else value) for name, value in headers]

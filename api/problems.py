@@ -33,6 +33,7 @@ STATUSES: Final[dict[str, tuple[int, str]]] = {
     "gone": (410, "Gone"),
     "integrity": (500, "Integrity failure"),
     "unavailable": (503, "Unavailable"),
+    "locked": (503, "Locked"),
     "overloaded": (503, "Overloaded"),
     "config": (500, "Misconfigured"),
     "policy": (500, "Policy unusable"),

@@ -67,7 +67,7 @@ class Bao:
             f"-dev-listen-address=127.0.0.1:{self.port}",
         ]  # fmt: skip
         with (self.folder / "bao.log").open("ab") as log:
-            self._server = subprocess.Popen(
+            self._server = subprocess.Popen(  # noqa: S603
                 command, stdout=log, stderr=log, env={**os.environ, "HOME": str(self.folder)}
             )
         end = time.monotonic() + PATIENCE

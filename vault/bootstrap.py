@@ -1,4 +1,6 @@
-"""The one place that builds things, in the order in which each needs the last: database, keys, journal, policies.
+"""The one place that builds things, in the order in which each needs the last: key service, database, keys, journal, policies.
+
+A key service that is elsewhere and does not answer is `Locked`: told before a database is started, to be tried again.
 
 What is not fit stops the start with an error that says what to change; nothing is served meanwhile (promise 12). Tests
 build their worlds with it, too.
@@ -6,8 +8,10 @@ build their worlds with it, too.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+
+import structlog
 
 import vault as package
 from vault.audit.log import check_head
@@ -15,8 +19,10 @@ from vault.catalogue.load import Catalogue, load, read_folder
 from vault.changes.incarnation import incarnation
 from vault.clock import Clock, SystemClock
 from vault.config import Settings
-from vault.crypto.services.local import LocalKeyService, make_key_file
-from vault.errors import ConfigError
+from vault.crypto.keyservice import AWAY, REFUSED, KeyService
+from vault.crypto.services.chosen import service_of
+from vault.crypto.services.local import make_key_file
+from vault.errors import ConfigError, Locked, NotFound, Unavailable, Unreadable, VaultError
 from vault.flows.adopt import adopt, adopt_rows
 from vault.flows.enact import enact, named
 from vault.flows.losses import NOTHING, Accepted, begin_anew, put_back_policies, record_loss
@@ -38,6 +44,8 @@ from vault.storage.session import Database
 
 __all__ = ["EVERYTHING", "ProcessRole", "Vault", "open_vault"]
 
+_log = structlog.get_logger("bootstrap")
+FOLLOWING = 0.5  # seconds between looks at the key store, which cost some file marks
 FIRST_START = "first start"
 
 
@@ -58,62 +66,106 @@ async def open_vault(
     `accepted`: what an officer gives up for lost, else nothing starts.
 
     Raises `ConfigError`, `PolicyError`, `Unavailable` or `Conflict` (a database older than its audit head) and then serves
-    nothing.
+    nothing; `Locked` while its key service does not answer.
     """
     clock = clock or SystemClock()
-    database = await Database.connect(settings)
-    try:
-        service = _service(settings)
-        await _schema(database, service)
-        await _standing(database, role)
-        async with database.hot() as connection:
-            used = await connection.fetchval("SELECT EXISTS (SELECT 1 FROM policy_version)")  # the end of a first start
-        keystore = KeyStore(settings.keyring, service)
-        if used and keystore.empty:
-            raise ConfigError(
-                f"the database is in use, and {settings.keyring} holds no key: find the key store, or restore it"
-            )
-        if service.whole and used:
-            await adopt_rows(database, keystore, clock)
-        keyring = Keyring(keystore, beside_database=settings.beside, clock=clock)
-        keyring.open((names.JOURNAL,))
-        made = keyring.ensure((), ()) if service.whole else []
-        if accepted.journal:
-            await begin_anew(database, settings.journal, keyring.key(names.JOURNAL), clock.now())
-        # Only a database that nobody used may begin a journal: a lost one must stop the start (promise 12).
-        journal = Journal(settings.journal, keyring.key(names.JOURNAL), begin=service.whole and not used)
-        remembered = await asyncio.to_thread(lambda: named(entry.narrowing for entry in journal.read()))
-        async with database.hot() as connection:
-            await check_head(connection, keyring, settings.journal, accepted.entries)
-        if accepted.entries is not None:
-            await put_back_policies(database, journal, remembered, settings.policies, clock.now())
-        live, files = await _policies(settings, database, journal, clock, remembered, first=service.whole)
-        catalogue = load(files)
-        _hold(keyring, service, keystore, catalogue, role)
-        async with database.begin() as connection:
-            origin = await incarnation(connection, owner=database.standing.owner)
-            if names.REQUEST in made:  # a database from before that key: its rows have no codes yet
-                await adopt(connection, keystore, catalogue)
-        vault = Vault(
-            settings=settings,
-            clock=clock,
-            database=database,
-            keystore=keystore,
-            keyring=keyring,
-            journal=journal,
-            catalogue=catalogue,
-            gate=Gate.compile(catalogue, policy=live.number),
-            staff_gate=StaffGate.compile(catalogue),
-            policy=live,
-            incarnation=origin,
-            role=role or EVERYTHING,
-        )
-        vault.replayed = await replay(vault)
-        if accepted != NOTHING:
-            await record_loss(vault, accepted)
+    async with AsyncExitStack() as stack:
+        try:
+            sealed = settings.keyring.is_dir() and any(settings.keyring.iterdir())
+            early = await asyncio.to_thread(_unlocked, settings, clock) if sealed else None
+            database = await Database.connect(settings)
+            stack.push_async_callback(database.close)
+            service = early or _first(settings, clock)
+            stack.callback(service.close)
+            vault = await _opened(settings, clock, service, database, role, accepted)
+        except Unavailable as error:
+            raise Locked(error.hint) if error.reason == AWAY else error from None
+        following = asyncio.create_task(_follow(vault.keystore, vault.keyring), name="keyring")
+        stack.push_async_callback(_ended, following)
         yield vault
-    finally:
-        await database.close()
+
+
+async def _opened(
+    settings: Settings,
+    clock: Clock,
+    service: KeyService,
+    database: Database,
+    role: ProcessRole | None,
+    accepted: Accepted,
+) -> Vault:
+    whole = await asyncio.to_thread(lambda: service.whole)
+    await _schema(database, whole=whole)
+    await _standing(database, role)
+    async with database.hot() as connection:
+        used = await connection.fetchval("SELECT EXISTS (SELECT 1 FROM policy_version)")  # the end of a first start
+    keystore = KeyStore(settings.keyring, service)
+    if used and keystore.empty:
+        raise ConfigError(
+            f"the database is in use, and {settings.keyring} holds no key: find the key store, or restore it"
+        )
+    if whole and used:
+        await adopt_rows(database, keystore, clock)
+    keyring = Keyring(keystore, beside_database=settings.beside, clock=clock)
+    await asyncio.to_thread(keyring.open, (names.JOURNAL,))
+    made = await asyncio.to_thread(keyring.ensure, (), ()) if whole else []
+    if accepted.journal:
+        await begin_anew(database, settings.journal, keyring.key(names.JOURNAL), clock.now())
+    # Only a database that nobody used may begin a journal: a lost one must stop the start (promise 12).
+    journal = Journal(settings.journal, keyring.key(names.JOURNAL), begin=whole and not used)
+    remembered = await asyncio.to_thread(lambda: named(entry.narrowing for entry in journal.read()))
+    async with database.hot() as connection:
+        await check_head(connection, keyring, settings.journal, accepted.entries)
+    if accepted.entries is not None:
+        await put_back_policies(database, journal, remembered, settings.policies, clock.now())
+    live, files = await _policies(settings, database, journal, clock, remembered, first=whole)
+    catalogue = load(files)
+    await asyncio.to_thread(_hold, keyring, service, keystore, catalogue, role, whole=whole)
+    async with database.begin() as connection:
+        origin = await incarnation(connection, owner=database.standing.owner)
+        if names.REQUEST in made:  # a database from before that key: its rows have no codes yet
+            await adopt(connection, keystore, catalogue)
+    vault = Vault(
+        settings=settings,
+        clock=clock,
+        database=database,
+        keystore=keystore,
+        keyring=keyring,
+        journal=journal,
+        catalogue=catalogue,
+        gate=Gate.compile(catalogue, policy=live.number),
+        staff_gate=StaffGate.compile(catalogue),
+        policy=live,
+        incarnation=origin,
+        role=role or EVERYTHING,
+    )
+    vault.replayed = await replay(vault)
+    if accepted != NOTHING:
+        await record_loss(vault, accepted)
+    return vault
+
+
+async def _follow(keystore: KeyStore, keyring: Keyring) -> None:
+    """Fetches what other processes made, and what had to be waited for, while the vault is open.
+
+    A service that was away is asked until it is back, so that /readyz tells what is so.
+    """
+    told = None
+    while True:
+        await asyncio.sleep(FOLLOWING)
+        if (keystore.fault is None) != (told is None):
+            told = keystore.fault
+            _log.warning("key_service.away", reason=told) if told else _log.info("key_service.back")
+        with suppress(VaultError):  # it is away: again in a moment
+            if keystore.fault is not None:
+                await asyncio.to_thread(keystore.held, names.JOURNAL)
+            if keyring.stale and not keystore.instant:
+                await asyncio.to_thread(keyring.fetch_wanted)
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def policies_folder(settings: Settings) -> Path:
@@ -137,20 +189,42 @@ def shipped_policies() -> Path:
     raise ConfigError("the policies of the example shop are not in this installation; install the package anew")
 
 
-def _service(settings: Settings) -> LocalKeyService:
-    """The local key service. Its key file is made at the very first start only: never beside keys that it cannot open."""
-    if settings.key_file.is_dir():
-        return LocalKeyService.from_folder(settings.key_file)
-    if not settings.key_file.exists():
-        if settings.keyring.is_dir() and any(settings.keyring.iterdir()):
-            raise ConfigError(f"the key file {settings.key_file} is missing, and there are keys that need it")
+def _unlocked(settings: Settings, clock: Clock) -> KeyService:
+    """The key service that opens the keys which are there. Asked before anything else is begun."""
+    if settings.service.kind == "local" and not settings.key_file.exists():
+        raise ConfigError(f"the key file {settings.key_file} is missing, and there are keys that need it")
+    service = service_of(settings, clock)
+    try:
+        KeyStore(settings.keyring, service).held(names.JOURNAL)
+    except NotFound:
+        return service  # a first start that went no further
+    except Unreadable:
+        service.close()
+        raise ConfigError(
+            f"the key service does not open the keys in {settings.keyring}: they were sealed by another one, or under"
+            " another root key; put back the settings and the key file that belong to this key store"
+        ) from None
+    except VaultError as error:
+        service.close()
+        if error.reason == REFUSED:
+            raise ConfigError(
+                "the key service does not open the journal's key to this process: give it an identity that may, as"
+                " docs/how-to/choose-a-key-service.md says; or this is another key service than the one that sealed"
+            ) from None
+        raise
+    return service
+
+
+def _first(settings: Settings, clock: Clock) -> KeyService:
+    """The key service of a first start. Only then is the local one's key file made: never beside keys that it cannot open."""
+    if settings.service.kind == "local" and not settings.key_file.exists():
         make_key_file(settings.key_file)
-    return LocalKeyService.from_key_file(settings.key_file)
+    return service_of(settings, clock)
 
 
-async def _schema(database: Database, service: LocalKeyService) -> None:
+async def _schema(database: Database, *, whole: bool) -> None:
     """The schema of this release: made by who has the root key, found by all others. Raises `ConfigError`."""
-    if service.whole:
+    if whole:
         await migrate(database)
     elif await revision(database) != newest():
         raise ConfigError("the database has the schema of another release; run `profile-vault keys init` once, first")
@@ -168,11 +242,17 @@ async def _standing(database: Database, role: ProcessRole | None) -> None:
 
 
 def _hold(
-    keyring: Keyring, service: LocalKeyService, keystore: KeyStore, catalogue: Catalogue, role: ProcessRole | None
+    keyring: Keyring,
+    service: KeyService,
+    keystore: KeyStore,
+    catalogue: Catalogue,
+    role: ProcessRole | None,
+    *,
+    whole: bool,
 ) -> None:
     """Opens the keyring for the role, once every key that the policies need is there. Raises `ConfigError`."""
     kinds = [kind.name for kind in catalogue.identifiers.values()]
-    if service.whole:
+    if whole:
         keyring.ensure(catalogue.purpose_by_number, kinds)
     elif missing := keystore.missing(names.needed(catalogue.purpose_by_number, kinds)):
         raise ConfigError(f"the key store lacks {', '.join(missing)}; run `profile-vault keys init` once, first")
@@ -181,13 +261,13 @@ def _hold(
         return
     numbers = role.numbers({one.name: one.number for one in catalogue.purposes.values()})
     opened, sealed = role.locks(numbers)
+    keyring.open(role.names(numbers))  # first, since some services tell by refusing
     if closed := sorted(
         [lock for lock in opened if not service.opens(lock)] + [o for o in sealed if not service.seals(o)]
     ):
         raise ConfigError(
-            f"this process needs what its key folder does not open: {', '.join(closed)}; see `keys hand-out`"
+            f"the key service does not open to this process what it needs: {', '.join(closed)}; see `keys hand-out`"
         )
-    keyring.open(role.names(numbers))
 
 
 async def _policies(

@@ -123,6 +123,13 @@ class Unavailable(VaultError):
     sentence = "The vault cannot answer now."
 
 
+class Locked(Unavailable):
+    """The vault has started and holds no key: its key service does not answer. It opens by itself once it does."""
+
+    code = "locked"
+    sentence = "The vault is locked: its key service does not answer."
+
+
 class Overloaded(Unavailable):
     """More work waits than can be done in about a second. Nothing was taken; `Retry-After` says when to come again."""
 

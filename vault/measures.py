@@ -24,6 +24,12 @@ JOURNAL_FLUSH: Final = Histogram(
 JOURNAL_FAILURES: Final = Counter(
     "profile_vault_journal_failures", "Groups of narrowings that the disk did not take.", registry=REGISTRY
 )
+KEY_SERVICE: Final = Counter(
+    "profile_vault_key_service_questions",
+    "Questions to a key service that is elsewhere, by how they ended: answered, refused, failed, late.",
+    ["outcome"],
+    registry=REGISTRY,
+)
 FEED_LAG: Final = Histogram(
     "profile_vault_feed_lag_seconds",
     "Seconds, at most, from the commit of a change to the number that shows it to feeds; one figure a step.",

@@ -44,7 +44,7 @@ def test_every_setting_is_in_the_docs() -> None:
     page = (ROOT / "docs" / "reference" / "settings.md").read_text("utf-8")
     for name in config.NAMES:
         assert f"| `{name}` | `{config.PREFIX}{name.upper()}` |" in page, name
-    assert set(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE)) == set(config.NAMES)
+    assert set(re.findall(r"^\| `([a-z0-9_]+)` \|", page, re.MULTILINE)) == set(config.NAMES)
 
 
 def test_every_figure_is_in_the_docs_with_its_labels() -> None:

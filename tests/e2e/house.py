@@ -153,8 +153,8 @@ class House:
         return asyncio.run(furnish(load(environ=self.environ)))
 
     @contextmanager
-    def serving(self, *arguments: str) -> Iterator[Door]:
-        """`serve` on a free port, ready; ended in order, unless the test ended it."""
+    def serving(self, *arguments: str, ready: bool = True) -> Iterator[Door]:
+        """`serve` on a free port, ready unless told otherwise; ended in order, unless the test ended it."""
         before = self.log.stat().st_size if self.log.exists() else 0
         process = self.start("serve", "--port", "0", *arguments)
         try:
@@ -165,7 +165,7 @@ class House:
         assert isinstance(url, str), f"the server ended: {self.log.read_text('utf-8')[before:][-2000:]}"
         door = Door(process, url)
         try:
-            awaited("a ready server", lambda: _ready(process, door.http))
+            awaited("a ready server", lambda: _ready(process, door.http, "/readyz" if ready else "/livez"))
             yield door
         finally:
             door.http.close()
@@ -230,10 +230,10 @@ class House:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _ready(process: "subprocess.Popen[bytes]", http: httpx.Client) -> bool:
+def _ready(process: "subprocess.Popen[bytes]", http: httpx.Client, path: str) -> bool:
     assert process.poll() is None, "the server ended before it was ready"
     try:
-        return http.get("/readyz").is_success
+        return http.get(path).is_success
     except httpx.HTTPError:
         return False
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vault.config import Limits, Settings, load
+from vault.config import Limits, ServiceSettings, Settings, load
 from vault.errors import ConfigError
 
 SECRET = "hunter2"
@@ -159,3 +159,69 @@ def test_g17_an_address_that_could_be_read_in_two_ways_is_an_error(tmp_path: Pat
     with pytest.raises(ConfigError, match="public_url") as refused:
         settings(tmp_path, PUBLIC_URL=given)
     assert SECRET not in str(refused.value)
+
+
+TRANSIT = {"KEY_SERVICE": "transit", "TRANSIT_URL": "https://keys.example.com:8200/", "TRANSIT_TOKEN_FILE": "token"}
+
+
+def test_a_key_service_has_settings_of_its_own(tmp_path: Path) -> None:
+    assert settings(tmp_path).service == ServiceSettings()
+    found = settings(tmp_path, **TRANSIT, KEY_PREFIX="shop-1").service
+    assert (found.kind, found.prefix, found.transit_url) == ("transit", "shop-1", "https://keys.example.com:8200")
+    assert found.transit_token_file == tmp_path / "token"
+    toml = 'key_service = "awskms"\nkms_region = "eu-central-1"\nkms_deletion_days = 30\n'
+    assert settings(tmp_path, toml).service.kms_deletion_days == 30
+    toml = 'key_service = "pkcs11"\npkcs11_module = "m.so"\npkcs11_token = "t"\npkcs11_pin_file = "pin"\n'
+    assert settings(tmp_path, toml).service.pkcs11_pin_file == tmp_path / "pin"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"KEY_SERVICE": "vault"},
+        {"KEY_SERVICE": "transit"},  # and nothing that it needs
+        {"TRANSIT_URL": "https://keys.example.com"},  # and no word of what for: it would be sealed by a file
+        {**TRANSIT, "KMS_REGION": "eu-central-1"},
+        {**TRANSIT, "KEY_PREFIX": "a/b"},
+        {**TRANSIT, "TRANSIT_MOUNT": "../sys"},
+        {"KEY_SERVICE": "awskms", "KMS_REGION": "eu/west"},
+        {"KEY_SERVICE": "awskms", "KMS_REGION": "eu-central-1", "KMS_DELETION_DAYS": "6"},
+        {"KEY_PREFIX": "shop"},
+    ],
+)
+def test_a_key_service_that_is_half_named_stops_the_start(tmp_path: Path, given: dict[str, str]) -> None:
+    with pytest.raises(ConfigError):
+        settings(tmp_path, **given)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://keys.example.com", "http://10.0.0.7:8200", "https://user:pass@keys.example.com", "https://keys.example.com/v1",
+        "https://keys.example.com?x=1", "https://keys.example.com#x", "https://169.254.169.254", "https://[fe80::1]",
+        "https://0.0.0.0", "https://2130706433", "https://0177.0.0.1", "https://127.1", "https://0x7f000001", "ftp://keys.example.com",
+        "http://127.0.0.1.example.com", "https://", "keys.example.com", "https://224.0.0.1", "http://localhost.example.com:80",
+    ],
+)  # fmt: skip
+def test_h1_the_address_of_a_key_service_has_tls_and_one_reading(tmp_path: Path, url: str) -> None:
+    for given in (
+        {**TRANSIT, "TRANSIT_URL": url},
+        {"KEY_SERVICE": "awskms", "KMS_REGION": "eu-1", "KMS_ENDPOINT": url},
+    ):
+        with pytest.raises(ConfigError) as told:
+            settings(tmp_path, **given)
+        assert "169.254" not in str(told.value)
+        assert "user:pass" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8200", "http://localhost:8200", "http://[::1]:1", "https://10.0.0.7:8200", "https://kms"]
+)
+def test_loopback_needs_no_tls_and_private_networks_are_where_key_services_are(tmp_path: Path, url: str) -> None:
+    assert settings(tmp_path, **{**TRANSIT, "TRANSIT_URL": url}).service.transit_url == url
+
+
+def test_h15_nothing_of_a_key_service_shows_in_a_repr(tmp_path: Path) -> None:
+    found = settings(tmp_path, **TRANSIT)
+    assert "keys.example.com" not in repr(found) + repr(found.service)
+    assert "token" not in repr(found.service)

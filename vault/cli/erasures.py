@@ -15,7 +15,7 @@ from vault.cli.audit import sentence, told
 from vault.cli.opening import with_vault
 from vault.cli.output import EXIT_FAILED, emit, json_option
 from vault.config import load
-from vault.crypto.services.local import LocalKeyService
+from vault.crypto.services.chosen import service_of
 from vault.errors import ConfigError, Invalid, Unreadable
 from vault.flows.honour.scanned import scan_erasure
 from vault.flows.replay import Replayed
@@ -184,7 +184,7 @@ def _own_keys() -> PublicKeys:
     """The public keys of the vault that the settings name, from its key store alone. Raises Invalid, Unavailable."""
     try:
         settings = load()
-        service = LocalKeyService.from_path(settings.key_file) if settings.keyring.is_dir() else None
+        service = service_of(settings) if settings.keyring.is_dir() else None
     except ConfigError:
         service = None
     if service is None:

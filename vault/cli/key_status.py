@@ -1,5 +1,6 @@
 """`keys status`: which keys there are, what is wrapped under what, and from when old backups open no more."""
 
+import asyncio
 from typing import Any, Final
 
 import rich_click as click
@@ -32,7 +33,8 @@ def status(ctx: click.Context, scan: bool) -> None:  # noqa: FBT001 (click's)
     """
 
     async def journey(vault: Vault) -> Json:
-        return _told(vault, await standing(vault, scan=scan))
+        found = await standing(vault, scan=scan)
+        return await asyncio.to_thread(_told, vault, found)  # some key services are asked for what they open
 
     answer = with_vault(journey, create=False)
     emit(ctx, answer, lambda console: _draw(console, answer))

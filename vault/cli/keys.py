@@ -1,17 +1,22 @@
 """`keys`: which keys there are, what they protect, and how they are made, handed out, rotated and destroyed. Never bytes."""
 
+import asyncio
 from pathlib import Path
 
 import rich_click as click
 
-from vault.bootstrap import EVERYTHING
+from vault.bootstrap import EVERYTHING, policies_folder
+from vault.catalogue.load import load as load_catalogue
+from vault.catalogue.load import read_folder
 from vault.catalogue.numbers import RIGHTS
 from vault.cli.epochs import backup, destroy, rotate
 from vault.cli.key_status import status
 from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option
 from vault.cli.roles import role_of
+from vault.config import load
 from vault.crypto.services.local import LocalKeyService
+from vault.crypto.services.rules import rules_for
 from vault.errors import ConfigError
 from vault.flows.vault import Vault
 from vault.keys.names import purpose_of
@@ -37,7 +42,7 @@ def init(ctx: click.Context) -> None:
     """
 
     async def journey(vault: Vault) -> tuple[list[str], list[str]]:
-        return vault.keystore.reseal(), vault.keystore.names()
+        return await asyncio.to_thread(vault.keystore.reseal), vault.keystore.names()
 
     resealed, names = with_vault(journey, role=EVERYTHING)
     answer = {"keys": names, "resealed": resealed}
@@ -66,6 +71,11 @@ def hand_out(ctx: click.Context, folder: Path, doors: str, duties: str, purposes
     if role is None:
         raise ConfigError("name --doors or --duties; for everything, use the root key itself")
 
+    if load().service.kind != "local":
+        raise ConfigError(
+            "`keys hand-out` is for the local key service; with another one give each process an identity of its own, and"
+            " that the rules which `keys access` prints"
+        )
     target = folder.absolute()
 
     async def journey(vault: Vault) -> list[str]:
@@ -78,6 +88,31 @@ def hand_out(ctx: click.Context, folder: Path, doors: str, duties: str, purposes
 
     locks = with_vault(journey, role=EVERYTHING)
     emit(ctx, {"folder": str(folder), "secrets": locks}, f"{folder} holds: {', '.join(locks)}.")
+
+
+@keys.command()
+@click.option("--doors", default="", metavar="LIST", help="As for `serve`.")
+@click.option("--duties", default="", metavar="LIST", help="As for `worker`.")
+@click.option("--purposes", default="", metavar="LIST", help="As for both.")
+@json_option
+@click.pass_context
+def access(ctx: click.Context, doors: str, duties: str, purposes: str) -> None:
+    """Print the rules that a key service elsewhere needs for one kind of process: a policy for OpenBao, Vault or AWS.
+
+    \b
+    Example:
+      profile-vault keys access --doors feed --purposes marketing | bao policy write feed-marketing -
+      profile-vault keys access                     for the one who prepares, and for one-process mode
+
+    Asks no service and opens no vault. Without options: everything, and making the service's own keys. Give each kind of
+    process an identity of its own. The policies folder of the settings says which purposes there are.
+    """
+    settings = load()
+    role = role_of(doors, purposes, duties=duties) or EVERYTHING
+    catalogue = load_catalogue(read_folder(policies_folder(settings)))
+    opened, sealed = role.locks(role.numbers({one.name: one.number for one in catalogue.purposes.values()}))
+    rules = rules_for(settings.service, opened, sealed, prepares=role.whole)
+    emit(ctx, {"opens": sorted(opened), "seals": sorted(sealed), "rules": rules}, rules)
 
 
 keys.add_command(status)

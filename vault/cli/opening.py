@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+import structlog
+
 from vault.bootstrap import ProcessRole, open_vault
 from vault.config import load
-from vault.errors import ConfigError
+from vault.errors import ConfigError, Locked
 from vault.flows.losses import NOTHING, Accepted
 from vault.flows.vault import Vault
 from vault.storage import cluster
@@ -14,6 +16,9 @@ from vault.storage import cluster
 # Whoever meant a folder of their own must see that it was not found.
 EXAMPLE: Final = "No `policies` folder is set, and none lies here: these are the policies of the example shop."
 
+AGAIN: Final = 0.5  # seconds between looks at a key service that did not answer; each look has its own deadline
+
+_log = structlog.get_logger("opening")
 _Answer = TypeVar("_Answer")
 
 
@@ -23,12 +28,13 @@ def with_vault(
     create: bool = True,
     role: ProcessRole | None = None,
     accepted: Accepted = NOTHING,
+    wait: bool = False,
 ) -> _Answer:
     """Open the vault by the settings, run `journey`, close it. Raises what the journey raises.
 
     `create` False: raises `ConfigError` (code `no_vault`) where an embedded vault would have to be made first, and makes
     nothing. An empty database that `database_url` names is not told apart. `role`: hold its keys only; None: all that open.
-    `accepted`: what an officer gives up for lost.
+    `accepted`: what an officer gives up for lost. `wait`: while the vault is locked, try again until its key service answers.
     """
     settings = load()
     if not create and settings.embedded and not cluster.made(settings.data_dir):
@@ -39,7 +45,17 @@ def with_vault(
         )
 
     async def opened() -> _Answer:
-        async with open_vault(settings, role=role, accepted=accepted) as vault:
-            return await journey(vault)
+        told = ""
+        while True:
+            try:
+                async with open_vault(settings, role=role, accepted=accepted) as vault:
+                    return await journey(vault)
+            except Locked as error:
+                if not wait:
+                    raise
+                if str(error) != told:
+                    told = str(error)
+                    _log.error("start.locked", code=error.reason, message=told)
+            await asyncio.sleep(AGAIN)
 
     return asyncio.run(opened())

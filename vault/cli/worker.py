@@ -65,7 +65,7 @@ def worker(
         await run(vault, once=once)
 
     try:
-        with_vault(journey, role=role)
+        with_vault(journey, role=role, wait=not once)
     except KeyboardInterrupt:
         click.echo("Stopped.", err=True)
         return

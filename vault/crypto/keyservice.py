@@ -15,6 +15,12 @@ FAMILIES: Final = ("index", "webhook", "case", "archive")
 
 AWAY: Final = "key_service"
 """Code: the service does not answer, or not as it should. It may later."""
+MISSING: Final = "key_missing"
+"""Code: the service answers that it has no such key; who prepares makes it."""
+PENDING: Final = "key_pending"
+"""Code: the service would have to be waited for, where nothing may wait. It is asked meanwhile."""
+LATER: Final = frozenset((AWAY, PENDING))
+"""The key is there, and will be had."""
 REFUSED: Final = "key_refused"
 """Code: the service answers that this process may not."""
 
@@ -35,6 +41,17 @@ def refused() -> Unavailable:
     return Unavailable("the key service does not open this key to this process", code=REFUSED)
 
 
+def missing(lock: str) -> Unavailable:
+    """The error for a lock that the service has no own key for."""
+    hint = f"The key service has no key for {lock}; run `profile-vault keys init` once, first."
+    return Unavailable(hint, code=MISSING)
+
+
+def pending() -> Unavailable:
+    """The error for a key that is not in memory, on the event loop."""
+    return Unavailable("A key that was made just now is being fetched; come again.", code=PENDING)
+
+
 def away(why: str) -> Unavailable:
     """The error for a service that does not answer. `why`: what a person can act on, as `refuses the connection`."""
     return Unavailable(f"The key service {why}.", code=AWAY)
@@ -51,6 +68,11 @@ class KeyService(Protocol):
     @property
     def whole(self) -> bool:
         """True if this process may make the service's own keys: it prepares the vault for all others."""
+        ...
+
+    @property
+    def fault(self) -> str | None:
+        """Why it did not answer when it was asked last; None if it did."""
         ...
 
     def seal(self, key_name: str, plaintext: bytes) -> bytes:

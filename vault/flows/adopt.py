@@ -3,6 +3,7 @@
 A key is made once (`vault.keys`), so nobody who empties a code later has it filled in again.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -26,17 +27,17 @@ from vault.storage.session import Database, Raw, raw
 
 async def adopt(connection: Transaction, keystore: KeyStore, catalogue: Catalogue) -> None:
     """Requests, addresses of webhooks and waiting audit entries are believed as they stand, this once."""
-    await audit.vouch_waiting(connection, newest(keystore, names.JOURNAL))
-    await requests.adopt(connection, newest(keystore, names.REQUEST))
+    await audit.vouch_waiting(connection, await newest(keystore, names.JOURNAL))
+    await requests.adopt(connection, await newest(keystore, names.REQUEST))
     for hook in await destinations.webhooks(connection):
         contract = catalogue.contracts_by_number.get(hook.destination)
         if contract is None:
             continue
         try:
-            secret = newest(keystore, names.webhook(contract.name))
+            secret = await newest(keystore, names.webhook(contract.name))
         except NotFound:
             continue
-        code = address_code(newest(keystore, names.PSEUDONYM), secret, hook.destination, hook.url)
+        code = address_code(await newest(keystore, names.PSEUDONYM), secret, hook.destination, hook.url)
         await destinations.vouch_webhook(connection, hook, code)
 
 
@@ -56,8 +57,8 @@ async def adopt_rows(database: Database, keystore: KeyStore, clock: Clock) -> No
     if not keystore.missing([names.ROWS]) or names.ROWS in keystore.lost():
         return
     now = clock.now()
-    keystore.ensure([names.ADOPTING], now)
-    key = newest(keystore, names.ADOPTING)
+    await asyncio.to_thread(keystore.ensure, [names.ADOPTING], now)
+    key = await newest(keystore, names.ADOPTING)
     if keystore.missing([names.ROWS]):  # nobody finished meanwhile, so the passing key is the one that all go by
         async with database.begin() as connection:
             counts = {
@@ -69,9 +70,9 @@ async def adopt_rows(database: Database, keystore: KeyStore, clock: Clock) -> No
             entry = Entry(
                 entry_id=uuid7(now), at=now, tag=Tag.STORAGE_ROWS_VOUCHED, actor="vault", policy=0, detail=counts
             )
-            await audit.append(connection, entry, newest(keystore, names.JOURNAL))
-        keystore.add(names.ROWS, key, now)
-    keystore.destroy(names.ADOPTING)
+            await audit.append(connection, entry, await newest(keystore, names.JOURNAL))
+        await asyncio.to_thread(keystore.add, names.ROWS, key, now)
+    await asyncio.to_thread(keystore.destroy, names.ADOPTING)
 
 
 async def _adopt_identities(driver: Raw, pointers: Pointers) -> int:
@@ -86,6 +87,6 @@ def _codes(pointers: Pointers, rows: Sequence[Any]) -> list[bytes]:
     return [pointers.make(row[0], row[1].bytes) for row in rows]
 
 
-def newest(keystore: KeyStore, name: str) -> bytes:
+async def newest(keystore: KeyStore, name: str) -> bytes:
     """The newest key of that name, whatever role this process has: who makes keys can open them. Raises `NotFound`."""
-    return max(keystore.held(name).items())[1].key
+    return max((await asyncio.to_thread(keystore.held, name)).items())[1].key

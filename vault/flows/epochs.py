@@ -165,7 +165,7 @@ def _destroy(vault: Vault, history: History, name: str, version: int, left_at: M
     """Written down first: a crash between leaves the key to the next try, and no destroyed key without its date."""
     now = vault.clock.now()
     copies = max(now + vault.settings.keyring_backup_days * DAY, last_copy(history.backups(), now))
-    made_at = vault.keystore.held(name)[version].made_at
+    made_at = vault.keystore.made(name)[version]
     one = Destroyed(name, version, left_at, now, None, copies, made_at)
     history.add_destroyed(one)
     vault.keyring.destroy(name, version)

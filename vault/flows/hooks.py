@@ -5,6 +5,8 @@ destination has a secret of its own, kept in the key store and told to whoever r
 registered anew gets a new secret and a whole snapshot.
 """
 
+import asyncio
+
 from vault.destinations import store
 from vault.destinations.address import resolve_target
 from vault.destinations.webhook import address_code, show_secret
@@ -24,7 +26,7 @@ async def register(vault: Vault, destination: str, url: str) -> str:
     except OSError:
         raise Invalid("The host of this URL has no address.", code="unreachable_url") from None
     name = names.webhook(destination)
-    vault.keyring.make(name)
+    await asyncio.to_thread(vault.keyring.make, name)
     secret = vault.keyring.key(name)
     code = address_code(vault.keyring.key(names.PSEUDONYM), secret, number, url)
     async with vault.database.begin() as connection:
@@ -38,7 +40,7 @@ async def remove(vault: Vault, destination: str) -> None:
     async with vault.database.begin() as connection:
         if not await store.remove_webhook(connection, number):
             raise NotFound("Nothing is pushed to this destination.")
-    vault.keyring.destroy(names.webhook(destination))
+    await asyncio.to_thread(vault.keyring.destroy, names.webhook(destination))
 
 
 def number_of(vault: Vault, destination: str) -> int:

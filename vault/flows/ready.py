@@ -22,6 +22,9 @@ NO_ROLLBACK: Final = (
 )
 
 
+NO_SERVICE: Final = "Keys in memory serve on; what needs the key service answers 503."
+
+
 class Readiness(msgspec.Struct, frozen=True):
     """What holds now. `backlog`: rows that wait for the worker, by queue, `BACKLOG_CAP` at most."""
 
@@ -29,6 +32,7 @@ class Readiness(msgspec.Struct, frozen=True):
     rollback_protection: str
     worker_seen: bool
     backlog: dict[str, int]
+    key_service: str  # which one, and if it answered when it was asked last
     notes: tuple[str, ...]
     role: str  # "one process", or the doors and duties that this one has
     doors: tuple[str, ...]
@@ -47,6 +51,7 @@ async def check(vault: Vault) -> Readiness:
     swept = await standing(vault)
     protection = vault.keyring.protection
     role = vault.role
+    fault = vault.keystore.fault
     login = vault.database.standing
     told = {
         ONE_PROCESS: role.whole,
@@ -61,7 +66,8 @@ async def check(vault: Vault) -> Readiness:
         rollback_protection=protection,
         worker_seen=bool(row["worker_seen"]),
         backlog={"changes": row["changes"], "audit": row["audit"]},
-        notes=tuple(note for note, holds in told.items() if holds),
+        key_service=f"{vault.settings.service.kind}: {'answers' if fault is None else 'away'}",
+        notes=(*(note for note, holds in told.items() if holds), *(() if fault is None else (fault, NO_SERVICE))),
         role="one process" if role.whole else ", ".join((*role.doors, *role.duties)),
         doors=role.doors,
         duties=role.duties,

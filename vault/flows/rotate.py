@@ -86,7 +86,7 @@ async def rotate(
     `rate`: at most so many people a second, 0 for as many as there are. Raises `Invalid` for a name that is no epoch key, and
     `Unavailable` for one that this process does not open.
     """
-    purposes = _purposes(vault, names)
+    purposes = await asyncio.to_thread(_purposes, vault, names)
     epochs = await _open(vault, purposes, actor)
     told = Rotation(epochs=epochs)
     pace = _Pace(rate)

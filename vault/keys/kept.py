@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from vault.catalogue.numbers import RIGHTS
+from vault.crypto.keyservice import LATER
 from vault.crypto.wrap import WrappingKey, place_of, unwrap, wrapping_key
 from vault.errors import Unavailable, Unreadable
 from vault.keys.compartments import FORMAT, HEAD, MAX_GENERATION, MAX_ROW_BYTES, WRAP, Compartment, one_form
@@ -129,7 +130,9 @@ def _wrap_of(kept: Kept, purpose: int) -> tuple[int, int, bytes]:
 def _cipher(keyring: Keyring, subject: bytes, purpose: int, epoch: int) -> WrappingKey | None:
     try:
         key = keyring.epoch_key(purpose, epoch)
-    except Unavailable:
+    except Unavailable as error:
+        if error.reason in LATER:
+            raise
         keyring.epoch(purpose)  # raises where no key of the purpose is held
         return None
     return wrapping_key(key, subject, purpose, epoch)

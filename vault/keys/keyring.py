@@ -5,10 +5,12 @@ is asked for once more in the store and then refused, no other key is tried (thr
 or copies a key. CPython cannot wipe memory: a key may live on in a freed page until the process ends (docs/threat-model.md).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 from vault.clock import SECOND, Clock, Micros, SystemClock, isoformat
+from vault.crypto.keyservice import LATER, PENDING
 from vault.crypto.signing import ALGORITHM, Signer
 from vault.errors import NotFound, Unavailable
 from vault.ids import random_bytes
@@ -35,6 +37,7 @@ class Keyring:
         self._turn = 0
         self._stamp: object = None  # of the store, when it was last looked at
         self._stamps: dict[str, object] = {}  # of each name that is held
+        self._wanted: set[str] = set()  # names that somebody needed where nothing may wait for the key service
         self._fading: dict[str, tuple[Micros, dict[int, Held]]] = {}  # destroyed elsewhere, and when that was seen
 
     # --- what is held -----------------------------------------------------------------------------------------------
@@ -48,15 +51,40 @@ class Keyring:
         for held in (self._held, self._epochs, self._newest, self._signers, self._stamps, self._fading):
             held.clear()
         self._stamp, self._turn = self._store.stamp, self._store.turn
-        for name in self._store.names():
-            if self._may(name) and not name.startswith(named.PASSING) and self._store.opens(name):
+        wanted = [name for name in self._store.names() if self._may(name) and not name.startswith(named.PASSING)]
+        stamps = {name: self._store.stamp_of(name) for name in wanted}
+        for name, versions in self._store.opened(wanted).items():
+            self._hold(name, versions, stamps[name])
+        if not self._store.instant and self._allowed != ALL:
+            for name in wanted:
+                purpose = named.purpose_of(name)
+                if purpose is not None and name not in self._held and self._store.seals(name):
+                    self.epoch(purpose)  # which it has to make: not when somebody waits for it
+
+    @property
+    def stale(self) -> bool:
+        """True if there is something to `refresh`, or was wanted where nothing may wait for a key service."""
+        return bool(self._wanted) or self._store.stamp != self._stamp
+
+    def fetch_wanted(self) -> None:
+        """`refresh`, and what somebody met who could not wait. Waits itself, so call it in a thread. Raises `Unavailable`."""
+        self.refresh()
+        for name in list(self._wanted):
+            purpose = named.purpose_of(name)
+            if name in self._stamps:
+                self._look_again(name)
+            elif self._store.opens(name):
                 self._fetch(name)
+            elif purpose is not None:
+                self.epoch(purpose)
+            self._wanted.discard(name)
 
     def refresh(self) -> None:
         """Learns what other processes made and destroyed in the store since the last look. Costs one `stat` when nothing.
 
         What was destroyed goes a minute after it was first missed: a reader who has the rows of before must be able to
-        open them, or would call them forged.
+        open them, or would call them forged. Raises `Unavailable` where a key service that is elsewhere has to open what a
+        rotation made: nobody goes on by the keys of before. Other new keys are fetched when there is time (`stale`).
         """
         if self._fading:
             self._fade()
@@ -66,7 +94,12 @@ class Keyring:
         turn = self._store.turn  # before the keys are looked at: whoever knows a turn knows the keys that it made
         for name in list(self._stamps):
             if self._store.stamp_of(name) != self._stamps[name]:
-                self._look_again(name)
+                try:
+                    self._look_again(name)
+                except Unavailable as error:
+                    if error.reason not in LATER or turn != self._turn:
+                        raise
+                    self._wanted.add(name)
         self._stamp, self._turn = stamp, turn
 
     @property
@@ -93,7 +126,7 @@ class Keyring:
         held = self._epochs.get(purpose)
         if held is None:
             return False
-        return epoch is None or epoch in held or self._store.opens(named.epochs(purpose))
+        return epoch is None or epoch in held or named.epochs(purpose) in self._held
 
     @property
     def protection(self) -> str:
@@ -111,13 +144,14 @@ class Keyring:
         found = self._newest.get(purpose)
         if found is None:
             name = named.epochs(purpose)
-            if self._store.opens(name):
-                self._versions(name)
-                return self._newest[purpose]
-            self._check(name)
-            key = random_bytes(KEY_BYTES)
-            stamp = self._store.stamp_of(name)
-            epoch = self._store.add(name, key, self._clock.now())
+            with self._wanting(name):
+                if self._store.opens(name):
+                    self._versions(name)
+                    return self._newest[purpose]
+                self._check(name)
+                key = random_bytes(KEY_BYTES)
+                stamp = self._store.stamp_of(name)
+                epoch = self._store.add(name, key, self._clock.now())
             self._stamps[name] = stamp  # an older one: what the store has of that name is looked at once more
             self._epochs[purpose] = {epoch: key}
             found = self._newest[purpose] = (epoch, key)
@@ -196,7 +230,11 @@ class Keyring:
         """Destroys a key, or one version of it, in the store and here. Other processes drop it when they reopen."""
         self._check(name)
         self._store.destroy(name, version)
-        self._forget(name)
+        left = {number: held for number, held in self._held.get(name, {}).items() if number != version}
+        if version is None or not left:
+            self._forget(name)
+        else:
+            self._hold(name, left, self._store.stamp_of(name))
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -208,12 +246,16 @@ class Keyring:
         self._check(name)
         stamp = self._store.stamp_of(name)
         try:
-            versions = self._store.held(name)
+            with self._wanting(name):
+                versions = self._store.held(name, self._held.get(name, {}))
         except NotFound:
             raise Unavailable("a key that is needed is not in the key store") from None
-        if name.startswith(named.PASSING):
-            return versions
-        self._forget(name)
+        if not name.startswith(named.PASSING):
+            self._hold(name, versions, stamp)
+        return versions
+
+    def _hold(self, name: str, versions: dict[int, Held], stamp: object) -> None:
+        """The keys of that name from now on. Each table changes in one go: readers are in other threads, too."""
         self._stamps[name] = stamp
         self._held[name] = versions
         purpose = named.purpose_of(name)
@@ -222,11 +264,21 @@ class Keyring:
             _, faded = self._fading.get(name, (0, {}))
             self._epochs[purpose] = {epoch: held.key for epoch, held in {**faded, **versions}.items()}
             self._newest[purpose] = (newest, versions[newest].key)
-        return versions
+        self._signers.pop(name.removeprefix(named.signing("")), None)
+
+    @contextmanager
+    def _wanting(self, name: str) -> Iterator[None]:
+        """Remembers a name whose key has to be waited for, so that `fetch_wanted` gets it."""
+        try:
+            yield
+        except Unavailable as error:
+            if error.reason == PENDING and not name.startswith(named.PASSING):
+                self._wanted.add(name)
+            raise
 
     def _look_again(self, name: str) -> None:
         """What the store has of a name now. An epoch that is this process's own goes once a rotation closed it."""
-        if not self._store.opens(name):
+        if name not in self._held and not self._store.opens(name):
             purpose = named.purpose_of(name)
             own = self._newest.get(purpose) if purpose is not None else None
             stamp = self._store.stamp_of(name)
@@ -238,7 +290,9 @@ class Keyring:
         before = self._held.get(name, {})
         try:
             versions = self._fetch(name)
-        except Unavailable:
+        except Unavailable as error:
+            if error.reason in LATER:
+                raise
             self._forget(name)
             return
         gone = {version: held for version, held in before.items() if version not in versions}

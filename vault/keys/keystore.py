@@ -12,6 +12,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -20,7 +21,7 @@ import msgspec
 
 from vault import durable
 from vault.clock import Micros
-from vault.crypto.keyservice import KeyService, lock_of
+from vault.crypto.keyservice import FAMILIES, REFUSED, KeyService, lock_of
 from vault.errors import NotFound, Unavailable, Unreadable
 from vault.ids import random_bytes
 from vault.keys import names as named
@@ -35,6 +36,8 @@ SUFFIX: Final = ".key"
 INVENTORY: Final = "made.json"
 LOCK: Final = ".lock"
 _VERSION_BYTES: Final = 4
+_AT_ONCE: Final = 8  # names that are opened at once where each waits for a service: a start asks for some forty
+_NONE: Final[Mapping[int, "Held"]] = {}
 
 _T = TypeVar("_T")
 
@@ -99,6 +102,16 @@ class KeyStore:
         return sorted(path.name.removesuffix(SUFFIX) for path in self._folder.glob(f"*{SUFFIX}"))
 
     @property
+    def instant(self) -> bool:
+        """True if the key service answers from memory."""
+        return self._service.instant
+
+    @property
+    def fault(self) -> str | None:
+        """Why the key service did not answer when it was asked last."""
+        return self._service.fault
+
+    @property
     def empty(self) -> bool:
         """True if no key was ever made here."""
         return not (self._folder / INVENTORY).exists() and not self.names()
@@ -112,12 +125,29 @@ class KeyStore:
         """Version to key. Raises `NotFound` if there is none, `Unreadable` if one does not unseal as itself."""
         return {version: held.key for version, held in self.held(name).items()}
 
-    def held(self, name: str) -> dict[int, Held]:
-        """As `read`, with the times of making."""
+    def held(self, name: str, known: Mapping[int, Held] = _NONE) -> dict[int, Held]:
+        """As `read`, with the times of making. Asks the key service for what is not `known`: a number is not given twice."""
         file = self._load(name)
         if file is None:
             raise NotFound
-        return {one.version: Held(self._unseal(name, one), Micros(one.made_at)) for one in file.keys}
+        return {
+            one.version: known.get(one.version) or Held(self._unseal(name, one), Micros(one.made_at))
+            for one in file.keys
+        }
+
+    def opened(self, names: Sequence[str]) -> dict[str, dict[int, Held]]:
+        """`held` of those names that the key service opens to this process; several at once, where it is elsewhere."""
+        with ThreadPoolExecutor(1 if self._service.instant else _AT_ONCE) as threads:
+            found = zip(names, threads.map(self._if_opened, names), strict=True)
+            return {name: versions for name, versions in found if versions is not None}
+
+    def _if_opened(self, name: str) -> dict[int, Held] | None:
+        try:
+            return self.held(name) if self.opens(name) else None
+        except Unavailable as error:
+            if error.reason != REFUSED:
+                raise
+            return None
 
     def made(self, name: str) -> dict[int, Micros]:
         """When each version of a name was made, without opening any."""
@@ -163,6 +193,7 @@ class KeyStore:
 
         Raises `Unavailable` if a name had a key once and its file is gone: restore the key store from its backup.
         """
+        self._service.prepare(sorted({*map(lock_of, names), *FAMILIES}))
         with self._locked():
             inventory = self._inventory().made
             present = set(self.names())

@@ -15,15 +15,18 @@ from typing import Final
 
 import httpx
 
+from vault import durable
 from vault.cli.doctor import handed
 from vault.cli.doctor.finding import Finding, failed, ok, skipped, warning
-from vault.config import Settings
+from vault.config import ServiceSettings, Settings
+from vault.errors import VaultError
 
 PACKAGE: Final = "profile-vault"
 OLDEST_PYTHON: Final = (3, 11)
 LITTLE: Final = 5 << 30  # bytes free below which somebody should look: some days of ingest of a small shop
 TOO_LITTLE: Final = 512 << 20  # below this PostgreSQL may soon be unable to write its log, and then stops
 ANSWERS: Final = "a vault answers"
+MAX_SECRET: Final = 4096  # bytes of a token or PIN
 PATIENCE: Final = 2.0  # seconds for a neighbour on this machine to answer
 _NEED: Final = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?(?:>=([0-9][0-9.]*))?")
 _OTHERS: Final = 0o077
@@ -75,7 +78,10 @@ def folders(settings: Settings) -> Iterator[Finding]:
         yield _folder("data folder", settings.data_dir, 0o066 if os.geteuid() == 0 else _OTHERS)
     yield _folder("key store folder", settings.keyring, _OTHERS)
     yield _folder("journal folder", settings.journal, _OTHERS)
-    yield handed.key_folder(settings.key_file) if settings.key_file.is_dir() else key_file(settings)
+    if settings.service.kind != "local":
+        yield from _service_files(settings.service)
+    else:
+        yield handed.key_folder(settings.key_file) if settings.key_file.is_dir() else key_file(settings)
     if settings.beside:
         remedy = "for real use put keyring and journal on another disk: PROFILE_VAULT_KEYRING and PROFILE_VAULT_JOURNAL"
         yield warning("rollback protection", "none: keyring or journal lie in the data folder", remedy)
@@ -99,6 +105,23 @@ def _folder(check: str, path: Path, closed: int) -> Finding:
         mode = f"{stat.S_IMODE(status.st_mode):04o}"
         return failed(check, f"{path} is open to others ({mode})", f"chmod 700 {path}; assume that others have read it")
     return ok(check, f"{path} is closed to others")
+
+
+def _service_files(service: ServiceSettings) -> Iterator[Finding]:
+    """Are the secrets for a key service that is elsewhere closed to others?"""
+    for check, path in (("token file", service.transit_token_file), ("PIN file", service.pkcs11_pin_file)):
+        if path is None:
+            continue
+        try:
+            durable.read_private(path, MAX_SECRET)
+        except FileNotFoundError:
+            yield failed(check, f"{path} is missing", "put the secret there, readable by the vault's user only")
+        except VaultError as error:
+            yield failed(
+                check, error.hint or f"{path} is too large", f"chmod 600 {path}; if others could read it, renew it"
+            )
+        else:
+            yield ok(check, f"{path} is closed to others")
 
 
 def key_file(settings: Settings) -> Finding:

@@ -6,7 +6,8 @@ from vault.bootstrap import policies_folder
 from vault.catalogue.load import read_folder
 from vault.cli.doctor.finding import Finding, failed, ok, skipped, warning
 from vault.config import Settings
-from vault.crypto.services.local import LocalKeyService
+from vault.crypto.keyservice import AWAY
+from vault.crypto.services.chosen import service_of
 from vault.errors import ConfigError, PolicyError, Unreadable, VaultError
 from vault.journal.file import FILE, Journal
 from vault.keys import names
@@ -27,10 +28,11 @@ class Opened(NamedTuple):
 def key_store(settings: Settings) -> Opened:
     """Does every key unseal, and is none missing that was made once?"""
     check = "key store"
-    if not settings.keyring.is_dir() or not settings.key_file.exists():
+    local = settings.service.kind == "local"
+    if not settings.keyring.is_dir() or (local and not settings.key_file.exists()):
         return Opened(None, skipped(check, "there are no keys yet", "the first start makes them"))
     try:
-        store = KeyStore(settings.keyring, LocalKeyService.from_path(settings.key_file))
+        store = KeyStore(settings.keyring, service_of(settings))
         if store.empty:
             return Opened(None, skipped(check, "there are no keys yet", "the first start makes them"))
         lost = store.lost()
@@ -39,13 +41,16 @@ def key_store(settings: Settings) -> Opened:
         if broken:
             told = ", ".join(str(settings.keyring / f"{name}{SUFFIX}") for name in broken[:MAX_NAMED])
             more = f" and {len(broken) - MAX_NAMED} more" if len(broken) > MAX_NAMED else ""
-            remedy = "put back key store and key file that belong together"
+            remedy = f"put back key store and {'key file' if local else 'key service'} that belong together"
             return Opened(None, failed(check, f"{told}{more}: damaged, or sealed under another key file", remedy))
         keyring = Keyring(store, beside_database=settings.beside)
         keyring.open()
     except VaultError as error:
         found = f"{error.sentence} {error.hint}".strip()
-        return Opened(None, failed(check, found, "put back key store and key file that belong together"))
+        remedy = "put back key store and key file that belong together"
+        if error.reason == AWAY:
+            remedy = "the vault stays locked until the key service answers; see docs/how-to/choose-a-key-service.md"
+        return Opened(None, failed(check, found, remedy))
     if lost:
         return Opened(None, failed(check, f"missing: {', '.join(lost)}", "restore the key store from its own backup"))
     return Opened(keyring, ok(check, f"{len(store.names())} keys, {_unsealed(len(opened), len(store.names()))}"))

@@ -14,7 +14,7 @@ from math import ceil
 from typing import Any, Final, NoReturn
 
 from vault.clock import Clock, SystemClock
-from vault.crypto.keyservice import REFUSED, away, context_of, lock_of, refused
+from vault.crypto.keyservice import REFUSED, away, context_of, lock_of, missing, refused
 from vault.crypto.services.envelope import pack, parse
 from vault.crypto.services.guarded import AT_ONCE, CONNECT_SECONDS, READ_SECONDS, Busy
 from vault.errors import ConfigError, Unavailable, Unreadable
@@ -95,6 +95,11 @@ class AwsKeyService:
         return False
 
     @property
+    def fault(self) -> None:
+        """Told by the guard around it."""
+        return
+
+    @property
     def whole(self) -> bool:
         """True if this identity may list aliases."""
         try:
@@ -163,11 +168,11 @@ class AwsKeyService:
     def prepare(self, locks: Iterable[str]) -> list[str]:
         """Makes a key and its alias for each lock without one."""
         there = set(self._aliases(f"alias/{self._prefix}-"))
-        missing = [lock for lock in sorted(set(locks)) if self._alias(lock) not in there]
-        for lock in missing:
+        wanted = [lock for lock in sorted(set(locks)) if self._alias(lock) not in there]
+        for lock in wanted:
             self._call("create_alias", AliasName=self._alias(lock), TargetKeyId=self._made(lock))
         self._answers.clear()
-        return missing
+        return wanted
 
     def renew(self, lock: str) -> None:
         """A new key behind the alias; the older keeps one of its own, by which `retire` finds it."""
@@ -335,7 +340,7 @@ def _judged(code: str, status: int, operation: str) -> Unavailable | Unreadable:
     if code in _CLOSED:
         return away("has disabled a key of this vault, or destroys it: enable it, or cancel its deletion")
     if code == "NotFoundException":
-        return away("has no such key or alias here: check kms_region, or run `profile-vault keys init` once")
+        return missing("this lock in this region")
     if code in _BUSY or status in {429, 500, 502, 503, 504}:
         return Busy(429 if "Thrott" in code or "Limit" in code or "TooMany" in code else max(status, 500))
     return away(f"refuses {operation} ({code if code.isalnum() else status})")

@@ -2,8 +2,9 @@
 
 Promises: an answer within a deadline, or `Unavailable`; the same question asked by many at once is asked once (threats
 H17); few questions at a time; throttling and faults of the service are tried again a few times, later each time; after
-some failures in a row it is not asked at all for a moment, then by one (a circuit breaker). It is never waited for on the
-event loop. What it sealed is opened at once and compared, where this process may: a wrong answer is never kept (threats H6).
+some failures in a row it is not asked at all for a moment, then by one (a circuit breaker). On the event loop it is never
+waited for: that is `pending`. What it sealed is opened at once and compared, where this process may: a wrong answer is
+never kept (threats H6).
 """
 
 import asyncio
@@ -13,11 +14,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
-import structlog
-
-from vault.crypto.keyservice import AWAY, KeyService, away, lock_of
+from vault.crypto.keyservice import AWAY, KeyService, away, lock_of, pending
 from vault.errors import Unavailable, Unreadable, VaultError
 from vault.ids import random_bytes
+from vault.measures import KEY_SERVICE
 
 CONNECT_SECONDS: Final = 2.0
 READ_SECONDS: Final = 3.0  # services answer in some milliseconds; behind this an outage is the better guess
@@ -32,7 +32,6 @@ FAILURES: Final = 3  # in a row
 OPEN_SECONDS: Final = 2.0  # with the pause of a start, recovery is seen in less than five seconds (threats 4.2)
 
 _Answer = TypeVar("_Answer")
-_log = structlog.get_logger("keyservice")
 
 
 class Busy(Unavailable):
@@ -65,14 +64,10 @@ class Breaker:
 
     def passed(self) -> None:
         """The service answered."""
-        if self.fault is not None:
-            _log.info("key_service.back")
         self._failures, self._probing, self.fault = 0, False, None
 
     def failed(self, why: str) -> None:
         """It did not."""
-        if self.fault is None:
-            _log.warning("key_service.away", reason=why)
         self._failures, self._probing, self.fault = self._failures + 1, False, why
         self._until = self._now() + OPEN_SECONDS
 
@@ -164,7 +159,7 @@ class Guarded:
     ) -> _Answer:
         """The answer, of this question or of the same one that is under way. Raises `Unavailable`."""
         if on_loop():
-            raise RuntimeError("a key service that is elsewhere is asked in a thread")
+            raise pending()
         with self._lock:
             flight = self._flights.get(key)
             if flight is None:
@@ -212,8 +207,10 @@ class Guarded:
     def _judge(self, error: VaultError | None) -> None:
         """A refusal, and bytes that do not open, are answers."""
         if error is not None and error.reason == AWAY:
+            KEY_SERVICE.labels("failed").inc()
             self._breaker.failed(error.hint)
         else:
+            KEY_SERVICE.labels("answered" if error is None else "refused").inc()
             self._breaker.passed()
 
     def _given_up(self, key: tuple[Any, ...], flight: "Future[Any]") -> Unavailable:
@@ -221,6 +218,7 @@ class Guarded:
         with self._lock:
             if self._flights.get(key) is flight:
                 del self._flights[key]
+                KEY_SERVICE.labels("late").inc()
                 self._breaker.failed(error.hint)
         return error
 

@@ -104,6 +104,11 @@ class LocalKeyService:
         return True
 
     @property
+    def fault(self) -> None:
+        """Nothing can be away."""
+        return
+
+    @property
     def whole(self) -> bool:
         """True with the root key: nothing is closed to this process."""
         return self._root is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 from vault import durable
-from vault.crypto.keyservice import away, context_of, lock_of, refused
+from vault.crypto.keyservice import away, context_of, lock_of, missing, refused
 from vault.crypto.services.envelope import pack, parse
 from vault.errors import ConfigError, Unavailable, Unreadable
 from vault.ids import random_bytes
@@ -47,6 +47,11 @@ class Pkcs11KeyService:
     def instant(self) -> bool:
         """It is asked through a library that may wait for its device."""
         return False
+
+    @property
+    def fault(self) -> None:
+        """Told by the guard around it."""
+        return
 
     @property
     def whole(self) -> bool:
@@ -85,10 +90,10 @@ class Pkcs11KeyService:
         """Makes a first key for each lock without one."""
 
         def make(session: Any) -> list[str]:
-            missing = [lock for lock in sorted(set(locks)) if not self._keys(session, lock)]
-            for lock in missing:
+            wanted = [lock for lock in sorted(set(locks)) if not self._keys(session, lock)]
+            for lock in wanted:
                 self._make(session, lock, 1)
-            return missing
+            return wanted
 
         return self._do(make)
 
@@ -143,7 +148,7 @@ class Pkcs11KeyService:
     def _sealed(self, session: Any, lock: str, key_name: str, plaintext: bytes) -> bytes:
         keys = self._keys(session, lock)
         if not keys:
-            raise away(f"has no key {self._label(lock)}; run `profile-vault keys init` once, first")
+            raise missing(self._label(lock))
         version = max(keys)
         nonce = random_bytes(NONCE_BYTES)
         made = keys[version].encrypt(plaintext, **self._gcm(nonce, key_name))

@@ -9,6 +9,7 @@ only: rules for others give `update`, not `create`. Docs: docs/how-to/choose-a-k
 import base64
 import binascii
 import re
+import ssl
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -17,7 +18,7 @@ import httpx
 import msgspec
 
 from vault import durable
-from vault.crypto.keyservice import REFUSED, away, context_of, lock_of, refused
+from vault.crypto.keyservice import REFUSED, away, context_of, lock_of, missing, refused
 from vault.crypto.services.envelope import pack, parse
 from vault.crypto.services.guarded import CONNECT_SECONDS, READ_SECONDS, Busy
 from vault.errors import ConfigError, Unavailable, Unreadable
@@ -52,12 +53,12 @@ class TransitKeyService:
         self._may: dict[str, frozenset[str]] = {}  # path -> what this token may there
         self._latest: dict[str, int] = {}
         try:
-            tls = httpx.create_ssl_context(verify=str(ca) if ca else True, trust_env=False)
+            trusted = httpx.create_ssl_context(trust_env=False) if ca is None else ssl.create_default_context(cafile=ca)
         except OSError:
             raise ConfigError("the file that transit_ca_file names holds no certificates") from None
         self._client = httpx.Client(
             base_url=f"{url}/v1/",
-            verify=tls,
+            verify=trusted,
             trust_env=False,
             follow_redirects=False,
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
@@ -67,6 +68,11 @@ class TransitKeyService:
     def instant(self) -> bool:
         """It is asked over the network."""
         return False
+
+    @property
+    def fault(self) -> None:
+        """Told by the guard around it."""
+        return
 
     @property
     def whole(self) -> bool:
@@ -115,11 +121,11 @@ class TransitKeyService:
 
     def prepare(self, locks: Iterable[str]) -> list[str]:
         """Makes the engine's keys that are missing: not exportable, no backup in plaintext."""
-        missing = [lock for lock in sorted(set(locks)) if self._read(lock) is None]
-        for lock in missing:
+        wanted = [lock for lock in sorted(set(locks)) if self._read(lock) is None]
+        for lock in wanted:
             self._ask("POST", self._path("keys", lock), {"type": KEY_TYPE, "exportable": False})
         self._may.clear()
-        return missing
+        return wanted
 
     def renew(self, lock: str) -> None:
         """The next version of the engine's key."""
@@ -147,7 +153,7 @@ class TransitKeyService:
         found = self._read(lock)
         version = None if found is None else found.get("latest_version")
         if not isinstance(version, int) or version < 1:
-            raise away(f"has no key {self._prefix}-{lock}; run `profile-vault keys init` once, first")
+            raise missing(f"{self._prefix}-{lock}")
         self._latest[lock] = version
         return version
 
@@ -238,10 +244,10 @@ class TransitKeyService:
 def _judged(errors: object, what: str) -> Unavailable | Unreadable:
     """What a 400 means: a key that is not there, or bytes that do not open."""
     told = " ".join(one for one in errors if isinstance(one, str)) if isinstance(errors, list) else ""
-    if "not found" in told:
-        return away("has no such key: run `profile-vault keys init` once, first")
     if "/decrypt/" in what:
-        return Unreadable()
+        return Unreadable()  # also of a key that is not there: then another service sealed it
+    if "not found" in told:
+        return missing(what.rpartition("/")[2])
     return away("refuses what it was asked; compare its version with docs/how-to/choose-a-key-service.md")
 
 

@@ -14,7 +14,7 @@ from vault.errors import NotFound
 from vault.flows.honour.answer import Gathered, access_answer, portable_answer
 from vault.flows.honour.opened import Desk, Value, profile_of
 from vault.flows.honour.recipients import source_names
-from vault.flows.honour.steps import key_of, officer_of, take
+from vault.flows.honour.steps import destroy_key, key_of, officer_of, take
 from vault.flows.people.read import ledgers
 from vault.flows.tags import account_tag
 from vault.flows.trail import leave
@@ -44,7 +44,7 @@ async def gather(vault: Vault, request: Request) -> None:
         if taking.request.subject_id is None or await store.erasure_of(taking.connection, subjects) is not None:
             await taking.move(Step.DONE, state=State.CANCELLED, finished_at=now)
             return
-        key = key_of(vault, names.archive(request.request_id))
+        key = await key_of(vault, names.archive(request.request_id))
         sealed = seal_archive(key, request.request_id, content)
         await store.put_archive(taking.connection, request.request_id, sealed, Micros(now + KEPT))
         await leave(
@@ -67,7 +67,7 @@ async def expire(vault: Vault, request: Request) -> bool:
         ends = await store.archive_ends(taking.connection, request.request_id)
         if ends is not None and vault.clock.now() < ends:
             return False
-        vault.keyring.destroy(names.archive(request.request_id))
+        await destroy_key(vault, names.archive(request.request_id))
         await store.drop_archives(taking.connection, [request.request_id])
         await taking.move(Step.DONE)
     return True

@@ -42,7 +42,7 @@ async def open_case(vault: Vault, request: Request) -> None:
     async with take(vault, request) as taking:
         held = await held_everywhere(taking.connection, desk.subjects, vault.keyring.key(names.STATE))
         made = case_of(vault, request.request_id, desk, known, held, now)
-        key = key_of(vault, names.case(request.request_id))
+        key = await key_of(vault, names.case(request.request_id))
         await store.put_case(taking.connection, request.request_id, seal_case(key, made.case), made.deadline)
         await store.put_notices(taking.connection, made.notices)
         await taking.move(Step.KEEP, detail=made.detail)

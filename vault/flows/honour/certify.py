@@ -18,7 +18,7 @@ from vault.disclosures.store import held_everywhere
 from vault.errors import Conflict
 from vault.flows.epochs import backups_unreadable_after
 from vault.flows.honour.erase import erased_by, sweep
-from vault.flows.honour.steps import MEMBERS, OWED, Taking, officer_of, take
+from vault.flows.honour.steps import MEMBERS, OWED, Taking, destroy_key, officer_of, take
 from vault.flows.residue.scan import indexed
 from vault.flows.residue.verdict import Report
 from vault.flows.trail import leave
@@ -269,7 +269,7 @@ async def _close_case(vault: Vault, taking: Taking, notices: Sequence[Notice], n
     answered = not _open(notices) and bool(taking.request.detail.get("salt_given"))
     if now < ends and not answered:
         return False
-    vault.keyring.destroy(names.case(taking.request.request_id))
+    await destroy_key(vault, names.case(taking.request.request_id))
     await store.drop_case(taking.connection, taking.request.request_id)
     return True
 

@@ -18,7 +18,7 @@ from vault.errors import Conflict
 from vault.flows.graves import write_graves
 from vault.flows.honour.case import Known, desk_of, identifiers_of, normal_forms
 from vault.flows.honour.opened import Desk
-from vault.flows.honour.steps import MEMBERS, members_of, officer_of, take
+from vault.flows.honour.steps import MEMBERS, destroy_key, members_of, officer_of, passing_key, take
 from vault.flows.tags import tombstone_tag
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
@@ -157,7 +157,7 @@ async def _forget(vault: Vault, connection: Transaction, subjects: Sequence[UUID
     about = await store.requests_about(connection, subjects)
     await store.forget_subject(connection, subjects, vault.keyring.key(names.REQUEST))
     for request_id in about:
-        vault.keyring.destroy(names.archive(request_id))
+        await destroy_key(vault, names.archive(request_id))
     await store.drop_archives(connection, about)
 
 
@@ -245,7 +245,7 @@ async def _name_events(vault: Vault, connection: Transaction, request_id: UUID, 
     if sealed is None:
         return
     rows = await (await raw(connection)).fetch(_EVENT_KEYS, list(members), EVENT_KEYS)
-    key = vault.keyring.key(names.case(request_id))
+    key = await passing_key(vault, names.case(request_id))
     case = msgspec.structs.replace(open_case(key, request_id, sealed), event_keys=tuple(row[0] for row in rows))
     await store.reseal_case(connection, request_id, seal_case(key, case))
 
@@ -285,7 +285,8 @@ async def tags_of(vault: Vault, connection: Transaction, request: Request) -> li
     sealed = await store.get_case(connection, request.request_id)
     if sealed is None:
         return []
-    return list(open_case(vault.keyring.key(names.case(request.request_id)), request.request_id, sealed).tags)
+    key = await passing_key(vault, names.case(request.request_id))
+    return list(open_case(key, request.request_id, sealed).tags)
 
 
 async def count_lookup(

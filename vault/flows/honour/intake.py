@@ -15,7 +15,7 @@ from vault.flows.honour.access import expire
 from vault.flows.honour.advance import destroy_now
 from vault.flows.honour.at_once import erase_at_once
 from vault.flows.honour.certify import answers_of, notices_of
-from vault.flows.honour.steps import OPENED, Taken, read
+from vault.flows.honour.steps import OPENED, Taken, passing_key, read
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.ids import uuid7
@@ -152,7 +152,7 @@ async def fetch_archive(vault: Vault, actor: Actor, request_id: UUID) -> bytes:
         taken = await store.take_archive(connection, request_id)
         if taken is None or vault.clock.now() >= taken[1]:
             raise Gone("The archive was fetched, or its seven days are over; open a new request.", code="archive_gone")
-        content = open_archive(vault.keyring.key(names.archive(request_id)), request_id, taken[0])
+        content = open_archive(await passing_key(vault, names.archive(request_id)), request_id, taken[0])
         await leave(
             vault, connection, Tag.RIGHTS_ARCHIVE_FETCHED, actor.label, {"request": str(request_id)}, request.subject_id
         )
@@ -189,7 +189,7 @@ async def fetch_certificate(vault: Vault, actor: Actor, request_id: UUID) -> dic
         }
         sealed = await store.get_case(connection, request_id)
         if sealed is not None:
-            case = open_case(vault.keyring.key(names.case(request_id)), request_id, sealed)
+            case = open_case(await passing_key(vault, names.case(request_id)), request_id, sealed)
             answer["salt"] = case.salt.hex()
             await store.move(connection, request, request.step, key, detail={"salt_given": True})
             if request.state == State.COMPLETED:  # everybody has answered: nothing needs the case any more

@@ -1,7 +1,8 @@
 """One step of a request: taken by one worker only, in one transaction that ends by moving the request on."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,7 +11,7 @@ import msgspec
 from vault.audit.entry import Tag
 from vault.audit.store import said
 from vault.clock import Micros
-from vault.errors import NotFound, Unavailable, Unreadable
+from vault.errors import NotFound, Unreadable
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.keys import names
@@ -122,15 +123,28 @@ def members_of(request: Request) -> list[UUID] | None:
     return None if named is None else [UUID(one) for one in named]
 
 
-def key_of(vault: Vault, name: str) -> bytes:
+async def key_of(vault: Vault, name: str) -> bytes:
     """The key of one request by its name, made if there is none: a step that is taken again finds its own.
 
-    Call with the step in hand (`take`), so that two workers do not make one each.
+    Call with the step in hand (`take`), so that two workers do not make one each. Raises `Unavailable`.
     """
-    with suppress(Unavailable):
+
+    def made() -> bytes:  # in a thread, since it waits for the disk and for the key service
+        if vault.keystore.stamp_of(name) is None:
+            vault.keyring.make(name)
         return vault.keyring.key(name)
-    vault.keyring.make(name)
-    return vault.keyring.key(name)
+
+    return await asyncio.to_thread(made)
+
+
+async def passing_key(vault: Vault, name: str) -> bytes:
+    """The key of one request, which must be there; asked of the key service each time. Raises `Unavailable`."""
+    return await asyncio.to_thread(vault.keyring.key, name)
+
+
+async def destroy_key(vault: Vault, name: str) -> None:
+    """Destroys it; what is gone already is no error."""
+    await asyncio.to_thread(vault.keyring.destroy, name)
 
 
 def officer_of(request: Request) -> str:

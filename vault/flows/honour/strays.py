@@ -10,7 +10,6 @@ from uuid import UUID
 
 from vault.audit.entry import Tag
 from vault.clock import DAY, Micros
-from vault.errors import NotFound
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.keys import names
@@ -44,10 +43,7 @@ def _old(vault: Vault, now: Micros) -> set[str]:
     for name in vault.keystore.names():
         if not name.startswith(names.PASSING):
             continue
-        try:
-            made = [held.made_at for held in vault.keystore.held(name).values()]
-        except NotFound:  # destroyed just now
-            continue
-        if max(made) < now - AGE:
+        made = vault.keystore.made(name)  # nothing is opened for it
+        if made and max(made.values()) < now - AGE:
             found.add(name)
     return found
