@@ -248,7 +248,7 @@ async def _name_events(vault: Vault, connection: Transaction, request_id: UUID, 
     if sealed is None:
         return
     rows = await (await raw(connection)).fetch(_EVENT_KEYS, list(members), EVENT_KEYS)
-    key = vault.keyring.key(names.case(request_id))
+    key = await passing_key(vault, names.case(request_id))
     case = msgspec.structs.replace(open_case(key, request_id, sealed), event_keys=tuple(row[0] for row in rows))
     await store.reseal_case(connection, request_id, seal_case(key, case))
 

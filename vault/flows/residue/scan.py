@@ -9,6 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from vault.clock import isoformat
+from vault.crypto.keyservice import LATER
 from vault.errors import NotFound, Unavailable
 from vault.flows.residue import database, files
 from vault.flows.residue.needles import CASE, Needles, Pattern, of_case, of_journal, with_pseudonyms
@@ -60,8 +61,11 @@ async def _needles(vault: Vault, driver: Raw, request_id: UUID) -> Needles:
     sealed = await driver.fetchval(_CASE, request_id)
     if sealed is not None:
         try:
-            key = vault.keyring.key(names.case(request_id))
-        except Unavailable:  # its key is destroyed first: a crash between the two leaves the row for a moment
+            key = await asyncio.to_thread(vault.keyring.key, names.case(request_id))
+        except Unavailable as error:
+            if error.reason in LATER:  # a key service that is away: nobody looks by less than there is
+                raise
+            # its key is destroyed first: a crash between the two leaves the row for a moment
             key = None
         if key is not None:
             return of_case(open_case(key, request_id, sealed))
