@@ -7,6 +7,7 @@ import rich_click as click
 from vault.bootstrap import EVERYTHING
 from vault.catalogue.numbers import RIGHTS
 from vault.cli.epochs import backup, destroy, rotate
+from vault.cli.escrow import escrow
 from vault.cli.key_status import status
 from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option
@@ -84,3 +85,4 @@ keys.add_command(status)
 keys.add_command(rotate)
 keys.add_command(backup)
 keys.add_command(destroy)
+keys.add_command(escrow)
