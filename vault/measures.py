@@ -32,12 +32,6 @@ KEY_SERVICE: Final = Counter(
     ["outcome"],
     registry=REGISTRY,
 )
-KEY_SERVICE: Final = Counter(
-    "profile_vault_key_service_questions",
-    "Questions to a key service that is elsewhere, by how they ended: answered, refused, failed, late.",
-    ["outcome"],
-    registry=REGISTRY,
-)
 FEED_LAG: Final = Histogram(
     "profile_vault_feed_lag_seconds",
     "Seconds, at most, from the commit of a change to the number that shows it to feeds; one figure a step.",

@@ -19,7 +19,7 @@ from vault.config import Settings, load
 from vault.errors import ConfigError, Conflict, VaultError
 from vault.flows.backup.archive import KINDS, Manifest, expired
 from vault.flows.backup.restore import Archives, Placed, put_back
-from vault.flows.backup.take import DATA_DAYS, KEYS_DAYS, Keep, back_up
+from vault.flows.backup.take import back_up
 from vault.flows.losses import Accepted
 from vault.flows.replay import Replayed
 from vault.flows.vault import Vault
@@ -32,15 +32,9 @@ _PORT: Final = 8000  # of `serve`, for the doctor's look
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--only", default=",".join(KINDS), metavar="LIST", show_default=True, help="Archives to write.")
-@click.option(
-    "--data-days", default=DATA_DAYS, show_default=True, type=click.IntRange(1), help="How long data is kept."
-)
-@click.option(
-    "--keys-days", default=KEYS_DAYS, show_default=True, type=click.IntRange(1), help="How long keys are kept."
-)
 @json_option
 @click.pass_context
-def backup(ctx: click.Context, folder: Path, only: str, data_days: int, keys_days: int) -> None:
+def backup(ctx: click.Context, folder: Path, only: str) -> None:
     """Write data, keys and journal as three archives under FOLDER, each with a manifest. Runs beside whatever serves.
 
     \b
@@ -48,9 +42,9 @@ def backup(ctx: click.Context, folder: Path, only: str, data_days: int, keys_day
       profile-vault backup /mnt/backups
       profile-vault backup /mnt/journal-only --only journal
 
-    Keep them in three places. The days stand in the manifests; archives whose time is over are named, and it is yours to
-    delete them. The root key is in none: see `keys escrow`. No archive holds a value in clear. To go back:
-    docs/how-to/restore.md.
+    Keep them in three places, as long as `data_backup_days` and `keyring_backup_days` say. Archives whose time is over are
+    named, and it is yours to delete them. The root key is in none: see `keys escrow`. No archive holds a value in clear. To
+    go back: docs/how-to/restore.md.
     """
     wanted = tuple(kind for kind in KINDS if kind in only.replace(",", " ").split())
     if set(only.replace(",", " ").split()) != set(wanted) or not wanted:
@@ -61,8 +55,7 @@ def backup(ctx: click.Context, folder: Path, only: str, data_days: int, keys_day
         bar = progress.add_task("Dumping", total=None)
 
         async def journey(vault: Vault) -> list[Manifest]:
-            keep = Keep(data_days, keys_days)
-            return await back_up(vault, target, keep, wanted, lambda size: progress.update(bar, completed=size))
+            return await back_up(vault, target, wanted, lambda size: progress.update(bar, completed=size))
 
         made = with_vault(journey, create=False, role=EVERYTHING)
     over = expired([target / kind for kind in KINDS], SystemClock().now())
@@ -89,7 +82,7 @@ def _sentences(folder: Path, made: list[Manifest], over: list[Path]) -> str:
 
 @click.command()
 @click.option("--data", required=True, type=_FILE, help="The archive of data.")
-@click.option("--keys", type=_FILE, help="An archive of keys; left out, the key store that is here.")
+@click.option("--keys", type=_FILE, help="An archive of keys: its key store, if none is here, and later wraps.")
 @click.option("--journal", type=_FILE, help="The newest archive of the journal; left out, the journal that is here.")
 @click.option("--here", type=click.IntRange(0), metavar="N", help="As for `audit accept-loss`, if both are known.")
 @click.option("--head", type=click.IntRange(0), metavar="N", help="As for `audit accept-loss`.")
@@ -104,9 +97,10 @@ def restore(
     Example:
       profile-vault restore --data /mnt/backups/data/20260101T030000Z-data.dump
 
-    What is here stays: a key store is never written over, a journal only by one that continues it. Then the journal is
-    replayed, so that nobody comes back who was erased or withdrew since, and `doctor` looks. Data that is older than the
-    audit head stays closed until an officer accepts the loss; the last line says how.
+    What is here stays: a key store is never written over, a journal only by one that continues it. After a rotation whose
+    old keys were destroyed, `--keys` names an archive of keys from after it: its wraps open what the data holds. Then the
+    journal is replayed, so that nobody comes back who was erased or withdrew since, and `doctor` looks. Data that is older
+    than the audit head stays closed until an officer accepts the loss; the last line says how.
     """
     if (here is None) != (head is None):
         raise ConfigError("`--here` and `--head` go together")
@@ -141,6 +135,7 @@ def _answer(placed: Placed, done: Replayed | None, closed: VaultError | None) ->
         "made_at": placed.data.made_at,
         "keys": "archive" if placed.keys else "here",
         "journal": "archive" if placed.journal else "here",
+        "wraps": placed.wraps,
         "open": done is not None,
         "replayed": None if done is None else told(done),
         "closed": None if closed is None else {"code": closed.reason, "hint": closed.hint},

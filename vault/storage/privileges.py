@@ -81,7 +81,6 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "ingest": "select",
         "due": "select insert update",
         _DESK: "select insert update",
-        "feed webhooks changes audit": "select:tag,until,suppress,objected",
     },
     "erased": {_WRITER: "select", _DESK: "select insert", _RELEASE: "select"},
     # change numbers, leases, audit
