@@ -106,14 +106,16 @@ def _fenced(rows: _Rows) -> bool:
 
 def _shown(one: Refusal | Objection | RemovedWraps, rows: _Rows) -> bool:
     """Does the person show it? One who cannot be believed, or is being erased, is not asked."""
-    if _fenced(rows):
+    if rows.state is None or rows.state.fenced:
         return True
+    if one.version > rows.state.version:
+        return False
     if isinstance(one, RemovedWraps):
         return rows.compartments is None or rows.compartments.isdisjoint(one.wraps)
     said = {
         choice.purpose
         for choice in rows.choices
-        if one.at - LATE <= choice.received_at <= one.at and choice.decision not in _WIDENS
+        if one.at - LATE <= choice.received_at and choice.decision not in _WIDENS  # later: a replay says it anew
     }
     return all(purpose in said for purpose in range(one.purposes.bit_length()) if one.purposes >> purpose & 1)
 
