@@ -119,10 +119,12 @@ def _whole_person(scene: Scene, attacker: Attacker, answered: list[str]) -> str:
     """She withdrew; all her rows of yesterday are put back together. No single read can tell."""
     subject = scene.people[WHOLE]
     must(scene.asked(WHOLE).is_success, "the door had not answered before: nothing is shown")
-    before = _named(scene)
-    must(("narrowing", str(subject)) not in before, "she was named before anything was done to her")
     scene.withdraw(WHOLE)
     must(not scene.asked(WHOLE).is_success, "the withdrawal itself did not close the door")
+    before = _named(
+        scene
+    )  # a start compares what is new in the journal, and would undo the attack: it has been compared
+    must(("narrowing", str(subject)) not in before, "she was named before anything was done to her")
     for table in PERSONAL:
         attacker.do(f"DELETE FROM {table} WHERE subject_id = $1", subject)
         old = table.rpartition(".")[2]
@@ -173,7 +175,7 @@ def _whole_database(scene: Scene, attacker: Attacker, answered: list[str]) -> st
     done = scene.command("serve", "--port", "0")
     said = " ".join(done.stderr.split())
     must(done.returncode != 0, "the vault started on the old database")
-    must("older than the audit head" in said, f"it did not start, yet for another reason: {said[-300:]}")
+    must("audit_behind_head" in said, f"it did not start, yet for another reason: {said[-300:]}")
     answered.append(
         "`profile-vault serve` does not start: the database is older than the audit head beside the journal"
     )
