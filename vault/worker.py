@@ -42,7 +42,7 @@ ENDLESS: Final = "sweep"  # the state audit begins anew when it is through
 _DUTY: Final = {
     "watches": roles.CHANGES,
     "graves": roles.DUE,
-    ENDLESS: roles.DUE,
+    ENDLESS: roles.REQUESTS,  # which has the keys of every purpose, and may read what the audit reads
     "strays": roles.REQUESTS,
     "wipes": roles.REQUESTS,
 }

@@ -13,6 +13,7 @@ import pytest
 from tests.fakes import FakeClock
 from tests.flows.feed_world import Reader, audited, rows_of, superuser
 from tests.flows.rights_world import officer
+from tests.logins import login_for
 from tests.worlds import World, identify, order, preference, say
 from vault.audit.entry import Tag
 from vault.bootstrap import open_vault
@@ -29,6 +30,8 @@ from vault.flows.vault import Vault
 from vault.journal.narrowing import Refusal
 from vault.journal.witness import FILE, UNFINISHED, Round, read
 from vault.keys import names
+from vault.storage.privileges import PARTS
+from vault.storage.session import Database
 
 PERSONAL = (
     "subject", "keys.subject_key", "compartment", "event", "ledger", "identifier", "link", "disclosure", "audit_salt",
@@ -507,3 +510,30 @@ def settings_of(database_url: str, folder: Path, limits: Limits) -> Settings:
         database_url=database_url,
         limits=limits,
     )
+
+
+async def test_the_sweep_does_with_the_rights_of_its_duty_and_every_part_may_see_how_it_stands(
+    database_url: str, tmp_path: Path, clock: FakeClock
+) -> None:
+    """A process of the duty `requests` has its role in the database and nothing else."""
+    settings = settings_of(database_url, tmp_path, Limits())
+    async with open_vault(settings, clock=clock) as vault:
+        people = await town(await World.of(vault))
+        async with vault.database.hot() as connection:
+            await connection.execute(
+                "UPDATE identity SET subject_id = $1 WHERE subject_id = $2", people["bea"], people["ada"]
+            )
+        own = vault.database
+        for part in PARTS:
+            vault.database = await Database.open(await login_for(database_url, {part}))
+            try:
+                if part == "requests":
+                    await swept(vault)
+                    assert (await standing(vault)).findings > 0
+                await standing(vault)
+            finally:
+                await vault.database.close()
+        vault.database = own
+        assert {(one.check, one.subject) for one in (await audit_state(vault)).findings} >= {
+            (Check.LOOKUP, people["ada"])
+        }

@@ -57,7 +57,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
     "due": {_WRITER: "select insert delete", _DESK: "select insert delete"},
     # found by a key of its own
     "identity": {_WRITER: "select insert delete", _DESK: "select insert delete", _RELEASE: "select"},
-    "dedup": {_WRITER: "select insert"},
+    "dedup": {_WRITER: "select insert", "requests": "select"},
     "tombstone": {_WRITER: "select insert update", _DESK: "select insert update"},
     "erased": {_WRITER: "select", _DESK: "select insert", _RELEASE: "select"},
     # change numbers, leases, audit
@@ -77,6 +77,8 @@ TABLES: Final[dict[str, dict[str, str]]] = {
     "audit": {_ALL: "select", "audit": "select insert"},
     "audit_node": {_ALL: "select", "audit": "select insert"},
     "checkpoint": {_ALL: "select", "audit": "select insert"},
+    # what the state audit found; its sweep is a duty of the desk
+    "integrity_finding": {_ALL: "select", "requests": "insert update", _DESK: "delete"},
     # who may speak to the vault
     "policy_version": {_ALL: "select"},
     "source": {_WRITER: "select", _DESK: "select"},
