@@ -21,7 +21,7 @@ _LAST = "overlay({0} PLACING '\\xff00ff'::bytea FROM octet_length({0}) - 2)"
 TAMPERED = {
     "choice": "UPDATE subject SET state = set_byte(state, 18, get_byte(state, 18) # 64) WHERE subject_id = $1",
     "values": f"UPDATE compartment SET fields = {_LAST.format('fields')} WHERE subject_id = $1",  # noqa: S608 - ours
-    "keys": f"UPDATE keys.subject_key SET wraps = {_LAST.format('wraps')} WHERE subject_id = $1",  # noqa: S608 - ours
+    "keys": f"UPDATE keys.subject_key SET version = version + 1, wraps = {_LAST.format('wraps')} WHERE subject_id = $1",  # noqa: S608 - ours
     "ledger": "DELETE FROM ledger WHERE subject_id = $1 AND sequence = 1",
 }
 NOBODY = "nobody"
