@@ -151,7 +151,9 @@ async def _fill(vault: Vault, place: Ground, people: int) -> None:
                 subject = new_subject(vault.clock.now())
                 opener = Opener(vault.keyring, subject)
                 rows.append((subject, 1, pack_wraps(opener.create(mask, 1)[0] for mask in masks)))
-            await connection.copy_records_to_table("subject_key", schema_name="keys", records=rows)
+            await connection.copy_records_to_table(
+                "subject_key", schema_name="keys", columns=("subject_id", "version", "wraps"), records=rows
+            )
     finally:
         await connection.close()
 
