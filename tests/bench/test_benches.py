@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from bench import feed, freshness, gate, ingest, memory, over_http, report, rights, space
+from bench import feed, freshness, gate, ingest, keys, memory, over_http, report, rights, space
 from bench.command import BENCHES
 from bench.ground import connect, ground, policies, vault_on
 from bench.ingest import Stage, differences, preload, staged
@@ -128,6 +128,13 @@ async def test_rights_are_measured_alone_and_under_ingest(server: Server) -> Non
         figures = (await run(tiny(server))).figures
         assert {"p50_ms_10_events", "growth", "p99_ms_under_ingest", "ingest_events_per_second"} <= figures.keys()
         assert figures["acts"] == 2
+
+
+@pytest.mark.slow
+async def test_rotations_are_measured_beside_a_plain_update_and_move_every_wrap(server: Server) -> None:
+    figures = (await keys.run(tiny(server))).figures
+    assert figures["wraps_every_purpose"] >= 12 * figures["rewrapped_people"]
+    assert {"ratio_one_purpose", "erasure_growth", "cold_to_warm", "people_per_minute_plain"} <= figures.keys()
 
 
 async def test_an_event_is_followed_to_lookup_feed_and_webhook(server: Server) -> None:
