@@ -112,8 +112,9 @@ class SubjectDraft:
         if rows:  # values whose keys are gone: no writer leaves such
             raise Unreadable
         self.compartments = dict(sorted(found.items()))  # always in this order: by purposes and generation
-        # by purposes: the highest generation
-        self._newest = {place[0]: draft for place, draft in self.compartments.items()}
+        self._newest = {
+            place[0]: draft for place, draft in self.compartments.items()
+        }  # by purposes, the last generation
 
     def __repr__(self) -> str:
         return f"SubjectDraft(fresh={self.fresh}, group={self.group})"
@@ -215,8 +216,7 @@ class SubjectDraft:
         entry = draft.entry(field)
         if entry is None or not draft.held:
             return None
-        purpose = next(bits(draft.held))
-        return open_field(self._open(draft), entry[0], entry[1], self.tools.permit(purpose))
+        return open_field(self._open(draft), entry[0], entry[1], self.tools.permit(next(bits(draft.held))))
 
     def copies(self, field: int) -> list[tuple[CompartmentDraft, FieldHead]]:
         """Every compartment that holds the field, and its head there."""
@@ -392,8 +392,7 @@ class SubjectDraft:
         if self._standing is not None and self.state.ledger_count:
             # Choices are decided on a ledger that was just read, so all that is kept of this one is what values need.
             self._explicit, self._standing = self._standing.explicit, None
-        if self.destroyed or self.new_choices or self.removed_wraps:
-            self.destroyed, self.new_choices, self.removed_wraps = [], [], []
+        self.destroyed, self.new_choices, self.removed_wraps = [], [], []
         self._rest()
 
     def _rest(self) -> None:
