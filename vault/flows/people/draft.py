@@ -112,9 +112,7 @@ class SubjectDraft:
         if rows:  # values whose keys are gone: no writer leaves such
             raise Unreadable
         self.compartments = dict(sorted(found.items()))  # always in this order: by purposes and generation
-        self._newest = {
-            place[0]: draft for place, draft in self.compartments.items()
-        }  # by purposes, the last generation
+        self._newest = {place[0]: draft for place, draft in self.compartments.items()}  # the last generation
 
     def __repr__(self) -> str:
         return f"SubjectDraft(fresh={self.fresh}, group={self.group})"
@@ -278,9 +276,7 @@ class SubjectDraft:
         """Append to the ledger; answers its sequence. The masks are the caller's to change. `proof` is sealed for `rights`."""
         sequence = self.state.ledger_count + 1
         entry = pack_choice(choice)
-        evidence = None
-        if proof is not None:
-            evidence = seal_event(self._open(self.writable(0)), choice.event_key, 0, proof)
+        evidence = None if proof is None else seal_event(self._open(self.writable(0)), choice.event_key, 0, proof)
         self.rows.ledger.append((self, sequence, entry, evidence))
         self.new_choices.append(choice)
         self.alter(ledger_count=sequence, ledger_head=chain(self.state.ledger_head, entry))
