@@ -104,8 +104,7 @@ class SubjectDraft:
         if rows:  # values whose keys are gone: no writer leaves such
             raise Unreadable
         self.compartments = dict(sorted(found.items()))  # always in this order: by purposes and generation
-        # by purposes: the highest generation
-        self._newest = {place[0]: draft for place, draft in self.compartments.items()}
+        self._newest = {place[0]: draft for place, draft in self.compartments.items()}  # the last generation
 
     def __repr__(self) -> str:
         return f"SubjectDraft(fresh={self.fresh}, group={self.group})"
@@ -207,8 +206,7 @@ class SubjectDraft:
         entry = draft.entry(field)
         if entry is None or not draft.held:
             return None
-        purpose = next(bits(draft.held))
-        return open_field(self._open(draft), entry[0], entry[1], self.tools.permit(purpose))
+        return open_field(self._open(draft), entry[0], entry[1], self.tools.permit(next(bits(draft.held))))
 
     def copies(self, field: int) -> list[tuple[CompartmentDraft, FieldHead]]:
         """Every compartment that holds the field, and its head there."""
@@ -270,9 +268,7 @@ class SubjectDraft:
         """Append to the ledger; answers its sequence. The masks are the caller's to change. `proof` is sealed for `rights`."""
         sequence = self.state.ledger_count + 1
         entry = pack_choice(choice)
-        evidence = None
-        if proof is not None:
-            evidence = seal_event(self._open(self.writable(0)), choice.event_key, 0, proof)
+        evidence = None if proof is None else seal_event(self._open(self.writable(0)), choice.event_key, 0, proof)
         self.rows.ledger.append((self, sequence, entry, evidence))
         self.new_choices.append(choice)
         self.alter(ledger_count=sequence, ledger_head=chain(self.state.ledger_head, entry))
@@ -381,8 +377,7 @@ class SubjectDraft:
         if self._standing is not None and self.state.ledger_count:
             # Choices are decided on a ledger that was just read, so all that is kept of this one is what values need.
             self._explicit, self._standing = self._standing.explicit, None
-        if self.destroyed or self.new_choices or self.removed_wraps:
-            self.destroyed, self.new_choices, self.removed_wraps = [], [], []
+        self.destroyed, self.new_choices, self.removed_wraps = [], [], []
         self._rest()
 
     def _rest(self) -> None:
