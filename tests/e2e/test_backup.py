@@ -12,6 +12,8 @@ import pytest
 
 from tests.e2e.house import Door, House, awaited, bearer
 from vault.cli.demo_stage import Secrets
+from vault.crypto.escrow import split
+from vault.ids import random_bytes
 from vault.storage import embedded
 
 ALL = {"functional": True, "analytics": True, "advertising": True}
@@ -124,7 +126,7 @@ def test_d6_d14_h20_a_backup_is_restored_and_nobody_comes_back(house: House) -> 
     assert (again["erased"], again["lowered"]) == (0, 0)
 
 
-def test_h7_a_lost_machine_is_restored_from_the_three_archives_and_the_root_key_alone(house: House) -> None:
+def test_h7_a_lost_machine_is_restored_from_the_archives_and_two_of_three_shares_of_the_root_key(house: House) -> None:
     apart(house)
     secrets = house.furnish()
     target = house.folder / "backups"
@@ -134,19 +136,26 @@ def test_h7_a_lost_machine_is_restored_from_the_three_archives_and_the_root_key_
         narrow(door, secrets)
         later = archives(house.ask("backup", str(target), "--only", "keys,journal"))
         assert set(later) == {"keys", "journal"}
-    root = house.key_file.read_bytes()
+    shares = house.ask("keys", "escrow", "split", "--out", str(house.folder / "shares"))["files"]
+    others = []
+    for number, line in enumerate(split(random_bytes(32), 3, 2)):
+        others.append(str(house.folder / f"other-{number}.txt"))
+        Path(others[-1]).write_text(line)
     embedded.remove(house.data)
     for lost in (house.folder / "keyring", house.folder / "journal", house.data):
         shutil.rmtree(lost, ignore_errors=True)
-    house.key_file.unlink()
+    house.key_file.unlink()  # and the root key with it
     arguments = ("restore", "--data", archives(first)["data"], "--keys", later["keys"], "--journal", later["journal"])
     without = house.run(*arguments, "--json", check=False)
     assert without.returncode == 1  # no way in without the root key
-    shutil.rmtree(house.folder / "keyring", ignore_errors=True)
-    house.key_file.write_bytes(root)
-    house.key_file.chmod(0o600)
-    restored = house.ask(*arguments)
-    assert (restored["keys"], restored["journal"], restored["open"]) == ("archive", "archive", False)
+    assert not house.key_file.exists()
+    for some in ((shares[0],), (shares[0], shares[0]), (shares[0], others[1]), tuple(others[:2])):
+        refused = house.run("keys", "escrow", "join", *some, "--json", check=False)
+        assert json.loads(refused.stderr)["code"] in {"bad_shares", "other_key"}
+        assert not house.key_file.exists()
+    house.ask("keys", "escrow", "join", shares[2], shares[0])
+    restored = house.ask(*arguments[:3], *arguments[5:])  # the key store is in place already
+    assert (restored["keys"], restored["journal"], restored["open"]) == ("here", "archive", False)
     words = restored["closed"]["hint"].split()
     sizes = [words[words.index(name) + 1] for name in ("--here", "--head")]
     house.ask("audit", "accept-loss", "--here", sizes[0], "--head", sizes[1])

@@ -10,6 +10,7 @@ from vault.catalogue.load import load as load_catalogue
 from vault.catalogue.load import read_folder
 from vault.catalogue.numbers import RIGHTS
 from vault.cli.epochs import backup, destroy, rotate
+from vault.cli.escrow import escrow
 from vault.cli.key_status import status
 from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option
@@ -119,3 +120,4 @@ keys.add_command(status)
 keys.add_command(rotate)
 keys.add_command(backup)
 keys.add_command(destroy)
+keys.add_command(escrow)
