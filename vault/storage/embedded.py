@@ -107,6 +107,7 @@ def _join(cluster: Cluster) -> Server:
         _held(cluster)  # drops what killed holders left
         running = _running(cluster)
         if running is None:
+            files.check_major(cluster)
             if not (cluster.data / "PG_VERSION").exists():
                 (cluster.folder / MADE).unlink(missing_ok=True)
                 files.initialise(cluster)

@@ -15,6 +15,7 @@ from vault import durable
 from vault.config import Settings
 from vault.errors import ConfigError, Conflict
 from vault.flows.backup.archive import Kind, Manifest, check_code, place, read_manifest, unpack
+from vault.flows.backup.keys import bring_up, read_store
 from vault.journal.file import FILE as JOURNAL_FILE
 from vault.journal.head import FILE as HEAD_FILE
 from vault.journal.head import newer_head
@@ -38,6 +39,7 @@ class Placed(msgspec.Struct, frozen=True):
     data: Manifest
     keys: bool
     journal: bool
+    wraps: int  # people whose wraps are of later epochs than in the data
 
 
 async def put_back(settings: Settings, archives: Archives, journal_key: Callable[[], bytes]) -> Placed:
@@ -67,9 +69,10 @@ async def put_back(settings: Settings, archives: Archives, journal_key: Callable
                 " the backup would come back"
             )
         await load(database, archives.data, int(data.about["server"]))
+        wraps = 0 if archives.keys is None else await bring_up(database, archives.keys)
     finally:
         await database.close()
-    return Placed(data, keys, journal)
+    return Placed(data, keys, journal, wraps)
 
 
 def _given(archives: Archives) -> tuple[tuple[Kind, Path | None], ...]:
@@ -77,12 +80,10 @@ def _given(archives: Archives) -> tuple[tuple[Kind, Path | None], ...]:
 
 
 def _place_keys(folder: Path, archive: Path) -> bool:
-    """True if they were placed. A store that is there is never older than an archive of it that it must yield to."""
+    """True if they were placed; False if a key store is here, which stays: it knows what was destroyed since."""
     if folder.exists() and any(folder.glob("*.key")):
-        raise Conflict(
-            "There is a key store already: leave out `--keys` to restore with it, or move it away.", code="not_empty"
-        )
-    place(folder, unpack(archive))
+        return False
+    place(folder, read_store(archive))
     return True
 
 

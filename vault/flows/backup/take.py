@@ -16,6 +16,7 @@ from vault.audit.store import latest_checkpoint
 from vault.clock import Micros, isoformat, to_datetime
 from vault.errors import Conflict
 from vault.flows.backup.archive import KINDS, Kind, Manifest, end_of, manifest_of, name_of, pack, write_manifest
+from vault.flows.backup.keys import write_keys
 from vault.flows.vault import Vault
 from vault.keys import names
 from vault.storage.dump import Progress, dump, server_major
@@ -67,8 +68,9 @@ async def back_up(vault: Vault, folder: Path, keep: Keep, only: tuple[Kind, ...]
 async def _copy(vault: Vault, kind: Kind, target: Path, now: Micros, progress: Progress) -> tuple[int, str]:
     if kind == "data":
         return await dump(vault.database, target, progress)
-    files = vault.keystore.copied if kind == "keys" else vault.journal.copied
-    return await asyncio.to_thread(lambda: pack(target, files(), now))
+    if kind == "keys":
+        return await write_keys(vault, target, now)
+    return await asyncio.to_thread(lambda: pack(target, vault.journal.copied(), now))
 
 
 async def _about(vault: Vault, kind: Kind) -> dict[str, Any]:
