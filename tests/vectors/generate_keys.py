@@ -384,13 +384,14 @@ def journal() -> dict[str, Any]:
     magic = b"PVJRNL01"
     entries = [
         ["erasure/1", 1000, OTHER, [SUBJECT, OTHER], [[b"\x07" * 16, 1, 86_400_000_000, False, 4]]],
-        ["refusal/1", 1001, SUBJECT, 6, 1],
-        ["refusal/1", 1002, SUBJECT, 8, 2],
-        ["objection/1", 1003, SUBJECT, 1],
-        ["restriction/1", 1004, SUBJECT],
-        ["removed-wraps/1", 1005, SUBJECT, [[b"\xa1" * 16, 5], [b"\xa1" * 16, 63]]],
+        ["refusal/1", 1001, SUBJECT, 6, 1, 17, 2],
+        ["refusal/1", 1002, SUBJECT, 8, 2, 18, 1],
+        ["objection/1", 1003, SUBJECT, 1, 19, 3],
+        ["restriction/1", 1004, SUBJECT, 20],
+        ["removed-wraps/1", 1005, SUBJECT, [[b"\xa1" * 16, 5], [b"\xa1" * 16, 63]], 20],
         ["policy/1", 1006, 2, b"\x09" * 32],
         ["policy-intent/1", 1007, 3, b"\x0a" * 32],
+        ["begun/1", 1008],
     ]
     frames: list[bytes] = []
     before = hashlib.sha256(magic).digest()
@@ -433,9 +434,14 @@ def journal() -> dict[str, Any]:
         "page": "docs/formats/journal.md",
         "source": SOURCE,
         "key": KEY.hex(),
-        "valid": [{"name": "one of each kind", "bytes": whole.hex(), "numbers": 8, "payloads": payloads}],
+        "valid": [{"name": "one of each kind", "bytes": whole.hex(), "numbers": len(entries), "payloads": payloads}],
         "unfinished": [
-            {"name": n, "bytes": b.hex(), "numbers": 8 if n == "zeros behind" else 7, "expected": "last frame absent"}
+            {
+                "name": n,
+                "bytes": b.hex(),
+                "numbers": len(entries) - (n != "zeros behind"),
+                "expected": "last frame absent",
+            }
             for n, b in cut.items()
         ],
         "malformed": [{"name": n, "bytes": b.hex(), "expected": "unreadable"} for n, b in malformed.items()],

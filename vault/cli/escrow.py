@@ -20,7 +20,13 @@ _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.group()
 def escrow() -> None:
-    """The root key in shares: whoever holds enough of them has the key back, whoever holds fewer has nothing."""
+    """The root key in shares: whoever holds enough of them has the key back, whoever holds fewer has nothing.
+
+    \b
+    Example:
+      profile-vault keys escrow split --shares 3 --threshold 2 --out /run/shares
+      profile-vault keys escrow join /run/a.txt /run/c.txt
+    """
 
 
 @escrow.command("split")

@@ -46,7 +46,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bytes: int
     sha256: str
     about: dict[str, Any]  # of data: server, schema, incarnation, audit, journal, policy, keys
-    code: str = ""
+    mac: str = ""
 
 
 def name_of(kind: Kind, name: str) -> str:
@@ -66,7 +66,7 @@ def end_of(made_at: Micros, days: int | None) -> str | None:
 
 def write_manifest(archive: Path, manifest: Manifest, key: bytes) -> Manifest:
     """Writes it beside its archive, with its code. Last, so that an archive without manifest is none."""
-    done = msgspec.structs.replace(manifest, code=mac(key, LABEL, _body(manifest)).hex())
+    done = msgspec.structs.replace(manifest, mac=mac(key, LABEL, _body(manifest)).hex())
     durable.create(manifest_of(archive), msgspec.json.format(msgspec.json.encode(done)) + b"\n")
     return done
 
@@ -92,7 +92,7 @@ def read_manifest(archive: Path, kind: Kind) -> Manifest:
 def check_code(manifest: Manifest, key: bytes) -> None:
     """Raises `Invalid` (`bad_backup`) unless this vault wrote the manifest."""
     try:
-        code = bytes.fromhex(manifest.code)
+        code = bytes.fromhex(manifest.mac)
     except ValueError:
         code = b""
     if not same_code(code, mac(key, LABEL, _body(manifest))):
@@ -171,4 +171,4 @@ def expired(folders: Iterable[Path], now: Micros) -> list[Path]:
 
 
 def _body(manifest: Manifest) -> bytes:
-    return canonical_json(msgspec.to_builtins(msgspec.structs.replace(manifest, code="")))
+    return canonical_json(msgspec.to_builtins(msgspec.structs.replace(manifest, mac="")))

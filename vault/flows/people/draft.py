@@ -288,12 +288,9 @@ class SubjectDraft:
         return sequence
 
     def remove_wraps(self, mask: int, only: frozenset[bytes] | None = None) -> None:
-        """Destroy the wraps of these purposes, and every computed value that needed one of them.
-
-        `only`: in the compartments of these ids.
-        """
-        drafts = self.compartments.values()
-        left, removed = without([d.wrapped for d in drafts if only is None or d.wrapped.compartment_id in only], mask)
+        """Destroy the wraps of these purposes (`only` in these compartments), and every computed value that needed one."""
+        all_of_them = [draft.wrapped for draft in self.compartments.values()]
+        left, removed = without([one for one in all_of_them if only is None or one.compartment_id in only], mask)
         if not removed:
             return
         touched = {compartment_id for compartment_id, _ in removed}
