@@ -19,7 +19,7 @@ from vault.config import Settings, load
 from vault.errors import ConfigError, Conflict, VaultError
 from vault.flows.backup.archive import KINDS, Manifest, expired
 from vault.flows.backup.restore import Archives, Placed, put_back
-from vault.flows.backup.take import DATA_DAYS, KEYS_DAYS, Keep, back_up
+from vault.flows.backup.take import back_up
 from vault.flows.losses import Accepted
 from vault.flows.replay import Replayed
 from vault.flows.vault import Vault
@@ -32,15 +32,9 @@ _PORT: Final = 8000  # of `serve`, for the doctor's look
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--only", default=",".join(KINDS), metavar="LIST", show_default=True, help="Archives to write.")
-@click.option(
-    "--data-days", default=DATA_DAYS, show_default=True, type=click.IntRange(1), help="How long data is kept."
-)
-@click.option(
-    "--keys-days", default=KEYS_DAYS, show_default=True, type=click.IntRange(1), help="How long keys are kept."
-)
 @json_option
 @click.pass_context
-def backup(ctx: click.Context, folder: Path, only: str, data_days: int, keys_days: int) -> None:
+def backup(ctx: click.Context, folder: Path, only: str) -> None:
     """Write data, keys and journal as three archives under FOLDER, each with a manifest. Runs beside whatever serves.
 
     \b
@@ -48,9 +42,9 @@ def backup(ctx: click.Context, folder: Path, only: str, data_days: int, keys_day
       profile-vault backup /mnt/backups
       profile-vault backup /mnt/journal-only --only journal
 
-    Keep them in three places. The days stand in the manifests; archives whose time is over are named, and it is yours to
-    delete them. The root key is in none: see `keys escrow`. No archive holds a value in clear. To go back:
-    docs/how-to/restore.md.
+    Keep them in three places, as long as `data_backup_days` and `keyring_backup_days` say. Archives whose time is over are
+    named, and it is yours to delete them. The root key is in none: see `keys escrow`. No archive holds a value in clear. To
+    go back: docs/how-to/restore.md.
     """
     wanted = tuple(kind for kind in KINDS if kind in only.replace(",", " ").split())
     if set(only.replace(",", " ").split()) != set(wanted) or not wanted:
@@ -61,8 +55,7 @@ def backup(ctx: click.Context, folder: Path, only: str, data_days: int, keys_day
         bar = progress.add_task("Dumping", total=None)
 
         async def journey(vault: Vault) -> list[Manifest]:
-            keep = Keep(data_days, keys_days)
-            return await back_up(vault, target, keep, wanted, lambda size: progress.update(bar, completed=size))
+            return await back_up(vault, target, wanted, lambda size: progress.update(bar, completed=size))
 
         made = with_vault(journey, create=False, role=EVERYTHING)
     over = expired([target / kind for kind in KINDS], SystemClock().now())

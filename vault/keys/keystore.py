@@ -261,12 +261,6 @@ class KeyStore:
             # Written although it may say the same as before: its stamp tells other processes to look.
             self._write(INVENTORY, inventory.with_made({name: made}))
 
-    def copied(self) -> dict[str, bytes]:
-        """Every file of the store by name, of one moment, still sealed: for a backup."""
-        with self._locked():
-            names = [*self._folder.glob(f"*{SUFFIX}"), *self._folder.glob("*.json")]
-            return {path.name: durable.read_private(path, MAX_FILE_BYTES) for path in sorted(names)}
-
     # --- files ------------------------------------------------------------------------------------------------------
 
     def _add(self, keys: Mapping[str, bytes], made_at: Micros, *, turns: int = 0) -> dict[str, int]:

@@ -7,34 +7,37 @@ archive without a manifest is none; no value is in clear in any, and no root key
 import asyncio
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
-
-import msgspec
+from typing import Any
 
 from vault import durable
 from vault.audit.store import latest_checkpoint
 from vault.clock import Micros, isoformat, to_datetime
+from vault.config import Settings
 from vault.errors import Conflict
-from vault.flows.backup.archive import KINDS, Kind, Manifest, end_of, manifest_of, name_of, pack, write_manifest
-from vault.flows.backup.keys import write_keys
+from vault.flows import keys_backup
+from vault.flows.backup.archive import (
+    KINDS,
+    Kind,
+    Manifest,
+    digest_of,
+    end_of,
+    manifest_of,
+    name_of,
+    pack,
+    write_manifest,
+)
 from vault.flows.vault import Vault
 from vault.keys import names
 from vault.storage.dump import Progress, dump, server_major
 from vault.storage.migrate import newest
 
-DATA_DAYS: Final = 30
-KEYS_DAYS: Final = 7  # the shortest: who was erased is readable in old data until the keys of then are gone
+
+def keep_of(settings: Settings, kind: Kind) -> int | None:
+    """Days that an archive is kept; None: as long as the vault. The journal must outlive every backup of the data."""
+    return {"data": settings.data_backup_days, "keys": settings.keyring_backup_days, "journal": None}[kind]
 
 
-class Keep(msgspec.Struct, frozen=True):
-    """Days that each archive is kept; None: as long as the vault. The journal must outlive every data backup."""
-
-    data: int | None = DATA_DAYS
-    keys: int | None = KEYS_DAYS
-    journal: int | None = None
-
-
-async def back_up(vault: Vault, folder: Path, keep: Keep, only: tuple[Kind, ...], progress: Progress) -> list[Manifest]:
+async def back_up(vault: Vault, folder: Path, only: tuple[Kind, ...], progress: Progress) -> list[Manifest]:
     """Writes the archives into `folder`/data, /keys and /journal. Raises `ConfigError`, or `Conflict` for a name that is taken."""
     now = vault.clock.now()
     name = to_datetime(now).strftime("%Y%m%dT%H%M%SZ")
@@ -54,7 +57,7 @@ async def back_up(vault: Vault, folder: Path, keep: Keep, only: tuple[Kind, ...]
             kind,
             name,
             isoformat(now),
-            end_of(now, getattr(keep, kind)),
+            end_of(now, keep_of(vault.settings, kind)),
             version("profile-vault"),
             target.name,
             size,
@@ -69,7 +72,8 @@ async def _copy(vault: Vault, kind: Kind, target: Path, now: Micros, progress: P
     if kind == "data":
         return await dump(vault.database, target, progress)
     if kind == "keys":
-        return await write_keys(vault, target, now)
+        await keys_backup.back_up(vault, target)
+        return await asyncio.to_thread(digest_of, target)
     return await asyncio.to_thread(lambda: pack(target, vault.journal.copied(), now))
 
 
