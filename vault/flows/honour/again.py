@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
+from vault.catalogue.numbers import RIGHTS
 from vault.errors import Conflict, NotFound, Unreadable
 from vault.flows.graves import current, write_graves
 from vault.flows.honour.advance import destroy_now
@@ -17,9 +18,12 @@ from vault.flows.honour.intake import register
 from vault.flows.honour.steps import JOURNAL, NOBODY
 from vault.flows.vault import Vault
 from vault.journal.narrowing import Erasure
+from vault.keys import names
+from vault.keys.compartments import parse_wraps
 from vault.rights.request import State, Step, due
 from vault.rights.store import Request
 
+_WRAPS: Final = "SELECT wraps FROM keys.subject_key WHERE subject_id = $1"
 _KEYED: Final = "SELECT subject_id FROM keys.subject_key WHERE subject_id = ANY ($1::uuid[]) ORDER BY subject_id"
 
 
@@ -33,7 +37,10 @@ async def erase_again(vault: Vault, erasure: Erasure) -> int:
     first = back = await _back(vault, erasure)
     while back:
         try:
-            await _as_asked(vault, back[0])
+            if await _opens(vault, back[0]):
+                await _as_asked(vault, back[0])
+            else:
+                await _unread(vault, erasure, back[:1])
         except (NotFound, Unreadable, Conflict):
             await _unread(vault, erasure, back[:1])
         left = await _back(vault, erasure)
@@ -48,6 +55,16 @@ async def _as_asked(vault: Vault, subject: UUID) -> None:
     """By the steps of an officer: with what law keeps, a case file and a certificate."""
     if await erase_at_once(vault, JOURNAL, NOBODY, subject) is None:
         await destroy_now(vault, await register(vault, JOURNAL, NOBODY, subject, "erasure"))
+
+
+async def _opens(vault: Vault, subject: UUID) -> bool:
+    """False where an epoch that its `rights` wraps name was destroyed: then nobody reads it, and nothing can be kept of it."""
+    async with vault.database.hot() as driver:
+        row = await driver.fetchval(_WRAPS, subject)
+    there = set(vault.keystore.versions(names.epochs(RIGHTS)))
+    return all(
+        wrapped.epoch in there for one in parse_wraps(row or b"") for wrapped in one.wraps if wrapped.purpose == RIGHTS
+    )
 
 
 async def _unread(vault: Vault, erasure: Erasure, subjects: Sequence[UUID]) -> None:
