@@ -45,8 +45,10 @@ from vault.journal.narrowing import (
     Tombstone,
 )
 from vault.keys import names
+from vault.keys.roles import DESK, DUE, INGEST, REQUESTS
 from vault.storage.session import Raw, raw
 
+_WRITERS: Final = frozenset((INGEST, DUE, DESK, REQUESTS))
 POSITION: Final = "journal"  # row of `instance`: number, hash of that frame, code
 LABEL: Final = "journal-at/1"
 ACTOR: Final = "vault"
@@ -99,14 +101,17 @@ async def replay(vault: Vault) -> Replayed:
     Raises `Unavailable`: `replay_needed` in a process that lacks keys for it, `journal_behind` for a journal that is older
     than the database. Raises `Unreadable` for a journal that does not verify.
     """
+    writes = not vault.role.parts.isdisjoint(_WRITERS)
+    if not writes and not vault.role.releases:
+        return Replayed()  # it neither shows nor writes people, and may not look at them
     key = vault.keyring.key(names.JOURNAL)
     async with vault.database.hot() as driver:
         place = parse_position(await driver.fetchval(_READ, POSITION), key)
         entries, head = await asyncio.to_thread(vault.journal.since, place)
-        lost = await _compare(vault, driver, entries)
+        lost = await _compare(vault, driver, entries, stones=writes)
     if not _able(vault):
         if lost:
-            await _wait(vault, entries, lost)
+            await _wait(vault, entries, lost, stones=writes)
         return Replayed(len(entries))
     done = await _make_good(vault, lost, len(entries))
     async with vault.database.begin() as connection:
@@ -147,13 +152,13 @@ def _able(vault: Vault) -> bool:
     return all(vault.keyring.holds(purpose) for purpose in (*vault.catalogue.purpose_by_number, RIGHTS))
 
 
-async def _wait(vault: Vault, entries: Sequence[Narrowing], lost: _Lost) -> None:
+async def _wait(vault: Vault, entries: Sequence[Narrowing], lost: _Lost, *, stones: bool) -> None:
     """What another process is just committing is no loss a moment later. Raises `Unavailable` if something stays lost."""
     still = lost.of()
     for _ in range(LOOKS):
         await asyncio.sleep(BETWEEN)
         async with vault.database.hot() as driver:
-            still &= (await _compare(vault, driver, entries)).of()
+            still &= (await _compare(vault, driver, entries, stones=stones)).of()
         if not still:
             return
     raise Unavailable(
@@ -166,7 +171,8 @@ async def _wait(vault: Vault, entries: Sequence[Narrowing], lost: _Lost) -> None
 # --- what is lost -----------------------------------------------------------------------------------------------------
 
 
-async def _compare(vault: Vault, driver: Raw, entries: Iterable[Narrowing]) -> _Lost:
+async def _compare(vault: Vault, driver: Raw, entries: Iterable[Narrowing], *, stones: bool) -> _Lost:
+    """`stones`: tombstones, too; who writes nobody does not ask for them, and may not."""
     erasures = [one for one in entries if isinstance(one, Erasure)]
     said: dict[UUID, list[OfSubject]] = {}
     for one in entries:
@@ -180,13 +186,12 @@ async def _compare(vault: Vault, driver: Raw, entries: Iterable[Narrowing]) -> _
     }
     keyed = {row[0] for row in await _ask(driver, _KEYED, [one for e in erasures for one in e.members])}
     back = [one for one in erasures if not keyed.isdisjoint(one.members)]
-    stones = joined(
-        stone for one in erasures if keyed.isdisjoint(one.members) for stone in current(vault, one.tombstones)
-    )
-    tags = list(stones)
+    over = [one for one in erasures if stones and keyed.isdisjoint(one.members)]
+    buried = joined(stone for one in over for stone in current(vault, one.tombstones))
+    tags = list(buried)
     lost: list[Tombstone] = []
     for start in range(0, len(tags), ASKED):
-        lost += await missing(driver, {tag: stones[tag] for tag in tags[start : start + ASKED]})
+        lost += await missing(driver, {tag: buried[tag] for tag in tags[start : start + ASKED]})
     return _Lost(back, newer, lost)
 
 

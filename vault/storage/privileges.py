@@ -71,7 +71,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
     "change": {"changes": "select insert update", _DESK: "select delete", _RELEASE: "select update:pin"},
     "lease": {_WRITER: "select insert update", _DESK: "select insert update", "feed": "select",
               "webhooks changes audit": "select insert update"},
-    "instance": {_ALL: "select"},
+    "instance": {_ALL: "select", _DESK: "select insert update"},  # how far the journal was replayed
     "audit_in": {_WRITER: "select insert", _DESK: "select insert", _RELEASE: "select insert",
                  "audit": "select insert delete", "changes": "select"},
     "audit": {_ALL: "select", "audit": "select insert"},

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 import rich_click as click
@@ -101,12 +102,20 @@ def test_wrong_usage_ends_with_2() -> None:
     assert CliRunner().invoke(main, ["nonsense"]).exit_code == 2
 
 
+def _leaves(command: click.Command) -> Iterator[click.Command]:
+    if not isinstance(command, click.Group):
+        yield command
+        return
+    for one in command.commands.values():
+        yield from _leaves(one)
+
+
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_command_exists_and_teaches_with_an_example(name: str) -> None:
     context = click.Context(main)
     command = main.get_command(context, name)  # type: ignore[attr-defined]
     assert command is not None
-    nested = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+    nested = list(_leaves(command))
     for one in nested:
         assert one.help is not None
         assert "profile-vault" in one.help, one.name
