@@ -54,11 +54,13 @@ def test_a_moved_journal_is_the_same_and_nothing_starts_or_writes_at_the_old_pla
     writer, mover = old(), old(shut=True)
     writer.append_now(narrowings(5))
     writer.write_head(3, ROOT)
+    writer.keep_policy(ROOT, b"{}")
     assert move(mover, new(shut=True)) == writer.head
     there = new(begin=False)
     assert there.verify() == writer.head
     assert entries(there) == [1, 2, 3, 4, 5]
     assert there.read_head() == AuditHead(3, ROOT)
+    assert there.policy(ROOT) == b"{}"
     for attempt in (
         lambda: writer.append_now(narrowings(1)),
         lambda: old(begin=False),

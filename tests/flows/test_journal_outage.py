@@ -19,9 +19,12 @@ from tests.worlds import World, identify, say
 from vault.bootstrap import open_vault
 from vault.clock import Clock, Micros
 from vault.config import Settings
-from vault.errors import ConfigError, Unavailable, Unreadable
+from vault.errors import ConfigError, Conflict, Unavailable, Unreadable
 from vault.flows import ready
-from vault.journal.narrowing import Refusal, Restriction
+from vault.flows.losses import Accepted
+from vault.flows.sweep.duty import Sweep
+from vault.flows.vault import Vault
+from vault.journal.narrowing import Begun, Refusal, Restriction
 from vault.journal.postgres import PostgresJournal
 from vault.storage.aside import SESSION, Aside
 
@@ -354,6 +357,57 @@ async def test_d14_a_used_vault_does_not_start_without_its_journal_and_begins_no
         with pytest.raises(Unavailable, match="cannot answer"):
             async with open_vault(settings, clock=clock):
                 pass
+
+
+async def test_a_journal_that_is_lost_from_its_database_is_begun_anew_by_an_officer_only(
+    settings: Settings, clock: Clock, outsider: Aside
+) -> None:
+    async with open_vault(settings, clock=clock) as vault:
+        known = vault.journal.copied()
+
+    async def cut(connection: Any) -> None:
+        await connection.execute("DELETE FROM journal.frame")
+
+    async def aside(connection: Any) -> None:
+        await connection.execute("ALTER SCHEMA journal RENAME TO journal_broken")
+
+    with pytest.raises(Conflict):  # it is whole
+        async with open_vault(settings, clock=clock, accepted=Accepted(journal=True)):
+            pass
+    await asyncio.to_thread(outsider.run, cut)
+    with pytest.raises(ConfigError) as refused:
+        async with open_vault(settings, clock=clock, accepted=Accepted(journal=True)):
+            pass
+    assert "RENAME TO journal_broken" in refused.value.hint
+    await asyncio.to_thread(outsider.run, aside)
+    with pytest.raises(Unavailable):
+        async with open_vault(settings, clock=clock):
+            pass
+    async with open_vault(settings, clock=clock, accepted=Accepted(journal=True)) as vault:
+        assert isinstance(next(vault.journal.read()).narrowing, Begun)
+        assert set(vault.journal.copied()) >= {name for name in known if not name.startswith("policies")}
+    async with open_vault(settings, clock=clock) as vault:
+        await ready.check(vault)
+
+
+async def test_a_state_audit_remembers_in_the_data_folder_where_the_journal_has_none(
+    settings: Settings, clock: Clock
+) -> None:
+    async with open_vault(settings, clock=clock) as vault:
+        world = await World.of(vault)
+        await world.send(identify("u-1", email="ada@example.com"))
+        await world.settle()
+        assert not await vault_sweep(vault)
+        assert (settings.data_dir / "seen").is_dir()
+
+
+async def vault_sweep(vault: Vault) -> int:
+    """Rounds of the sweep until it rests; answers how many things did not agree."""
+    sweep = Sweep(vault)
+    while await sweep.step():
+        pass
+    async with vault.database.hot() as connection:
+        return int(await connection.fetchval("SELECT count(*) FROM integrity_finding"))
 
 
 async def test_a_journal_in_the_vaults_own_database_is_refused_and_nothing_is_made_there(

@@ -21,7 +21,7 @@ from vault.errors import Conflict, Unavailable, Unreadable
 from vault.journal import frames
 from vault.journal.file import FILE, FileJournal
 from vault.journal.head import AuditHead
-from vault.journal.journal import Journal
+from vault.journal.journal import NOWHERE, Journal
 from vault.journal.narrowing import Erasure, Objection, Restriction
 from vault.journal.opening import open_journal
 from vault.journal.postgres import PostgresJournal
@@ -167,11 +167,30 @@ async def test_both_places_hold_the_same_bytes(tmp_path: Path, empty_url: str) -
         opened = one.open()
         await opened.append([narrowing(n) for n in range(1, 8)])
         opened.append_now([Erasure(Micros(9), UUID(int=9), (UUID(int=1),))])
-        found.append((one.frames(), opened.verify()))
+        opened.keep_policy(b"\x01" * 32, b"{}")
+        opened.keep_policy(b"\x01" * 32, b'{"a":1}')
+        opened.write_head(3, ROOTS[3])
+        assert (opened.policies(), opened.policy(b"\x01" * 32)) == ([b"\x01" * 32], b'{"a":1}')
+        assert opened.policy(bytes(32)) is None
+        found.append((one.frames(), opened.verify(), opened.copied(), opened.since(NOWHERE)))
         opened.close()
         if isinstance(one, Server):
             one.outsider.close()
     assert found[0] == found[1]
+    assert set(found[0][2]) == {FILE, "audit.head", f"policies/{'01' * 32}.json"}
+
+
+def test_d14_what_came_since_a_place_is_told_and_a_place_that_is_not_there_is_an_outage(
+    journal: Journal, place: Place
+) -> None:
+    journal.append_now([narrowing(1), narrowing(2)])
+    _, here = journal.since(NOWHERE)
+    journal.append_now([narrowing(3)])
+    again = place.open(begin=False)
+    assert again.since(here)[0] == [narrowing(3)]
+    with pytest.raises(Unavailable) as refused:
+        again.since(here._replace(hash=bytes(32)))
+    assert refused.value.reason == "journal_behind"
 
 
 async def test_many_waiters_share_few_flushes_and_each_gets_its_number(
