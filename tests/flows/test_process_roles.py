@@ -152,7 +152,7 @@ async def test_a_feed_of_marketing_cannot_open_another_purpose_though_its_code_h
     keyring = unwalled(feed)
     opened = 0
     stolen = site.whole.gate.rights("staff:mallory", uuid4())  # reaches every field of every compartment
-    for subject, compartments in (await wrapped_of(feed)).items():
+    for subject, compartments in (await wrapped_of(site.whole)).items():
         for wrapped in compartments:
             for purpose in (*bits(wrapped.held), RIGHTS):
                 opener = Opener(keyring, subject)
@@ -166,7 +166,7 @@ async def test_a_feed_of_marketing_cannot_open_another_purpose_though_its_code_h
     assert opened
     # With the keys that it does have the same permit opens values: it is the key service that refuses, not the permit.
     rows: list[Any] = await world.rows("SELECT subject_id, compartment_id, fields FROM compartment")
-    found = {one.compartment_id: (s, one) for s, many in (await wrapped_of(feed)).items() for one in many}
+    found = {one.compartment_id: (s, one) for s, many in (await wrapped_of(site.whole)).items() for one in many}
     for row in rows:
         subject, wrapped = found[bytes(row[1])] if isinstance(row[1], bytes) else found[row[1].bytes]
         if wrapped.held >> marketing & 1:
