@@ -53,13 +53,12 @@ class Case:
         await self.world.send(
             identify(self.ada, anon=f"phone-{self.ada}", email=self.mail(self.ada), firstName="Ada"),
             order(self.ada, 20),
-            identify(self.bob, email=self.mail(self.bob), firstName="Bob"),
+            identify(anon=self.bob, email=self.mail(self.bob), firstName="Bob"),
         )
         await self.world.settle()
         self.cursor = self.reader.cursor
         self.ref = await find(self.vault, self.actor, "user_id", self.ada)
         self.root = await resolve_ref(self.vault, self.actor, self.ref)
-        self.other_ref = await find(self.vault, self.actor, "user_id", self.bob)
 
     @staticmethod
     def mail(who: str) -> str:
@@ -81,7 +80,7 @@ class Case:
         return await self.world.send(order(self.ada, 30), identify(self.ada, email=f"new-{self.mail(self.ada)}"))
 
     async def merge(self) -> Any:
-        """A message that says that she and Bob are one."""
+        """A message that says that Bob, whom only a device knows, is she."""
         return await self.world.send(message("alias", self.ada, previousId=self.bob))
 
     async def withdraw(self) -> Any:
@@ -136,8 +135,8 @@ INTRUDERS: Final[dict[str, Callable[[Case], Any]]] = {
 # --- what must hold afterwards ----------------------------------------------------------------------------------------
 
 
-async def judge(case: Case, intruder: str, erased: Any, intruded: Any) -> None:
-    """Serial: as if the intruder had come before the erasure, or after it."""
+async def judge(case: Case, intruder: str, erased: Any, intruded: Any) -> int:
+    """Serial: as if the intruder had come before the erasure, or after it. Answers how many subjects were the person."""
     vault = case.vault
     assert not isinstance(erased, VaultError), f"the erasure ended with {erased!r}"
     fine = (NotFound, Gone, Conflict, Unavailable)
@@ -150,7 +149,7 @@ async def judge(case: Case, intruder: str, erased: Any, intruded: Any) -> None:
     for kind, value in (("user_id", case.ada), ("email", case.mail(case.ada)), ("email", f"new-{case.mail(case.ada)}")):
         subject = await case.world.subject(value, kind)
         assert subject is None or subject not in members, f"{kind} finds the erased person"
-    bob = await case.world.subject(case.bob)
+    bob = await case.world.subject(case.bob, "anonymous_id")
     assert bob is not None or len(members) > 1, "Bob is gone, and was no part of the erased profile"
     assert bob is None or bob not in members
 
@@ -175,6 +174,7 @@ async def judge(case: Case, intruder: str, erased: Any, intruded: Any) -> None:
     await case.reader.read()
     assert case.mail(case.ada) not in case.reader.emails()
     assert bob is None or case.mail(case.bob) in case.reader.emails()
+    return len(members)
 
 
 _ERASED: Final = "SELECT subject_id FROM erased WHERE request_id = $1"
@@ -193,7 +193,7 @@ class Matrix:
     def __init__(self, world: World, stile: Turnstile) -> None:
         self._world, self._stile = world, stile
         self._reader = Reader(world.vault, TOOL)
-        self.runs = self.waited = 0
+        self.runs = self.waited = self.joined = 0
 
     async def count(self, intruder: str, *, inverse: bool) -> list[str]:
         """The boundaries of whoever is to stand."""
@@ -211,7 +211,7 @@ class Matrix:
         ended = await self._stile.run(case.vault, at, main, other)
         erased, intruded = (ended.other, ended.main) if inverse else (ended.main, ended.other)
         try:
-            await judge(case, intruder, erased, intruded)
+            self.joined += await judge(case, intruder, erased, intruded) > 1
         except BaseException as error:
             where = ended.names[at] if at < len(ended.names) else "the end"
             order_ = "beside the erasure, which ran while it stood" if inverse else "while the erasure stood"
@@ -222,12 +222,12 @@ class Matrix:
         return ended
 
 
-def chosen(count: int, seed: str) -> list[int]:
+def chosen(count: int, seed: str, daily: int = DAILY) -> list[int]:
     """The first, the last, and some between: others every day."""
     if os.environ.get("INTERLEAVINGS") == "all":
         return list(range(count))
     ranked = sorted(range(count), key=lambda n: hashlib.sha256(f"{seed}/{n}".encode()).digest())
-    return sorted({0, count - 1, *ranked[:DAILY]})
+    return sorted({0, count - 1, *ranked[:daily]})
 
 
 @pytest.fixture
@@ -253,11 +253,17 @@ async def test_d1_d3_d8_d9_b6_b7_while_an_erasure_stands_at_any_statement(
     assert "journal" in names
     for at in chosen(len(names), f"{time.strftime('%F')}/{way}/{intruder}"):
         assert (await matrix.run(intruder, at, inverse=False)).stood, names[at]
+    assert (matrix.joined > 0) == (intruder == "merge")  # who was joined before the fence goes with her
 
 
 @pytest.mark.parametrize("intruder", INTRUDERS)
-async def test_d1_d3_d8_d9_b6_b7_while_an_intruder_stands_at_any_statement(matrix: Matrix, intruder: str) -> None:
+@pytest.mark.parametrize("way", ["at once", "step by step"])
+async def test_d1_d3_d8_d9_b6_b7_while_an_intruder_stands_at_any_statement(
+    matrix: Matrix, monkeypatch: pytest.MonkeyPatch, way: str, intruder: str
+) -> None:
     """A page that was decided before the fence, an event that was read for, an archive that is being made."""
     names = await matrix.count(intruder, inverse=True)
-    for at in chosen(len(names), f"{time.strftime('%F')}/{intruder}"):
+    if way == "step by step":
+        monkeypatch.setattr(intake, "erase_at_once", _busy)
+    for at in chosen(len(names), f"{time.strftime('%F')}/{way}/{intruder}", daily=1):
         assert (await matrix.run(intruder, at, inverse=True)).stood, names[at]

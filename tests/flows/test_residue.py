@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes import FakeClock
 from tests.flows.rights_world import officer, rows_of
-from tests.worlds import World, identify, order, say, track
+from tests.worlds import World, identify, message, order, say, track
 from vault.audit.entry import Tag
 from vault.errors import Conflict, NotFound
 from vault.flows import lookup
@@ -37,6 +37,8 @@ async def _lived(world: World) -> UUID:
             order(who, 20, order_id=f"order-{who}"),
             {"type": "group", "userId": who, "groupId": "acme", "messageId": f"g-{who}", "traits": {"name": "Acme"}},
         )
+        await world.send(order(None, 5, anon=f"old-{who}"))
+        await world.send(message("alias", who, previousId=f"old-{who}"))  # two subjects, one person
         await world.choose(say("personalisation", "withdrawn"), user=who)
     await world.feeds()
     await lookup.traits(world.vault, "support-desk", "email", EMAIL)
@@ -70,7 +72,7 @@ async def test_d5_after_an_erasure_nothing_is_left_that_nothing_explains(world: 
     assert {"public.disclosure_state.subject_id", "public.recipient_notice.subject_id"} <= set(why)
     assert all(why.values())
     assert report.looked_for["known_from"] == "case file"
-    assert report.looked_for["subjects"] == len(await _members(world))
+    assert report.looked_for["subjects"] == len(await _members(world)) == 2
     assert int(report.looked_for["tags"]) >= 3
     assert int(report.looked_for["compartments"]) >= 3
     assert int(report.looked_for["event_keys"]) >= 3

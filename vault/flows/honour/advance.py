@@ -37,9 +37,11 @@ async def destroy_now(vault: Vault, request_id: UUID) -> None:
             return
         try:
             await STEPS[request.step](vault, request)
-        except (Taken, NotFound, Conflict):
-            # Somebody else took the step, and perhaps the person, meanwhile: see where the request stands now.
-            if (await read(vault, request_id)).step == request.step:
+        except (Taken, NotFound, Conflict) as error:
+            # Somebody else took the step, and perhaps the person, meanwhile: see where the request stands now. What a
+            # rotation or a lock took away is done again.
+            again = isinstance(error, Conflict) and error.reason == "retry"
+            if not again and (await read(vault, request_id)).step == request.step:
                 raise
     raise Unavailable("The erasure is being carried out; ask for its state.", code="retry")
 
