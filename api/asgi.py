@@ -3,7 +3,8 @@
 `app` answers HTTP only; `app_with_worker` also runs the background loops in the same process. If those end by an error,
 the process goes on answering, and /readyz says so with 503. `confined` makes the application of a process that does a
 part of the work, with the keys of that part. Without its key service the vault is locked: the process answers, every path
-with values 503 `locked`, and opens the vault as soon as the service is there.
+with values 503 `locked`, and opens the vault as soon as the service is there. One whose database was replaced is shut
+(503 `database_replaced`) and opened anew, as at a start.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from vault.cli.memory import settle
 from vault.cli.opening import AGAIN
 from vault.config import load
 from vault.errors import Locked, VaultError
+from vault.flows.failover import REPLACED, Known, known_of, replaced, while_whole
 from vault.flows.vault import Vault
 from vault.worker import run
 
@@ -45,7 +47,6 @@ def confined(role: ProcessRole | None, *, worker: bool) -> Litestar:
 @asynccontextmanager
 async def _served(role: ProcessRole, application: Litestar, *, worker: bool) -> AsyncIterator[None]:
     """From the first look at the vault on. One that is locked is served as locked, and opens by itself."""
-    application.state.worker = "in this process" if worker else "elsewhere"
     looked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(_open(role, application, looked, worker=worker), name="vault")
     try:
@@ -63,24 +64,30 @@ async def _open(role: ProcessRole, application: Litestar, looked: "asyncio.Futur
     Behind a locked start the same is told by /readyz, and tried again: the process answers already.
     """
     told = ""
+    known: Known | None = None
+    application.state.worker = "in this process" if worker else "elsewhere"
     while True:
         try:
-            async with open_vault(load(), role=role) as vault:
+            async with open_vault(load(), role=role, known=known) as vault:
                 settle()
+                application.state.worker = "in this process" if worker else "elsewhere"
                 application.state.vault = vault
                 if told:
                     _log.info("start.unlocked")
+                    told = ""
                 if not looked.done():
                     looked.set_result(None)
-                await (_work(application, vault) if worker else asyncio.Event().wait())
-                await asyncio.Event().wait()  # a worker that ended; the doors go on
+                try:
+                    await while_whole(vault, _serve(application, vault, worker=worker))
+                finally:
+                    known = known_of(vault)
+                    _shut(application)
         except VaultError as error:
             application.state.locked = error
             if str(error) != told:
                 told = str(error)
-                _log.error(
-                    "start.locked" if isinstance(error, Locked) else "start.refused", code=error.reason, message=told
-                )
+                what = "start.locked" if isinstance(error, Locked) else "start.refused"
+                _log.error("database.replaced" if error.reason == REPLACED else what, code=error.reason, message=told)
             if not looked.done():
                 if not isinstance(error, Locked):
                     looked.set_exception(error)
@@ -91,6 +98,19 @@ async def _open(role: ProcessRole, application: Litestar, looked: "asyncio.Futur
                 looked.set_exception(error)
             raise
         await asyncio.sleep(AGAIN)
+
+
+def _shut(application: Litestar) -> None:
+    """Before the vault is closed: who asks from now on is told why, and nothing of it is used any more."""
+    application.state.replaced = True
+    application.state.locked = replaced()
+    application.state.vault = None
+
+
+async def _serve(application: Litestar, vault: Vault, *, worker: bool) -> None:
+    if worker:
+        await _work(application, vault)
+    await asyncio.Event().wait()  # also behind a worker that ended; the doors go on
 
 
 async def _work(application: Litestar, vault: Vault) -> None:

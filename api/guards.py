@@ -9,12 +9,14 @@ from typing import Any
 
 from litestar import Request
 from litestar.connection import ASGIConnection
+from litestar.datastructures import State
 from litestar.handlers import BaseRouteHandler
 
 from api.auth import bearer, bearer_or_basic
 from api.limits import identified, limits_of, noted
-from vault.errors import Forbidden, Locked, NotFound
+from vault.errors import Forbidden, Locked, NotFound, Unavailable
 from vault.flows.admit import admit_destination, admit_staff
+from vault.flows.failover import REPLACED
 from vault.flows.lag import check_log
 from vault.flows.vault import Vault
 from vault.policy.actors import Actor, Right
@@ -23,13 +25,20 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 def vault_of(connection: Connection) -> Vault:
-    """The vault that this application serves. Raises Locked while there is none."""
+    """The vault that this application serves. Raises Locked while there is none, Unavailable while it is opened anew."""
     vault = connection.app.state.get("vault")
     if vault is None:
-        raise Locked
+        raise closed(connection.app.state)
     if not isinstance(vault, Vault):
         raise TypeError("the application has no vault")
     return vault
+
+
+def closed(state: State) -> Unavailable:
+    """Why there is no vault now, without where anything is: that is told by /readyz."""
+    if state.get("replaced") and not isinstance(state.get("locked"), Locked):
+        return Unavailable(code=REPLACED)
+    return Locked()
 
 
 async def staff_only(connection: Connection, handler: BaseRouteHandler) -> None:

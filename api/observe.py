@@ -18,12 +18,13 @@ from api import front
 from api.admission import DEADLINE, URGENT, Door, admission_of, arrived
 from api.auth import bearer_or_basic
 from api.doors import door_of
+from api.guards import closed
 from api.ingest.cors import ANY_ORIGIN
 from api.limits import VERDICT, OverRate, limits_of
 from api.metrics import Metrics
 from api.problems import REFUSAL, bare
 from api.room import GUEST, TURN
-from vault.errors import Locked, Overloaded, RateLimited, Unavailable, VaultError
+from vault.errors import Overloaded, RateLimited, Unavailable, VaultError
 from vault.flows.reserve import reserved
 from vault.ids import random_token
 
@@ -102,7 +103,7 @@ class Observed(Litestar):
                 await self._answer(scope, receive, send)
             return
         if self.state.get("vault") is None:
-            await self._refuse(door, Locked(), send)
+            await self._refuse(door, closed(self.state), send)
             return
         admission = admission_of(self)
         headers = dict(scope["headers"])

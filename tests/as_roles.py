@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from tests.logins import login_for
-from vault.storage import session
+from vault.storage.pool import make_pool
 from vault.storage.session import Database
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -79,7 +79,7 @@ def as_roles(monkeypatch: pytest.MonkeyPatch, request: Any) -> Iterator[None]:
         if name.startswith("t_") and "logins" not in sys._getframe(1).f_code.co_filename:
             parts = set(JOURNEYS.values())
             urls = {part: await login_for(url, {part}) for part in sorted(parts)}
-            database.engines = {part: session._engine(one, 2, 8) for part, one in urls.items()}
+            database.engines = {part: make_pool(one, 2, 8) for part, one in urls.items()}
         return database
 
     async def dispose(self: Database) -> None:

@@ -26,6 +26,7 @@ from vault.crypto.services.local import make_key_file
 from vault.errors import ConfigError, Locked, NotFound, Unavailable, Unreadable, VaultError
 from vault.flows.adopt import adopt, adopt_rows
 from vault.flows.enact import enact, named
+from vault.flows.failover import Known, begin_life, look_on
 from vault.flows.losses import NOTHING, Accepted, begin_anew, put_back_policies, record_loss
 from vault.flows.replay import replay
 from vault.flows.vault import Vault
@@ -35,7 +36,7 @@ from vault.journal.opening import open_journal
 from vault.keys import names
 from vault.keys.keyring import Keyring
 from vault.keys.keystore import KeyStore
-from vault.keys.roles import EVERYTHING, ProcessRole
+from vault.keys.roles import DESK, EVERYTHING, REQUESTS, ProcessRole
 from vault.policy import version
 from vault.policy.gate import Gate
 from vault.policy.staff import StaffGate
@@ -60,6 +61,7 @@ async def open_vault(
     clock: Clock | None = None,
     role: ProcessRole | None = None,
     accepted: Accepted = NOTHING,
+    known: Known | None = None,
 ) -> AsyncIterator[Vault]:
     """A vault that is ready to serve. The first start makes keys, migrates and applies the policies folder.
 
@@ -67,7 +69,8 @@ async def open_vault(
 
     A process whose key service opens some keys only makes nothing: who has the root key does that before it starts
     (`keys init`). `role`: what the process is for; it holds the keys of that and no others. None: all it can open.
-    `accepted`: what an officer gives up for lost, else nothing starts.
+    `accepted`: what an officer gives up for lost, else nothing starts. `known`: what this process knew of a database that
+    was replaced while it ran.
 
     Raises `ConfigError`, `PolicyError`, `Unavailable` or `Conflict` (a database older than its audit head) and then serves
     nothing; `Locked` while its key service does not answer.
@@ -81,11 +84,11 @@ async def open_vault(
             stack.push_async_callback(database.close)
             service = early or _first(settings, clock)
             stack.callback(service.close)
-            vault = await _opened(stack, settings, clock, service, database, role, accepted)
+            vault = await _opened(stack, settings, clock, service, database, role, accepted, known)
         except Unavailable as error:
             raise Locked(error.hint) if error.reason == AWAY else error from None
-        following = asyncio.create_task(_follow(vault.keystore, vault.keyring), name="keyring")
-        stack.push_async_callback(_ended, following)
+        for name, watch in (("keyring", _follow(vault.keystore, vault.keyring)), ("ground", look_on(vault))):
+            stack.push_async_callback(_ended, asyncio.create_task(watch, name=name))
         yield vault
 
 
@@ -97,6 +100,7 @@ async def _opened(
     database: Database,
     role: ProcessRole | None,
     accepted: Accepted,
+    known: Known | None,
 ) -> Vault:
     whole = await asyncio.to_thread(lambda: service.whole)
     await _schema(database, whole=whole)
@@ -127,7 +131,8 @@ async def _opened(
     catalogue = load(files)
     await asyncio.to_thread(_hold, keyring, service, keystore, catalogue, role, whole=whole)
     async with database.begin() as connection:
-        origin = await incarnation(connection, owner=database.standing.owner)
+        renewing = database.standing.owner or not (role or EVERYTHING).parts.isdisjoint((DESK, REQUESTS))
+        origin = await incarnation(connection, owner=renewing)
         if names.REQUEST in made:  # a database from before that key: its rows have no codes yet
             await adopt(connection, keystore, catalogue)
     vault = Vault(
@@ -145,6 +150,8 @@ async def _opened(
         role=role or EVERYTHING,
     )
     vault.replayed = await replay(vault)
+    if known is not None:
+        await begin_life(vault, known)
     if accepted != NOTHING:
         await record_loss(vault, accepted)
     return vault

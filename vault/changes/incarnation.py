@@ -2,14 +2,15 @@
 
 A new life begins when the database may have lost what it once told: another server, or another timeline (a standby was
 promoted, or a backup restored to a point in time). Both are seen by themselves at start. A copy of the files put back
-shows neither: then the audit head shows it, and accepting the loss begins a new life too.
+shows neither: then the audit head shows it, and accepting the loss begins a new life too, as does a process that ran
+meanwhile and knows that the files were newer (`vault.flows.failover`).
 """
 
 from typing import Final
 
 from vault.errors import ConfigError
 from vault.ids import random_bytes
-from vault.storage.session import Connection, raw
+from vault.storage.session import Connection, Raw, raw
 
 NAME: Final = "incarnation"
 ORIGIN: Final = "incarnation_origin"  # the server and timeline that it was made on
@@ -28,7 +29,8 @@ SELECT (SELECT system_identifier FROM pg_control_system()) || '-' || left(pg_wal
 async def incarnation(connection: Connection, *, owner: bool = True) -> str:
     """32 hex digits. Begins a new life if server, timeline or database differ from those of the last start.
 
-    Call inside a transaction, once at start. Only the `owner` of the database may begin one: raises `ConfigError` for others.
+    Call inside a transaction, once at start. Only the `owner` of the database, or its desk, may begin one: raises
+    `ConfigError` for others.
     """
     driver = await raw(connection)
     origin: str = await driver.fetchval(_ORIGIN)
@@ -42,8 +44,20 @@ async def incarnation(connection: Connection, *, owner: bool = True) -> str:
         if known is not None and known != origin:
             await renew(connection)
         await driver.execute(_WRITE, ORIGIN, origin)
-    current: str = await driver.fetchval(_READ, NAME)
-    return current
+    return await current(driver)
+
+
+async def current(driver: Raw) -> str:
+    """The life that the database lives now."""
+    name: str = await driver.fetchval(_READ, NAME)
+    return name
+
+
+async def renew_from(connection: Connection, known: str) -> str:
+    """The life after `known`: begun here, unless another process began it. Call inside a transaction."""
+    driver = await raw(connection)
+    now: str = await driver.fetchval(_READ + " FOR UPDATE", NAME)
+    return await renew(connection) if now == known else now
 
 
 async def renew(connection: Connection) -> str:

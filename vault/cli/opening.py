@@ -8,7 +8,8 @@ import structlog
 
 from vault.bootstrap import ProcessRole, open_vault
 from vault.config import load
-from vault.errors import ConfigError, Locked
+from vault.errors import ConfigError, Locked, VaultError
+from vault.flows.failover import Known, known_of, while_whole
 from vault.flows.losses import NOTHING, Accepted
 from vault.flows.vault import Vault
 from vault.storage import cluster
@@ -34,7 +35,8 @@ def with_vault(
 
     `create` False: raises `ConfigError` (code `no_vault`) where an embedded vault would have to be made first, and makes
     nothing. An empty database that `database_url` names is not told apart. `role`: hold its keys only; None: all that open.
-    `accepted`: what an officer gives up for lost. `wait`: while the vault is locked, try again until its key service answers.
+    `accepted`: what an officer gives up for lost. `wait`: while the vault is locked, try again until its key service answers,
+    and begin the journey anew whenever the database was replaced.
     """
     settings = load()
     if not create and settings.embedded and not cluster.made(settings.data_dir):
@@ -46,12 +48,18 @@ def with_vault(
 
     async def opened() -> _Answer:
         told = ""
+        known: Known | None = None
         while True:
             try:
-                async with open_vault(settings, role=role, accepted=accepted) as vault:
-                    return await journey(vault)
-            except Locked as error:
-                if not wait:
+                async with open_vault(settings, role=role, accepted=accepted, known=known) as vault:
+                    if not wait:
+                        return await journey(vault)
+                    try:
+                        return await while_whole(vault, journey(vault))
+                    finally:
+                        known = known_of(vault)
+            except VaultError as error:
+                if not wait or (known is None and not isinstance(error, Locked)):
                     raise
                 if str(error) != told:
                     told = str(error)

@@ -7,13 +7,13 @@ Three ways in, and no other:
 
 Promises: what leaves as an error is `Conflict` (code `conflict`, or `retry` where the same work may succeed again) or
 `Unavailable`, with a SQLSTATE at most: PostgreSQL repeats key values in its messages (threats, ruling 6). A cancelled or
-broken transaction never hands its connection to the next (threat H10). Knows no table.
+broken transaction never hands its connection to the next (threat H10). Once the server was replaced, nothing goes there
+(`pool.Ground`). Knows no table.
 """
 
 import asyncio
 import contextlib
 import logging
-import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -23,42 +23,28 @@ from typing import Any, Final, NamedTuple, Protocol, Self, runtime_checkable
 from uuid import uuid4
 
 import asyncpg
-from sqlalchemy import event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DisconnectionError, EmulatedDBAPIException, SQLAlchemyError
+from sqlalchemy.exc import EmulatedDBAPIException, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import greenlet_spawn
 
 from vault.config import Settings
-from vault.errors import ConfigError, Conflict, Unavailable, VaultError
+from vault.errors import Conflict, Unavailable, VaultError
 from vault.storage import embedded
 from vault.storage.fitness import check_server
+from vault.storage.pool import Ground, make_pool
 
 CONNECTIONS: Final = 24  # of one process, at most
 RESERVED: Final = 10  # of them, for what runs inside `reserved()`
-RESTED: Final = 1.0  # seconds after which a connection is asked whether it still lives
 KEPT: Final = 8  # of the others, that stay open when nobody uses them
-POOL_WAIT: Final = 10  # seconds until a caller is told that the vault is busy
-CONNECT_TIMEOUT: Final = 15  # seconds
 CONFLICTS: Final = frozenset({"23505", "23503", "23514", "23502", "23P01"})  # constraint violations
 RETRIES: Final = frozenset(
     {"40001", "40P01", "55P03"}
 )  # serialization, deadlock, lock timeout: the same work may succeed
 FULL: Final = "database_full"
 FULL_STATES: Final = frozenset({"53100", "58030"})  # no space on its disk, or an error of the disk
-_SINCE: Final = "since"
 REMEMBERED: Final = 30.0  # seconds that health tells of it
-SESSION: Final = {
-    "application_name": "profile-vault",
-    "idle_in_transaction_session_timeout": "60s",  # a stopped process must not hold row locks for ever (threat H21)
-    "statement_timeout": "300s",
-    "lock_timeout": "30s",
-    "plan_cache_mode": "force_generic_plan",
-    "jit": "off",  # compiling costs more than any statement here takes
-    "timezone": "UTC",
-}
 DATABASE_ERRORS: Final = (
     SQLAlchemyError,
     EmulatedDBAPIException,  # what its pool lets through when a connection cannot be made
@@ -135,8 +121,17 @@ class Standing(NamedTuple):
 class Database:
     """A pool of connections to one primary server that was found fit. Shows nothing of its URL."""
 
-    def __init__(self, engine: AsyncEngine, reserve: AsyncEngine, server: embedded.Server | None = None) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        reserve: AsyncEngine,
+        fresh: AsyncEngine,
+        ground: Ground,
+        server: embedded.Server | None = None,
+    ) -> None:
         """`server` is the embedded one that this process holds, if any. Use `connect`."""
+        self._fresh = fresh
+        self.ground = ground
         self.engine = engine
         self.reserve = reserve
         self.holder = uuid4()  # this process's name in leases
@@ -162,10 +157,12 @@ class Database:
 
     @classmethod
     async def open(cls, url: str, *, server: embedded.Server | None = None, connections: int = CONNECTIONS) -> Self:
-        """As `connect`, by URL. At most so many connections."""
+        """As `connect`, by URL. At most so many connections, and for a moment one more, to look where the address leads."""
         common = max(1, connections - RESERVED)
-        engines = _engine(url, min(KEPT, common), common), _engine(url, 1, min(RESERVED, connections))
-        database = cls(*engines, server)
+        ground = Ground()
+        sizes = ((min(KEPT, common), common), (1, min(RESERVED, connections)), (1, 1))
+        engine, reserve, fresh = (make_pool(url, kept, most, ground) for kept, most in sizes)
+        database = cls(engine, reserve, fresh, ground, server)
         try:
             async with database.hot() as connection:
                 await check_server(connection)
@@ -181,8 +178,8 @@ class Database:
             await asyncio.to_thread(self._server.release)
 
     async def _dispose(self) -> None:
-        await self.engine.dispose()
-        await self.reserve.dispose()
+        for engine in (self.engine, self.reserve, self._fresh):
+            await engine.dispose()
 
     @property
     def fault(self) -> str | None:
@@ -216,9 +213,19 @@ class Database:
             yield driver
 
     @asynccontextmanager
+    async def anew(self) -> AsyncIterator[Raw]:
+        """As `hot`, on a connection that is made now and closed afterwards: it shows where the address leads."""
+        try:
+            async with self._lent(self._fresh) as driver:
+                yield driver
+        finally:
+            await asyncio.shield(self._fresh.dispose())
+
+    @asynccontextmanager
     async def _checkout(self) -> AsyncIterator[tuple[AsyncConnection, Raw]]:
         """A connection for Core, and the driver's own underneath."""
         with self._faults():
+            self.ground.check()
             with _unreachable():
                 connection = await self._pool.connect()
             try:
@@ -229,11 +236,12 @@ class Database:
                 await asyncio.shield(connection.close())
 
     @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[Raw]:
+    async def _lent(self, engine: AsyncEngine | None = None) -> AsyncIterator[Raw]:
         """The driver's connection alone: what Core would wrap around it costs more than most statements."""
         with self._faults():
+            self.ground.check()
             with _unreachable():
-                pooled: Any = await self._pool.raw_connection()
+                pooled: Any = await (engine or self._pool).raw_connection()
             try:
                 driver: Raw = pooled.driver_connection
                 async with _whole(driver, partial(greenlet_spawn, pooled.invalidate)):
@@ -353,42 +361,3 @@ async def _transaction(transaction: Any) -> AsyncIterator[None]:
             await asyncio.shield(transaction.rollback())
         raise
     await transaction.commit()
-
-
-def _engine(url: str, kept: int, most: int) -> AsyncEngine:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise ConfigError("database_url is not a URL") from None
-    engine = create_async_engine(
-        parsed.set(drivername="postgresql+asyncpg"),
-        # Transactions are begun and ended here, on the asyncpg connection, so that Core and raw statements share them.
-        isolation_level="AUTOCOMMIT",
-        hide_parameters=True,
-        pool_size=kept,
-        max_overflow=most - kept,
-        pool_timeout=POOL_WAIT,
-        connect_args={"server_settings": SESSION, "timeout": CONNECT_TIMEOUT, "target_session_attrs": "read-write"},
-    )
-    event.listen(engine.sync_engine, "checkin", _rests)
-    event.listen(engine.sync_engine, "checkout", _still_there)
-    return engine
-
-
-def _rests(_dbapi_connection: Any, record: Any) -> None:
-    record.info[_SINCE] = time.monotonic()
-
-
-def _still_there(dbapi_connection: Any, record: Any, _fairy: Any) -> None:
-    """A connection that is known to be gone, or that rested and does not answer, is replaced by the pool.
-
-    Asking each time would be a round trip before every statement; a server that went away closes what it had open, and
-    that is seen without asking.
-    """
-    if record.driver_connection.is_closed():
-        raise DisconnectionError
-    if time.monotonic() - record.info.get(_SINCE, math.inf) > RESTED:
-        try:
-            dbapi_connection.ping()
-        except Exception:  # noqa: BLE001 (whatever it is, the connection is not to be used)
-            raise DisconnectionError from None
