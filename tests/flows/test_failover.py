@@ -74,7 +74,10 @@ async def test_h20_a_process_that_may_not_begin_a_new_life_waits_for_one_that_ma
     assert known is not None
     newer = known._replace(place=known.place._replace(written=known.place.written + (1 << 40)))
     whole, owner = vault.role, vault.database.standing
-    vault.role, vault.database.standing = ProcessRole(doors=(FEED,), duties=(), purposes=("marketing",)), Standing(owner=False)
+    vault.role, vault.database.standing = (
+        ProcessRole(doors=(FEED,), duties=(), purposes=("marketing",)),
+        Standing(owner=False),
+    )
     with pytest.raises(ConfigError):
         await begin_life(vault, newer)
     assert await life(vault.database) == known.incarnation
