@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Final
 
 from tests.faults.client import PUSHED
-from tests.faults.judging import judge
+from tests.faults.judging import judge, turned_over
 from tests.faults.recipient import taken
 from tests.faults.street import PATIENCE, Street, awaited, printed, street
 from tests.faults.townsfolk import AT, Model, Person, Worker
@@ -62,12 +62,14 @@ def storm(kills: int, seed: int, clients: int, every: int, pace: int) -> int:
         town.turn(on=False)
         town.rest()
         judge(town, model)
+        ended = turned_over(town, model, drawn)
         orders = sum(len(person.orders) for person in model.people.values())
         erased = sum(person.erased for person in model.people.values())
         return printed(
             {"scenario": "mix", "kills": done, "findings": len(model.findings), "seed": seed, "killed": town.kills,
              "operations": model.counts, "people": len(model.people), "orders": orders, "erased": erased,
-             "pages": len(model.told), "turns": town.turning_told(), "deliveries": len(taken(town.folder, "storm"))}
+             "pages": len(model.told), "turns": town.turning_told(), "deliveries": len(taken(town.folder, "storm")),
+             "checked": model.checked, "ended": ended}
         )  # fmt: skip
 
 
