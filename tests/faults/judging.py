@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import time
 import traceback
 from collections.abc import Iterator
@@ -17,11 +18,15 @@ from tests.faults.townsfolk import SHARED, Model, Person
 from vault.bootstrap import open_vault
 from vault.config import load
 from vault.consent.ledger import How
+from vault.errors import Conflict
 from vault.flows.people.draft import SubjectDraft
+from vault.flows.retag import PENDING, renew_tags
+from vault.flows.sweep.audit import audit_state
 from vault.flows.vault import Vault
 from vault.worker import run
 
 ANALYTICS: Final = "warehouse"
+SCANNED: Final = 12  # erasures whose residue is looked for at the end: each reads the whole vault
 Json = dict[str, Any]
 
 
@@ -41,13 +46,15 @@ def judge(town: Street, model: Model) -> None:
     try:
         asyncio.run(judged(town, model))
     except Exception:
-        model.found(traceback.format_exc(limit=-5))
+        model.found(traceback.format_exc(limit=-12))
 
 
 async def judged(town: Street, model: Model) -> None:
     """Everything read again, and the people compared with the model. Nobody writes meanwhile."""
     async with open_vault(load(environ=town.house.environ)) as vault:
+        await _ended(vault)
         await _quiet(vault)
+        await _ended(vault)
         pushed = [Told(f"feed {PUSHED}", 200, lines) for _, lines in taken(town.folder, "storm")]
         await oracle.check(vault, model.told + pushed)
         for fault in oracle.repeated(taken(town.folder, "storm")):
@@ -58,6 +65,48 @@ async def judged(town: Street, model: Model) -> None:
         for user, person in model.people.items():
             with _accusing(model, user):
                 await _compared(vault, reader, user, person, shown, mailed)
+        state = await audit_state(vault)
+        if not state.good:
+            model.found(f"the state audit found {state.told()}")
+        model.checked = {"people": state.people, "harmless": len(state.findings)}
+
+
+def turned_over(town: Street, model: Model, drawn: random.Random) -> Json:
+    """By the commands that an operator has: all keys turned, the state audited, a sample of the erased looked for."""
+    rotated = town.house.ask("keys", "rotate", "--all")
+    audited = town.house.ask("audit", "verify", "--state")
+    if not audited["ok"]:
+        model.found(f"audit verify --state: {audited}")
+    requests = asyncio.run(_erasures(town))
+    sample = drawn.sample(requests, min(SCANNED, len(requests)))
+    for request in sample:
+        scanned = town.house.run("erasures", "scan", request, "--json", check=False)
+        if scanned.returncode:
+            model.found(f"erasures scan: {scanned.stdout} {scanned.stderr[-1000:]}")
+    judge(town, model)  # every record once more, under the new keys
+    return {"rotated": rotated, "state": audited["state"], "erasures": len(requests), "scanned": len(sample)}
+
+
+async def _erasures(town: Street) -> list[str]:
+    async with open_vault(load(environ=town.house.environ)) as vault, vault.database.hot() as connection:
+        rows = await connection.fetch(
+            "SELECT DISTINCT request_id FROM erased JOIN request USING (request_id) WHERE type = 'erasure' ORDER BY 1"
+        )
+    return [str(row[0]) for row in rows]
+
+
+async def _ended(vault: Vault) -> None:
+    """What a killed `keys rotate index-KIND` had begun is ended by the same command: until then nobody may be able to write.
+
+    While rows of an erasure are being deleted, it had not come as far as its commit, and nobody waits for it.
+    """
+    for name in vault.keystore.names():
+        if name.startswith(PENDING):
+            try:
+                await renew_tags(vault, name.removeprefix(PENDING))
+            except Conflict as error:
+                if error.reason != "erasure_under_way":
+                    raise
 
 
 async def _quiet(vault: Vault) -> None:

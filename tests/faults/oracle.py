@@ -6,6 +6,7 @@ of one journey must agree on, whatever happened on the way; random ids, times an
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from tests.faults.client import Client, Told
 from tests.faults.recipient import holds
 from tests.worlds import World
 from vault.audit.entry import Tag
+from vault.consent.ledger import REFUSALS, Choice, Decision, How
 from vault.disclosures.store import history
 from vault.flows.browse import audit_verify
 from vault.flows.people.change import tools_of
@@ -149,9 +151,11 @@ async def facts(client: Client) -> dict[str, Any]:
     tables += ("request", "archive", "casefile", "certificate", "policy_version", "compartment", "keys.subject_key")
     found: dict[str, Any] = {name: await reader.count(name) for name in tables}
     found["events"] = (await reader.rows("SELECT count(DISTINCT event_key) FROM event"))[0][0]
-    found["ledgers"] = await _ledgers(vault, reader)
+    found["ledgers"], entries, leaves = await _ledgers(vault, reader)
+    found["ledger"] -= entries
     found["feeds"] = await reader.feeds()
     found["audited"] = {str(tag): len(await reader.audited(tag)) for tag in ONCE}
+    found["audited"][str(Tag.CONSENT_CHOICE_RECORDED)] -= leaves
     found["held"] = sorted(
         json.dumps([row[0], bytes(row[1]).hex(), row[2] is None, row[3]])
         for row in await reader.rows("SELECT destination, fields, removed_number, reason FROM disclosure_state")
@@ -187,15 +191,45 @@ def _plain(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _ledgers(vault: Vault, reader: Reader) -> list[str]:
-    """Every subject's choices, in order, without ids."""
+async def _ledgers(vault: Vault, reader: Reader) -> tuple[list[str], int, int]:
+    """Every subject's choices, in order, without ids; and how many entries and leaves of replays were folded into them."""
     everyone = list(await reader.drafts())
     async with vault.database.hot() as connection:
         stored, _ = await profiles(connection, everyone, tools_of(vault).state_key)
         choices = await ledgers(connection, stored)
-    return sorted(
-        json.dumps([[one.purpose, int(one.decision), int(one.how)] for one in said]) for said in choices.values()
-    )
+    texts, entries, leaves = [], 0, 0
+    for said in choices.values():
+        left, times = without_replays(said)
+        entries += len(said) - len(left)
+        leaves += len(times)
+        texts.append(json.dumps(left))
+    return sorted(texts), entries, leaves
+
+
+def without_replays(said: Sequence[Choice]) -> tuple[list[list[int]], set[int]]:
+    """A ledger as it were if the start had not carried out what the journal knew of an act that was killed (ADR 0140).
+
+    The act is made again by whoever got no answer, so an entry of a replay has a refusal of the same purpose behind it. It
+    is that one, which then has the decision that it would have had. A replay's entry that no act follows stays: nobody
+    asked for it. Also answers the times of the replays that were folded in: each left a leaf.
+    """
+    left: list[list[int]] = []
+    times: set[int] = set()
+    waiting: dict[int, Choice] = {}  # by purpose
+    for one in said:
+        if one.how is How.REPLAYED and one.decision in REFUSALS and one.purpose not in waiting:
+            waiting[one.purpose] = one
+            continue
+        decision = one.decision
+        replayed = waiting.get(one.purpose)
+        if replayed is not None and one.how is not How.REPLAYED and decision in REFUSALS:
+            del waiting[one.purpose]
+            times.add(replayed.received_at)
+            if replayed.decision is Decision.WITHDRAWN:
+                decision = Decision.WITHDRAWN
+        left.append([one.purpose, int(decision), int(one.how)])
+    left += [[one.purpose, int(one.decision), int(one.how)] for one in waiting.values()]
+    return left, times
 
 
 def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Final
 
 from tests.faults.client import PUSHED
-from tests.faults.judging import judge
+from tests.faults.judging import judge, turned_over
 from tests.faults.recipient import taken
 from tests.faults.street import PATIENCE, Street, awaited, printed, street
 from tests.faults.townsfolk import AT, Model, Person, Worker
@@ -28,8 +28,9 @@ from tests.worlds import order
 KINDS: Final = ("server", "server", "worker", "postmaster", "backend", "backend", "rotation", "rotation")
 
 
-def storm(kills: int, seed: int, clients: int, every: int, pace: int) -> int:
-    """The mix. Answers the exit code."""
+def storm(kills: int, seed: int, clients: int, every: int, pace: int, minutes: float) -> int:
+    """The mix: so many kills, or as many as come in so many minutes. Answers the exit code."""
+    end_at = time.monotonic() + minutes * 60
     drawn = random.Random(seed)
     model, end = Model(), threading.Event()
     with street(2) as town:
@@ -41,7 +42,7 @@ def storm(kills: int, seed: int, clients: int, every: int, pace: int) -> int:
         for worker in workers:
             worker.start()
         done = 0
-        while done < kills and not model.findings:
+        while done < kills and not model.findings and time.monotonic() < end_at:
             enough = model.counts["ok"] + drawn.randint(0, 2 * pace)
             awaited("answers between two kills", lambda enough=enough: model.counts["ok"] >= enough or model.findings)
             time.sleep(drawn.random() / 20)
@@ -62,12 +63,14 @@ def storm(kills: int, seed: int, clients: int, every: int, pace: int) -> int:
         town.turn(on=False)
         town.rest()
         judge(town, model)
+        ended = turned_over(town, model, drawn)
         orders = sum(len(person.orders) for person in model.people.values())
         erased = sum(person.erased for person in model.people.values())
         return printed(
             {"scenario": "mix", "kills": done, "findings": len(model.findings), "seed": seed, "killed": town.kills,
              "operations": model.counts, "people": len(model.people), "orders": orders, "erased": erased,
-             "pages": len(model.told), "turns": town.turning_told(), "deliveries": len(taken(town.folder, "storm"))}
+             "pages": len(model.told), "turns": town.turning_told(), "deliveries": len(taken(town.folder, "storm")),
+             "checked": model.checked, "ended": ended}
         )  # fmt: skip
 
 
@@ -162,12 +165,18 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=6)
     parser.add_argument("--every", type=int, default=50, help="kills between two full readings")
     parser.add_argument("--pace", type=int, default=10, help="answers between two kills, in the mean")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="then no more kills; the end is judged")
     parser.add_argument("--events", type=int, default=20_000, help="for the import")
     options = parser.parse_args()
     if options.scenario == "import":
         return import_(20 if options.kills is None else options.kills, options.seed, options.events)
     return storm(
-        500 if options.kills is None else options.kills, options.seed, options.clients, options.every, options.pace
+        500 if options.kills is None else options.kills,
+        options.seed,
+        options.clients,
+        options.every,
+        options.pace,
+        options.minutes,
     )
 
 

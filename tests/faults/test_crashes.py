@@ -11,6 +11,9 @@ import pytest
 
 from tests.faults.__main__ import ALL, chosen, makes_sense, shares, strikes
 from tests.faults.boundary import KINDS
+from tests.faults.oracle import without_replays
+from vault.clock import Micros
+from vault.consent.ledger import Authority, Choice, Decision, How
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
@@ -63,6 +66,21 @@ def test_a_pick_is_shared_out_evenly_and_whole() -> None:
     assert sum(share or 0 for share in given.values()) == 12
     assert set(given.values()) <= {1, 2}
     assert set(shares(ALL, None, "a").values()) == {None}
+
+
+def said(purpose: int, decision: Decision, how: How = How.API) -> Choice:
+    at = Micros(how)
+    return Choice(purpose=purpose, decision=decision, how=how, authority=Authority.SERVER, said_at=at, received_at=at)
+
+
+def test_a_replay_is_folded_into_the_act_that_follows_it_and_one_that_none_follows_shows() -> None:
+    undisturbed, none = without_replays([said(6, Decision.WITHDRAWN), said(6, Decision.GRANTED)])
+    replayed = said(6, Decision.WITHDRAWN, How.REPLAYED)
+    found, times = without_replays([replayed, said(6, Decision.DENIED), said(6, Decision.GRANTED)])
+    assert (found, len(times), len(none)) == (undisturbed, 1, 0)
+    assert without_replays([replayed])[0] == [[6, Decision.WITHDRAWN, How.REPLAYED]]
+    assert len(without_replays([replayed, said(7, Decision.DENIED)])[0]) == 2  # another purpose is another act
+    assert len(without_replays([replayed, replayed, said(6, Decision.DENIED)])[0]) == 2  # and twice is not once
 
 
 def test_what_shows_nothing_new_is_not_struck() -> None:

@@ -46,6 +46,7 @@ class Model:
         self.told: list[Told] = []
         self.counts: dict[str, int] = {"ok": 0, "fail": 0, "unknown": 0}
         self.findings: list[str] = []
+        self.checked: dict[str, int] = {}  # what the last state audit looked at
         self.lock = threading.Lock()
 
     def found(self, fault: str) -> None:

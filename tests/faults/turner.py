@@ -1,7 +1,10 @@
-"""An operator who rotates every key and destroys what is left behind, again and again: a process of its own, for the storm."""
+"""An operator who rotates every key, destroys what is left behind and renews tags, again and again: a process of its own."""
 
 import asyncio
 import logging
+import random
+from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
@@ -9,11 +12,12 @@ from vault.bootstrap import open_vault
 from vault.config import load
 from vault.errors import VaultError
 from vault.flows.epochs import destroy_epoch
+from vault.flows.retag import renew_tags
 from vault.flows.rotate import rotate
 from vault.flows.vault import Vault
-from vault.keys.names import purpose_of
+from vault.keys.names import TOMBSTONE, index, purpose_of
 
-RATE = 400  # people a second: it is to be in the middle of something when it is killed
+RATE: Final = 400  # people a second: it is to be in the middle of something when it is killed
 
 
 async def turn(vault: Vault) -> None:
@@ -30,10 +34,22 @@ async def turn(vault: Vault) -> None:
         await asyncio.sleep(0.2)
 
 
+async def retag(vault: Vault, names: Sequence[str]) -> None:
+    """New keys behind tags. An erasure that is under way is let pass: the next time will do."""
+    for name in names:
+        try:
+            await renew_tags(vault, name)
+        except VaultError:
+            await asyncio.sleep(0.2)
+
+
 async def main() -> None:
     """Until it is killed."""
+    drawn = random.Random()  # not the storm's: what is killed is another process each time
     async with open_vault(load()) as vault:
+        names = [index(kind.name) for kind in vault.catalogue.identifiers.values() if not kind.account] + [TOMBSTONE]
         while True:
+            await retag(vault, drawn.sample(names, 2))
             await turn(vault)
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.fakes import FakeClock
 from tests.flows.feed_world import open_shop
 from tests.flows.rights_world import gave, officer, person, rows_of
+from tests.worlds import World, identify, order, say
 from vault.changes.sequencer import sequence
 from vault.clock import DAY, Micros, isoformat
 from vault.disclosures.store import acknowledge
@@ -155,6 +156,35 @@ async def test_the_next_page_tells_the_recipient_and_its_word_makes_a_new_revisi
         assert await rows_of(vault, f"SELECT 1 FROM {table}") == [], table  # noqa: S608 - names above
     with pytest.raises(Unavailable):
         vault.keyring.key(names.case(done["request"]))
+
+
+async def test_d7_a_recipient_that_answers_before_the_rows_go_holds_up_no_certificate(
+    vault: Vault, clock: FakeClock
+) -> None:
+    world = await World.of(vault)
+    await world.send(identify("ada", email="ada@example.com", firstName="Ada"), order("ada", 300))
+    await world.settle()
+    _, cursor = await world.lines("ad-platform")
+    await world.choose(say("advertising", "withdrawn"), user="ada")
+    await world.settle()
+    _, cursor = await world.lines("ad-platform", cursor)
+    clock.advance(60)
+    await world.choose(say("advertising", "granted"), user="ada")
+    await world.send(order("ada", 300))
+    await world.settle()
+    _, cursor = await world.lines("ad-platform", cursor)
+    actor = officer(vault)
+    request = await open_request(vault, actor, await find(vault, actor, "user_id", "ada"), "erasure")
+    while await sequence(vault.database, clock):  # the worker dies before it comes to the rows
+        pass
+    told, cursor = await world.lines("ad-platform", cursor)
+    assert [(one["op"], one["reason"]) for one in told] == [("remove", "erased")]
+    await world.lines("ad-platform", cursor)  # whoever reads on has deleted it
+    held = "SELECT octet_length(gone) > 0 FROM disclosure_state WHERE reason = 'erased' AND acknowledged_at IS NOT NULL"
+    assert [row[0] for row in await world.rows(held)] == [True]
+    await world.settle()
+    assert (await world.rows("SELECT count(*) FROM disclosure_state WHERE fields || gone <> ''::bytea"))[0][0] == 0
+    assert (await fetch_certificate(vault, actor, request))["document"]["revision"] >= 1
 
 
 async def test_what_nobody_observed_is_not_certified(vault: Vault, clock: FakeClock) -> None:

@@ -16,6 +16,7 @@ from vault.audit.log import Loss
 from vault.bootstrap import open_vault
 from vault.catalogue.load import read_folder
 from vault.config import Settings
+from vault.consent.ledger import Authority, Decision, How
 from vault.crypto.services.local import LocalKeyService
 from vault.errors import Conflict, Gone, NotFound, Unavailable, Unreadable
 from vault.flows import browse, replay
@@ -24,7 +25,7 @@ from vault.flows.find import find
 from vault.flows.honour.intake import open_request
 from vault.flows.losses import Accepted
 from vault.flows.release.page import page
-from vault.journal.narrowing import Objection, RemovedWraps, Restriction
+from vault.journal.narrowing import Objection, Refusal, RemovedWraps, Restriction
 from vault.keys.roles import FEED, ProcessRole
 from vault.storage import embedded
 
@@ -146,7 +147,12 @@ async def test_every_kind_of_narrowing_holds_after_a_restore_and_a_grant_made_si
         assert blocked
         await world.settle()
     async with backups.open(copy, accept=True) as world:
-        assert (await world.state("ada")).objected == 1 << world.vault.catalogue.purposes["fraud_prevention"].number
+        fraud = world.vault.catalogue.purposes["fraud_prevention"].number
+        assert (await world.state("ada")).objected == 1 << fraud
+        ada = await world.subject("ada")
+        assert ada is not None
+        replayed = [(one.purpose, one.decision) for one in await world.ledger(ada) if one.how is How.REPLAYED]
+        assert replayed == [(fraud, Decision.OBJECTED)]  # the journal has it as a refusal, too: it is one act
         assert (await world.stands("bob"))["marketing"] == "withdrawn"
         assert (await world.state("cy")).blocked == blocked
         assert (await world.state("dee")).restricted
@@ -158,6 +164,36 @@ async def test_every_kind_of_narrowing_holds_after_a_restore_and_a_grant_made_si
     async with backups.open(copy) as world:  # and no later start takes the grant away again
         assert (await world.stands("bob"))["marketing"] == "granted"
         assert len(await said(world, Tag.JOURNAL_ENTRIES_REPLAYED)) == 1
+
+
+async def test_an_act_that_was_killed_behind_the_journal_holds_from_the_next_start_and_made_again_it_is_the_persons_own(
+    backups: Backups,
+) -> None:
+    async with backups.open() as world:
+        await people(world, "ada")
+        ada = await world.subject("ada")
+        assert ada is not None
+        marketing = world.vault.catalogue.purposes["marketing"].number
+        before = await world.ledger(ada)
+        version = (await world.state("ada")).version + 1
+        await world.vault.journal.append(
+            [Refusal(backups.clock.now(), ada, 1 << marketing, version=version, rank=Authority.SERVER)]
+        )
+    async with backups.open() as world:  # what the client did not hear of
+        assert (await world.stands("ada"))["marketing"] == "withdrawn"
+        assert await world.feed("email-tool") == []
+        first = await world.choose(say("marketing", "withdrawn"), user="ada", id="again")
+        again = await world.choose(say("marketing", "withdrawn"), user="ada", id="again")
+        assert first.sequence == again.sequence
+        added = [(one.decision, one.how) for one in (await world.ledger(ada))[len(before) :]]
+        assert added == [(Decision.WITHDRAWN, How.REPLAYED), (Decision.DENIED, How.API)]
+        backups.clock.advance(60)
+        await world.choose(say("marketing", "granted"), user="ada")
+        assert (await world.stands("ada"))["marketing"] == "granted"
+        await world.settle()
+        await world.check()
+    async with backups.open() as world:
+        assert (await world.stands("ada"))["marketing"] == "granted"
 
 
 async def test_what_was_refused_and_granted_before_the_backup_is_not_refused_again(backups: Backups) -> None:

@@ -1,5 +1,6 @@
 """Epochs: opened, everybody moved, the old one destroyed; beside all that writes people (threats H8, D9, A10, A14)."""
 
+import asyncio
 import tarfile
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -35,6 +37,8 @@ from vault.keys import names
 from vault.keys.compartments import Wrap, pack_wraps, parse_wraps
 from vault.keys.history import History
 from vault.rights import certificate
+from vault.storage import embedded
+from vault.storage.cluster import SUPERUSER
 from vault.storage.session import raw
 
 MARKETING = "marketing"
@@ -467,6 +471,29 @@ async def test_d4_a_new_tombstone_key_still_keeps_out_what_is_late_and_restores_
     await world.rows("DELETE FROM tombstone")
     assert await restore_graves(vault) == len(stones)
     assert {row[0] for row in await world.rows("SELECT tag FROM tombstone")} == again
+
+
+async def test_a_renewal_of_tags_that_meets_a_ring_of_locks_is_tried_again(
+    world: World, vault: Vault, server: embedded.Server, database_url: str
+) -> None:
+    await people(world, 2)
+    subject, name = await world.subject("u-1"), names.index("user_id")
+    database = database_url.partition("@/")[2].partition("?")[0]
+    writer = await asyncpg.connect(host=str(server.socket_folder), user=SUPERUSER, database=database)
+    try:
+        await writer.execute("SET deadlock_timeout = '5s'")  # so that it is the renewal that the server undoes
+        async with writer.transaction():
+            await writer.execute("LOCK TABLE tombstone IN ROW EXCLUSIVE MODE")
+            renewal = asyncio.create_task(renew_tags(vault, name))
+            while not await writer.fetchval(
+                "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'tombstone'::regclass"
+            ):
+                assert not renewal.done()
+            await writer.execute("LOCK TABLE subject IN ROW EXCLUSIVE MODE")
+        assert (await renewal)[0] == 2
+    finally:
+        await writer.close()
+    assert await world.subject("u-1") == subject
 
 
 async def test_a_renewal_of_tags_that_dies_before_the_key_store_closes_writers_and_is_ended_by_the_next(

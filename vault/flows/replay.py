@@ -246,10 +246,15 @@ async def _lower(vault: Vault, subjects: Sequence[UUID], act: Callable[[ProfileD
 def _act(catalogue: Catalogue, lost: Mapping[UUID, Iterable[OfSubject]]) -> Callable[[ProfileDraft], None]:
     def act(profile: ProfileDraft) -> None:
         for member in profile.members:
-            for one in lost.get(member.subject, ()):
+            for one in sorted(lost.get(member.subject, ()), key=_in_turn):
                 _narrow(catalogue, member, one)
 
     return act
+
+
+def _in_turn(one: OfSubject) -> tuple[int, bool]:
+    """By commit. An objection is a refusal, too, and the journal has both: it is written first, so that one entry says it."""
+    return one.version, not isinstance(one, Objection)
 
 
 def _narrow(catalogue: Catalogue, member: SubjectDraft, one: OfSubject) -> None:

@@ -23,6 +23,8 @@ from vault.keys.keystore import KEY_BYTES
 from vault.storage.session import Raw, raw
 
 CHUNK: Final = 2000  # people, or tombstones, a statement
+TRIES: Final = 10  # of a ring of locks, which the server undoes after a second; each is the first to wait the next time
+RETRY: Final = "retry"
 PENDING: Final = "pending-"
 _FIRST: Final = UUID(int=0)
 
@@ -69,13 +71,24 @@ async def renew_tags(vault: Vault, name: str, actor: str = "operator") -> tuple[
     alone = vault.keystore.turning()
     await asyncio.to_thread(alone.__enter__)
     try:
-        return await _renew(vault, name, None if kind is None else kind.number, actor)
+        return await _tried(vault, name, None if kind is None else kind.number, actor)
     finally:
         _leave(alone)
 
 
 def _leave(alone: AbstractContextManager[None]) -> None:
     alone.__exit__(None, None, None)
+
+
+async def _tried(vault: Vault, name: str, kind: int | None, actor: str) -> tuple[int, int]:
+    """Tables are locked one after the other, while writers use them in orders of their own: a ring of locks is tried again."""
+    for left in reversed(range(TRIES)):
+        try:
+            return await _renew(vault, name, kind, actor)
+        except Conflict as error:
+            if error.reason != RETRY or not left:
+                raise
+    raise AssertionError("the last try returned or raised")
 
 
 async def _renew(vault: Vault, name: str, kind: int | None, actor: str) -> tuple[int, int]:

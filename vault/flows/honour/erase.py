@@ -189,10 +189,11 @@ _ROWS: Final = (
 # What the log speaks of: it says how many went, so that a row which somebody else takes out is missed (flows.sweep.tally).
 _SALTS: Final = "DELETE FROM audit_salt WHERE subject_id = ANY ($1::uuid[])"
 _DISCLOSED: Final = "DELETE FROM disclosure WHERE subject_id = ANY ($1::uuid[])"
-# What a recipient has to be told stays as a bare row: it is what the feed derives its `remove` line from.
+# What a recipient has to be told stays as a bare row: it is what the feed derives its `remove` line from. One of a recipient
+# that was told and has answered before the rows went is bare, too: it stays until the certificate has taken the answer up.
 _BARE: Final = """
 UPDATE disclosure_state SET fields = ''::bytea, gone = ''::bytea, gone_number = NULL
-WHERE subject_id = ANY ($1::uuid[]) AND (removed_number IS NULL OR acknowledged_at IS NULL)
+WHERE subject_id = ANY ($1::uuid[]) AND (octet_length(fields) > 0 OR octet_length(gone) > 0 OR gone_number IS NOT NULL)
 """
 # What the certificate has not taken up stays: the row is the only record of when the recipient answered.
 _SETTLED: Final = """
