@@ -19,6 +19,7 @@ from vault.clock import DAY, Micros, isoformat
 from vault.errors import Conflict, Invalid
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
+from vault.flows.vouched import Vouched
 from vault.keys import names as named
 from vault.keys.history import Backup, Destroyed, History, last_copy
 from vault.keys.rotation import Named, count_wraps, depending
@@ -30,6 +31,7 @@ _FIRST: Final = UUID(int=0)
 _RANGE: Final = """
 SELECT subject_id, wraps, version FROM keys.subject_key WHERE subject_id > $1 ORDER BY subject_id LIMIT $2
 """
+_THERE: Final = "SELECT subject_id FROM subject WHERE subject_id = ANY ($1::uuid[])"
 _LEFT: Final = "SELECT min(done_at) FROM keys.epoch WHERE name = $1 AND version > $2"
 _ALL: Final = """
 SELECT name, version, turn, opened_at, moved, done_at FROM keys.epoch ORDER BY opened_at, name, version
@@ -184,10 +186,19 @@ def _retire(vault: Vault, history: History, one: Destroyed) -> Destroyed:
 
 async def _depending(vault: Vault, connection: Raw, purpose: int, version: int) -> Named:
     opening = shut = 0
+    vouched = Vouched(vault)
+    await vouched.learn()
     async for rows in everybody(connection):
-        found = depending(vault.keyring, [row[:2] for row in rows], purpose, version)
-        opening, shut = opening + found.opening, shut + found.shut
+        left = await _left_over(connection, [row[0] for row in rows if vouched.erased(row[0])])
+        found = depending(vault.keyring, [row[:2] for row in rows if row[0] not in left], purpose, version)
+        opening, shut = opening + found.opening, shut + found.shut + len(left)
     return Named(opening, shut)
+
+
+async def _left_over(connection: Raw, erased: list[UUID]) -> set[UUID]:
+    """Those of whom nothing is there but wraps: put back, since both go in one transaction. They keep no key alive."""
+    there = await connection.fetch(_THERE, erased) if erased else []
+    return set(erased) - {UUID(bytes=row[0].bytes) for row in there}
 
 
 async def everybody(connection: Raw) -> AsyncIterator[list[tuple[UUID, bytes, int]]]:
