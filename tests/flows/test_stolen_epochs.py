@@ -1,18 +1,24 @@
 """Who owns the database while epochs are replaced, and holds no key, wants a copy of before to open after (threats D5, D9, H8)."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import pytest
 
+from tests.fakes import FakeClock
 from tests.flows.feed_world import superuser
 from tests.flows.rights_world import officer
 from tests.flows.test_rotation import everything, key_of, people, without_backups
 from tests.flows.test_state_audit import PERSONAL, keep_yesterday, put_back
 from tests.worlds import World, say
+from vault.clock import DAY
+from vault.errors import Conflict
 from vault.flows.epochs import destroy_epoch
 from vault.flows.honour.at_once import erase_at_once
+from vault.flows.keys_backup import back_up
 from vault.flows.rotate import rotate
 from vault.flows.vault import Vault
 from vault.ids import uuid7
@@ -108,3 +114,42 @@ async def test_d9_a_whole_person_of_before_a_withdrawal_put_back_for_a_rotation_
     assert told.shut == 1
     for table in PERSONAL:
         await owner.execute(f"DELETE FROM {table} WHERE subject_id = $1", subject)  # noqa: S608 - ours
+
+
+async def test_h8_a_forged_end_of_a_rotation_does_not_let_an_epoch_go_that_backups_need(
+    world: World, owner: asyncpg.Connection
+) -> None:
+    await people(world, 2)
+    name, vault = key_of(world.vault, "marketing"), world.vault
+    await rotate(vault, [name])
+    await owner.execute("UPDATE keys.epoch SET done_at = 1")
+    with pytest.raises(Conflict) as refused:
+        await destroy_epoch(vault, name, 1)
+    assert refused.value.reason == "epoch_in_backups"
+
+
+async def test_h8_a_forged_end_of_a_rotation_does_not_keep_an_epoch_for_ever(
+    world: World, owner: asyncpg.Connection, clock: FakeClock
+) -> None:
+    await people(world, 2)
+    name, vault = key_of(world.vault, "marketing"), world.vault
+    await rotate(vault, [name])
+    await owner.execute("UPDATE keys.epoch SET done_at = 9000000000000000000")
+    clock.advance(micros=vault.settings.data_backup_days * DAY)
+    gone = await destroy_epoch(vault, name, 1)
+    assert gone.left_at <= clock.now()
+
+
+async def test_h8_a_backup_of_the_keys_that_is_gone_before_the_data_is_lets_no_epoch_go(
+    world: World, clock: FakeClock, tmp_path: Path
+) -> None:
+    await people(world, 2)
+    name, vault = key_of(world.vault, "marketing"), world.vault
+    vault.settings = msgspec.structs.replace(vault.settings, keyring_backup_days=7, data_backup_days=90)
+    await rotate(vault, [name])
+    clock.advance(1)
+    await back_up(vault, tmp_path / "keys.tar")
+    clock.advance(micros=8 * DAY)  # the archive is destroyed, as its owner said
+    with pytest.raises(Conflict) as refused:
+        await destroy_epoch(vault, name, 1)
+    assert refused.value.reason == "epoch_in_backups"

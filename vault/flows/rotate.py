@@ -22,6 +22,7 @@ from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.flows.vouched import Vouched
 from vault.keys import names as named
+from vault.keys.history import Ended, History
 from vault.keys.rotation import Moved, Mover
 from vault.storage.session import Raw, raw
 
@@ -302,10 +303,13 @@ class _Pace:
 
 
 async def _finish(vault: Vault, told: Rotation, actor: str) -> None:
-    """Nothing older is left: from now on the older epochs may be destroyed."""
+    """Nothing older is left: from now on the older epochs may be destroyed. `keys destroy` goes by what the key store says."""
+    now = vault.clock.now()
+    ended = [Ended(name, epoch, now) for name, epoch in told.epochs.items()]
+    await asyncio.to_thread(History(vault.settings.keyring).add_ended, ended)
     async with vault.database.begin() as connection:
         driver = await raw(connection)
-        await driver.execute(_DONE, *_named(told), vault.clock.now())
+        await driver.execute(_DONE, *_named(told), now)
         detail: dict[str, str | int | list[str | int]] = {
             "names": list(told.epochs),
             "epochs": list(told.epochs.values()),
