@@ -427,6 +427,24 @@ async def test_the_sweep_says_each_finding_once_and_forgets_what_is_over(
     assert ready.NOT_WHOLE not in (await ready.check(world.vault)).notes
 
 
+@pytest.mark.parametrize("position", [9_000_000_000_000_000, 9_000_000_000_000_000_000, -1])
+async def test_a_last_round_that_somebody_wrote_into_the_future_holds_no_round_up(
+    world: World, owner: asyncpg.Connection, position: int
+) -> None:
+    """Else one row stopped the sweep for ever, and health said that it had just been through."""
+    people = await town(world)
+    await swept(world.vault)
+    await keep_yesterday(owner, ("identity",))
+    await owner.execute("DELETE FROM identity WHERE subject_id = $1", people["ada"])
+    await owner.execute("UPDATE lease SET position = $1, holder = NULL, expires_at = 0 WHERE name = 'sweep'", position)
+    assert (await ready.check(world.vault)).swept_at is None
+    await swept(world.vault)
+    told = await ready.check(world.vault)
+    assert told.swept_at is not None
+    assert told.findings > 0  # what this round found is not over
+    await put_back(owner, people["ada"], ("identity",))  # so that the world agrees
+
+
 @pytest.mark.parametrize(
     ("tag", "detail"),
     [
