@@ -73,6 +73,25 @@ async def test_d9_wraps_of_an_erased_person_planted_while_a_rotation_passes_are_
     assert not opens(vault, subject, moved)
 
 
+async def test_d9_an_erased_person_put_back_whole_for_a_rotation_is_not_moved(
+    world: World, owner: asyncpg.Connection
+) -> None:
+    vault = world.vault
+    await people(world, 3)
+    subject = await world.subject("u-1")
+    assert subject is not None
+    await keep_yesterday(owner)
+    assert await erase_at_once(vault, officer(vault), uuid7(vault.clock.now()), subject)
+    await world.settle()
+    await put_back(owner, subject)
+    stolen = await owner.fetchval(ROW, subject)
+    told = await rotate(vault, everything(vault))
+    assert await owner.fetchval(ROW, subject) == stolen
+    assert told.shut == 1
+    for table in PERSONAL:  # away again, so that the world agrees
+        await owner.execute(f"DELETE FROM {table} WHERE subject_id = $1", subject)  # noqa: S608 - ours
+
+
 async def test_d9_a_wrap_that_a_withdrawal_took_planted_while_a_rotation_passes_is_not_moved(
     world: World, owner: asyncpg.Connection
 ) -> None:
