@@ -15,7 +15,8 @@ from tests.flows.feed_world import Reader, audited, rows_of, superuser
 from tests.flows.rights_world import officer
 from tests.logins import login_for
 from tests.worlds import World, identify, order, preference, say
-from vault.audit.entry import Tag
+from vault.audit import store
+from vault.audit.entry import Detail, Entry, Tag
 from vault.bootstrap import open_vault
 from vault.config import Limits, Settings
 from vault.errors import Unreadable
@@ -27,6 +28,7 @@ from vault.flows.sweep.duty import Sweep
 from vault.flows.sweep.finding import NUMBERS, Check
 from vault.flows.sweep.record import record, standing
 from vault.flows.vault import Vault
+from vault.ids import uuid7
 from vault.journal.narrowing import Refusal
 from vault.journal.witness import FILE, UNFINISHED, Round, read
 from vault.keys import names
@@ -423,6 +425,51 @@ async def test_the_sweep_says_each_finding_once_and_forgets_what_is_over(
     assert (await standing(world.vault)).findings == 0
     assert len(await audited(world.vault, Tag.INTEGRITY_CHECK_FAILED)) == 2
     assert ready.NOT_WHOLE not in (await ready.check(world.vault)).notes
+
+
+@pytest.mark.parametrize("position", [9_000_000_000_000_000, 9_000_000_000_000_000_000, -1])
+async def test_a_last_round_that_somebody_wrote_into_the_future_holds_no_round_up(
+    world: World, owner: asyncpg.Connection, position: int
+) -> None:
+    """Else one row stopped the sweep for ever, and health said that it had just been through."""
+    people = await town(world)
+    await swept(world.vault)
+    await keep_yesterday(owner, ("identity",))
+    await owner.execute("DELETE FROM identity WHERE subject_id = $1", people["ada"])
+    await owner.execute("UPDATE lease SET position = $1, holder = NULL, expires_at = 0 WHERE name = 'sweep'", position)
+    assert (await ready.check(world.vault)).swept_at is None
+    await swept(world.vault)
+    told = await ready.check(world.vault)
+    assert told.swept_at is not None
+    assert told.findings > 0  # what this round found is not over
+    await put_back(owner, people["ada"], ("identity",))  # so that the world agrees
+
+
+@pytest.mark.parametrize(
+    ("tag", "detail"),
+    [
+        (Tag.AUDIT_SALTS_FORGOTTEN, {}),
+        (Tag.AUDIT_SALTS_FORGOTTEN, {"salts": "many", "disclosures": [1]}),
+        (Tag.AUDIT_SALTS_FORGOTTEN, {"salts": -1, "disclosures": 0}),
+        (Tag.INTEGRITY_CHECK_FAILED, {"subjects": 5}),
+        (Tag.DISCLOSURE_PAGE_RELEASED, {"rows": 7}),
+        (Tag.DISCLOSURE_PAGE_RELEASED, {"disclosed": "all"}),
+    ],
+)
+async def test_an_entry_that_a_taken_process_left_does_not_silence_the_audit(
+    world: World, tag: Tag, detail: Detail
+) -> None:
+    """A feed may put entries before the log, and has the key of their codes. What is in the log stays in it."""
+    await town(world)
+    vault = world.vault
+    now = vault.clock.now()
+    forged = Entry(entry_id=uuid7(now), at=now, tag=tag, actor="vault", policy=0, detail=detail)
+    async with vault.database.begin() as connection:
+        await store.append(connection, forged, vault.keyring.key(names.JOURNAL))
+    await world.settle()
+    assert await found(vault) == {(Check.LEAVES, None)}
+    await swept(vault)
+    assert (await standing(vault)).findings == 1
 
 
 async def test_a_row_that_nobody_here_wrote_silences_no_finding(world: World, owner: asyncpg.Connection) -> None:

@@ -2,8 +2,8 @@
 
 Promises (threats H8): a key goes only after a rotation has ended that closed it, while a full scan in the transaction of its
 audit entry finds no wrap that needs it, and when every backup that needs it has expired or has a newer backup of the keys
-beside it. What only says that it is of the epoch, and does not open, holds nothing up: else whoever writes to the database
-could keep a key alive.
+beside it, one that is still kept. What only says that it is of the epoch, and does not open, holds nothing up: else whoever
+writes to the database could keep a key alive. Nor does anything there say when a rotation ended: the key store does.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from vault.clock import DAY, Micros, isoformat
 from vault.errors import Conflict, Invalid
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
+from vault.flows.vouched import Vouched
 from vault.keys import names as named
 from vault.keys.history import Backup, Destroyed, History, last_copy
 from vault.keys.rotation import Named, count_wraps, depending
@@ -30,7 +31,7 @@ _FIRST: Final = UUID(int=0)
 _RANGE: Final = """
 SELECT subject_id, wraps, version FROM keys.subject_key WHERE subject_id > $1 ORDER BY subject_id LIMIT $2
 """
-_LEFT: Final = "SELECT min(done_at) FROM keys.epoch WHERE name = $1 AND version > $2"
+_THERE: Final = "SELECT subject_id FROM subject WHERE subject_id = ANY ($1::uuid[])"
 _ALL: Final = """
 SELECT name, version, turn, opened_at, moved, done_at FROM keys.epoch ORDER BY opened_at, name, version
 """
@@ -115,31 +116,34 @@ async def destroy_epoch(vault: Vault, name: str, version: int, actor: str = "ope
     if purpose is None or (version not in vault.keystore.versions(name) and not known.destroyed_at):
         raise Invalid("There is no such epoch; `profile-vault keys status` lists them.", code="no_such_key")
     if version in vault.keystore.versions(name):
-        left_at = await _left(vault, name, version)
+        left_at = _left(vault, history, name, version)
         _check_backups(vault, history, name, version, left_at)
         await _record(vault, name, purpose, version, actor)
         known = await asyncio.to_thread(_destroy, vault, history, name, version, left_at)
     return await asyncio.to_thread(_retire, vault, history, known)
 
 
-async def _left(vault: Vault, name: str, version: int) -> Micros:
+def _left(vault: Vault, history: History, name: str, version: int) -> Micros:
     """When a rotation ended that left this epoch. Raises `Conflict`."""
     if version >= vault.keyring.oldest(name):
         raise Conflict(
             f"New values are wrapped under it; first run: profile-vault keys rotate {name}", code="epoch_open"
         )
-    async with vault.database.hot() as connection:
-        done_at: int | None = await connection.fetchval(_LEFT, name, version)
-    if done_at is None:
+    left_at = history.left_at(name, version)
+    if left_at is None:
         raise Conflict(f"A rotation has not ended; finish it: profile-vault keys rotate {name}", code="epoch_in_use")
-    return Micros(done_at)
+    return left_at
 
 
 def _check_backups(vault: Vault, history: History, name: str, version: int, left_at: Micros) -> None:
     """Raises `Conflict` while a backup needs the epoch that has no newer backup of the keys beside it."""
     days = vault.settings.data_backup_days
     ends = Micros(left_at + days * DAY)
-    if not days or vault.clock.now() >= ends or any(one.made_at >= left_at for one in history.backups()):
+    now = vault.clock.now()
+    beside = any(
+        one.made_at >= left_at and one.until > now for one in history.backups()
+    )  # one that is gone helps nobody
+    if not days or now >= ends or beside:
         return
     raise Conflict(
         f"Backups of the data from before {isoformat(left_at)} need epoch {version} of {name}, until {isoformat(ends)}. Wait,"
@@ -184,10 +188,19 @@ def _retire(vault: Vault, history: History, one: Destroyed) -> Destroyed:
 
 async def _depending(vault: Vault, connection: Raw, purpose: int, version: int) -> Named:
     opening = shut = 0
+    vouched = Vouched(vault)
+    await vouched.learn()
     async for rows in everybody(connection):
-        found = depending(vault.keyring, [row[:2] for row in rows], purpose, version)
-        opening, shut = opening + found.opening, shut + found.shut
+        left = await _left_over(connection, [row[0] for row in rows if vouched.erased(row[0])])
+        found = depending(vault.keyring, [row[:2] for row in rows if row[0] not in left], purpose, version)
+        opening, shut = opening + found.opening, shut + found.shut + len(left)
     return Named(opening, shut)
+
+
+async def _left_over(connection: Raw, erased: list[UUID]) -> set[UUID]:
+    """Those of whom nothing is there but wraps: put back, since both go in one transaction. They keep no key alive."""
+    there = await connection.fetch(_THERE, erased) if erased else []
+    return set(erased) - {UUID(bytes=row[0].bytes) for row in there}
 
 
 async def everybody(connection: Raw) -> AsyncIterator[list[tuple[UUID, bytes, int]]]:

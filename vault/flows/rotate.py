@@ -2,7 +2,8 @@
 
 Promises (threats D9, H8): rows are read without locks and replaced only if they are still the ones that were read, so a wrap
 that a withdrawal took, or a row that an erasure took, does not come back; nothing is ever inserted. From the commit that
-opens an epoch nobody makes a wrap under an older one: whoever writes states the turn that they know (ADR 0105). How far a
+opens an epoch nobody makes a wrap under an older one: whoever writes states the turn that they know (ADR 0105). A row that was
+put back is not carried on: only wraps move that the person's state and the journal vouch for. How far a
 pass came is written down after each range; a pass that began with the first row and replaced all that was older ends the rotation.
 """
 
@@ -10,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -19,7 +20,9 @@ from vault.audit.entry import Tag
 from vault.errors import Conflict, Invalid, Unavailable
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
+from vault.flows.vouched import Vouched
 from vault.keys import names as named
+from vault.keys.history import Ended, History
 from vault.keys.rotation import Moved, Mover
 from vault.storage.session import Raw, raw
 
@@ -37,10 +40,15 @@ _NEWEST: Final = """
 SELECT DISTINCT ON (name) name, version, position, done_at FROM keys.epoch WHERE name = ANY ($1::text[])
 ORDER BY name, version DESC
 """
+# With the state row of the same moment, which says whether these are the person's wraps (`vouched`).
 _RANGE: Final = """
-SELECT subject_id, wraps FROM keys.subject_key WHERE subject_id > $1 ORDER BY subject_id LIMIT $2
+SELECT k.subject_id, k.wraps, s.state FROM keys.subject_key k LEFT JOIN subject s USING (subject_id)
+WHERE k.subject_id > $1 ORDER BY k.subject_id LIMIT $2
 """
-_SOME: Final = "SELECT subject_id, wraps FROM keys.subject_key WHERE subject_id = ANY ($1::uuid[]) ORDER BY subject_id"
+_SOME: Final = """
+SELECT k.subject_id, k.wraps, s.state FROM keys.subject_key k LEFT JOIN subject s USING (subject_id)
+WHERE k.subject_id = ANY ($1::uuid[]) ORDER BY k.subject_id
+"""
 # Nothing moves to an epoch that another rotation has closed meanwhile. Sorted by subject, as whoever writes people locks them.
 _REPLACE: Final = """
 UPDATE keys.subject_key k SET wraps = n.wraps
@@ -58,6 +66,9 @@ WHERE e.name = n.name AND e.version = n.version
 """
 
 
+_Row = tuple[UUID, bytes, bytes | None]  # subject, wraps, state
+
+
 class Rotation(msgspec.Struct, kw_only=True):
     """How far it came: told after every step, and at the end."""
 
@@ -66,7 +77,7 @@ class Rotation(msgspec.Struct, kw_only=True):
     total: int = 0  # about as many there are
     rewrapped: int = 0  # rows replaced
     wraps: int = 0  # wraps moved in them
-    shut: int = 0  # older wraps that do not open: they stay, and `audit verify --state` has their people
+    shut: int = 0  # older wraps that do not open, and rows that nobody vouches for: they stay, `audit verify --state` names them
     passes: int = 0
     done: bool = False
     turn: int = 0
@@ -90,14 +101,15 @@ async def rotate(
     purposes = await asyncio.to_thread(_purposes, vault, names)
     epochs = await _open(vault, purposes, actor)
     told = Rotation(epochs=epochs)
-    pace = _Pace(rate)
+    pace, vouched = _Pace(rate), Vouched(vault)
     async with vault.database.hot() as connection:
         told.total = await connection.fetchval("SELECT count(*) FROM keys.subject_key")
         newest = await connection.fetch(_NEWEST, list(epochs))
     start = min((UUID(bytes=row["position"].bytes) if row["position"] else _FIRST for row in newest), default=_FIRST)
     while not told.done:
         aims, shut = dict(told.epochs), told.shut
-        left = await _pass(vault, told, purposes, start, pace, progress)
+        await vouched.learn()
+        left = await _pass(vault, told, _Pass(purposes, start, pace, vouched), progress)
         told.passes += 1
         # Nobody makes wraps under older epochs any more: one pass over everybody is the last, if all of it was done.
         told.done = start == _FIRST and not left and told.epochs == aims
@@ -175,42 +187,47 @@ async def _announce(vault: Vault, epochs: dict[str, int], actor: str) -> None:
 # --- one pass -------------------------------------------------------------------------------------------------------
 
 
-async def _pass(
-    vault: Vault, told: Rotation, purposes: dict[str, int], start: UUID, pace: "_Pace", progress: Progress
-) -> int:
-    """Everybody after `start`, once. Answers how many could not be replaced, since others kept writing to them.
+class _Pass(NamedTuple):
+    purposes: dict[str, int]
+    start: UUID
+    pace: "_Pace"
+    vouched: Vouched
+
+
+async def _pass(vault: Vault, told: Rotation, one: _Pass, progress: Progress) -> int:
+    """Everybody after its start, once. Answers how many could not be replaced, since others kept writing to them.
 
     The next people are read while these are re-wrapped: whoever changes in between is read again.
     """
     left = 0
     told.subjects = 0
-    reading = asyncio.create_task(_fetch(vault, start))
+    reading = asyncio.create_task(_fetch(vault, one.start))
     try:
         while rows := await reading:
             reading = asyncio.create_task(_fetch(vault, rows[-1][0]))
-            left += await _step(vault, told, purposes, rows)
+            left += await _step(vault, told, one, rows)
             told.subjects += len(rows)
             progress(told)
-            await pace.after(len(rows))
+            await one.pace.after(len(rows))
         return left
     finally:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
 
 
-async def _fetch(vault: Vault, position: UUID) -> list[tuple[UUID, bytes]]:
+async def _fetch(vault: Vault, position: UUID) -> list[_Row]:
     async with vault.database.hot() as connection:
         return _read(await connection.fetch(_RANGE, position, CHUNK))
 
 
-async def _step(vault: Vault, told: Rotation, purposes: dict[str, int], rows: list[tuple[UUID, bytes]]) -> int:
+async def _step(vault: Vault, told: Rotation, one: _Pass, rows: list[_Row]) -> int:
     """These people, as often as a ring of locks with somebody who writes undoes it; and how far it came."""
     while True:
-        mover, turn = _mover(vault, told, purposes)
+        mover, turn = _mover(vault, told, one.purposes)
         before = told.wraps
         try:
             async with vault.database.hot() as connection:
-                left = await _replace(connection, told, mover, turn, rows)
+                left = await _replace(connection, told, mover, turn, rows, one.vouched)
                 await connection.execute(_POSITION, *_named(told), rows[-1][0], told.wraps - before)
                 return left
         except Conflict as error:
@@ -229,11 +246,13 @@ def _mover(vault: Vault, told: Rotation, purposes: dict[str, int]) -> tuple[Move
     return Mover(vault.keyring, {purposes[name]: epoch for name, epoch in told.epochs.items()}), turn
 
 
-async def _replace(connection: Raw, told: Rotation, mover: Mover, turn: int, rows: list[tuple[UUID, bytes]]) -> int:
+async def _replace(connection: Raw, told: Rotation, mover: Mover, turn: int, rows: list[_Row], vouched: Vouched) -> int:
     """Replaces those of the rows of which something moves. Who was written to meanwhile is read again."""
     for _ in range(TRIES):
-        moved = mover.move(rows)
-        todo = [(subject, row, one) for (subject, row), one in zip(rows, moved, strict=True) if one.row is not None]
+        held = [(subject, row) for subject, row, state in rows if vouched.holds(subject, row, state)]
+        told.shut += len(rows) - len(held)
+        moved = mover.move(held)
+        todo = [(subject, row, one) for (subject, row), one in zip(held, moved, strict=True) if one.row is not None]
         told.shut += sum(one.shut for one in moved if one.row is None)
         if not todo:
             return 0
@@ -260,8 +279,8 @@ def _count(told: Rotation, moved: Iterable[Moved]) -> None:
         told.shut += one.shut
 
 
-def _read(rows: Iterable[tuple[UUID, bytes]]) -> list[tuple[UUID, bytes]]:
-    return [(UUID(bytes=subject.bytes), wraps) for subject, wraps in rows]
+def _read(rows: Iterable[_Row]) -> list[_Row]:
+    return [(UUID(bytes=subject.bytes), wraps, state) for subject, wraps, state in rows]
 
 
 def _named(told: Rotation) -> tuple[list[str], list[int]]:
@@ -284,10 +303,13 @@ class _Pace:
 
 
 async def _finish(vault: Vault, told: Rotation, actor: str) -> None:
-    """Nothing older is left: from now on the older epochs may be destroyed."""
+    """Nothing older is left: from now on the older epochs may be destroyed. `keys destroy` goes by what the key store says."""
+    now = vault.clock.now()
+    ended = [Ended(name, epoch, now) for name, epoch in told.epochs.items()]
+    await asyncio.to_thread(History(vault.settings.keyring).add_ended, ended)
     async with vault.database.begin() as connection:
         driver = await raw(connection)
-        await driver.execute(_DONE, *_named(told), vault.clock.now())
+        await driver.execute(_DONE, *_named(told), now)
         detail: dict[str, str | int | list[str | int]] = {
             "names": list(told.epochs),
             "epochs": list(told.epochs.values()),

@@ -1,4 +1,4 @@
-"""What became of the keys of a store: epochs that were destroyed, and copies that were made of it. In `history.json`.
+"""What became of the keys of a store: epochs left and destroyed, and copies that were made of it. In `history.json`.
 
 It lies in the key store and not in the database, so that who writes to the database cannot make a date of it earlier. Bytes:
 docs/formats/keystore.md. Promises: a file is whole or the one before; what it says is never earlier than what is true, as
@@ -49,10 +49,19 @@ class Backup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     until: int  # when it is destroyed, as its owner says
 
 
+class Ended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A rotation to one version of a key, through for the first time: nothing live was left under an older one."""
+
+    name: str
+    version: int
+    at: int
+
+
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int
     destroyed: tuple[Destroyed, ...] = ()
     backups: tuple[Backup, ...] = ()
+    ended: tuple[Ended, ...] = ()
 
 
 class History:
@@ -69,6 +78,21 @@ class History:
     def backups(self) -> tuple[Backup, ...]:
         """Every registered copy, oldest first. Raises `Unreadable`."""
         return self._load().backups
+
+    def left_at(self, name: str, version: int) -> Micros | None:
+        """When the first rotation ended that left this version; None before that. Raises `Unreadable`."""
+        return min(
+            (Micros(one.at) for one in self._load().ended if one.name == name and one.version > version), default=None
+        )
+
+    def add_ended(self, some: Iterable[Ended]) -> None:
+        """Durably. The first end of a rotation counts: a pass that was through stays so."""
+        with durable.locked(self._path.with_name(LOCK)):
+            file = self._load()
+            known = {(one.name, one.version) for one in file.ended}
+            fresh = tuple(one for one in some if (one.name, one.version) not in known)
+            if fresh:
+                self._save(msgspec.structs.replace(file, ended=(*file.ended, *fresh)))
 
     def add_destroyed(self, one: Destroyed) -> None:
         """Durably. A version that is in it already is replaced by what is said now, and never to an earlier date."""
