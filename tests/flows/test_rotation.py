@@ -222,6 +222,35 @@ async def test_a_certificate_states_the_date_once_every_epoch_of_the_erasure_is_
     assert backups == {"unreadable_after": isoformat(gone.unreadable_after), "statement": certificate.ROTATED}
 
 
+async def test_h6_no_date_is_stated_before_the_key_service_was_told_and_the_next_try_tells_it(
+    world: World, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own keys may have to wait for weeks: a date without them would be too early."""
+    await people(world, 1)
+    vault, erased_at = world.vault, clock.now()
+    without_backups(vault)
+    clock.advance(60)
+    await rotate(vault, everything(vault))
+    first, *others = everything(vault)
+    for name in others:
+        await destroy_epoch(vault, name, 1)
+
+    def away(_: str) -> int:
+        raise Unavailable("the key service does not answer")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(vault.keystore, "retire", away)
+        with pytest.raises(Unavailable):
+            await destroy_epoch(vault, first, 1)
+    assert vault.keystore.versions(first) == [2]
+    assert backups_unreadable_after(vault, erased_at) is None
+    monkeypatch.setattr(vault.keystore, "retire", lambda _: 30)
+    gone = await destroy_epoch(vault, first, 1)
+    assert gone.service_days == 30
+    dates = [one.unreadable_after for one in History(vault.settings.keyring).destroyed()]
+    assert backups_unreadable_after(vault, erased_at) == max(dates)
+
+
 # --- beside others ----------------------------------------------------------------------------------------------------
 
 
