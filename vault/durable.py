@@ -53,6 +53,21 @@ def read_private(path: Path, limit: int) -> bytes:
 
 def write(path: Path, data: bytes) -> None:
     """Puts `data` at `path`, readable by its owner. When this returns it is on disk; a crash leaves the old file or the new."""
+    with _beside(path, data) as temporary:
+        temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def create(path: Path, data: bytes) -> None:
+    """As `write`, for a file that must not exist yet. Raises FileExistsError."""
+    with _beside(path, data) as temporary:
+        os.link(temporary, path)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def _beside(path: Path, data: bytes) -> Iterator[Path]:
+    """A flushed file with these bytes, in the same folder; it is gone afterwards, if it still has that name."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     with suppress(FileNotFoundError):
         temporary.unlink()  # left by a crash of a process with our number
@@ -62,21 +77,9 @@ def write(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
+        yield temporary
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def create(path: Path, data: bytes) -> None:
-    """As `write`, for a file that must not exist yet. Raises FileExistsError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(path.parent)
 
 
 @contextmanager

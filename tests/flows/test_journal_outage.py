@@ -182,6 +182,26 @@ async def test_h13_a_writer_that_stopped_with_the_lock_in_its_hand_does_not_hold
         assert SESSION[name] == least
 
 
+def test_who_reads_the_chain_while_it_grows_takes_that_for_no_loss(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state audit and the look after tombstones read in other threads than the one that appends."""
+    with closing(PostgresJournal(empty_url, KEY)) as journal:
+        journal.append_now([narrowing(1)])
+        real = Aside.once
+
+        def once(self: Aside, *work: Any) -> Any:
+            seen = real(self, *work)
+            journal.append_now([narrowing(2)])  # right behind the snapshot
+            return seen
+
+        monkeypatch.setattr(Aside, "once", once)
+        assert journal.verify().number == 1
+        assert journal.append_now([narrowing(3)]) == 3
+        monkeypatch.undo()
+        assert [entry.number for entry in journal.read()] == [1, 2, 3]
+
+
 async def test_a_table_that_a_crash_would_empty_is_no_journal(empty_url: str, outsider: Aside) -> None:
     PostgresJournal(empty_url, KEY).close()
 

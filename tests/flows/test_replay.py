@@ -245,6 +245,28 @@ async def test_d6_whose_rows_do_not_agree_is_erased_all_the_same(backups: Backup
         assert await world.count("erased") == 1
 
 
+async def test_d14_a_person_whom_others_kept_changing_is_not_passed_by(
+    backups: Backups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with backups.open() as world:
+        await people(world, "ada", "bob")
+    copy = await backups.take()
+    async with backups.open() as world:
+        await world.choose(say("marketing", "denied"), user="ada")
+        await world.settle()
+
+    async def busy(*_: object) -> None:
+        raise Conflict(code="retry")
+
+    with monkeypatch.context() as others:
+        others.setattr(replay, "change_profiles", busy)
+        with pytest.raises(Conflict):  # it does not serve, and does not note that it was compared
+            async with backups.open(copy, accept=True):
+                pass
+    async with backups.open(copy, accept=True) as world:
+        assert (await world.stands("ada"))["marketing"] == "withdrawn"
+
+
 async def test_a_replay_that_was_killed_is_done_by_the_next_start(
     backups: Backups, monkeypatch: pytest.MonkeyPatch
 ) -> None:

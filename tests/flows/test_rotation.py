@@ -226,6 +226,35 @@ async def test_a_certificate_states_the_date_once_every_epoch_of_the_erasure_is_
     assert backups == {"unreadable_after": isoformat(gone.unreadable_after), "statement": certificate.ROTATED}
 
 
+async def test_h6_no_date_is_stated_before_the_key_service_was_told_and_the_next_try_tells_it(
+    world: World, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own keys may have to wait for weeks: a date without them would be too early."""
+    await people(world, 1)
+    vault, erased_at = world.vault, clock.now()
+    without_backups(vault)
+    clock.advance(60)
+    await rotate(vault, everything(vault))
+    first, *others = everything(vault)
+    for name in others:
+        await destroy_epoch(vault, name, 1)
+
+    def away(_: str) -> int:
+        raise Unavailable("the key service does not answer")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(vault.keystore, "retire", away)
+        with pytest.raises(Unavailable):
+            await destroy_epoch(vault, first, 1)
+    assert vault.keystore.versions(first) == [2]
+    assert backups_unreadable_after(vault, erased_at) is None
+    monkeypatch.setattr(vault.keystore, "retire", lambda _: 30)
+    gone = await destroy_epoch(vault, first, 1)
+    assert gone.service_days == 30
+    dates = [one.unreadable_after for one in History(vault.settings.keyring).destroyed()]
+    assert backups_unreadable_after(vault, erased_at) == max(dates)
+
+
 # --- beside others ----------------------------------------------------------------------------------------------------
 
 
@@ -344,17 +373,83 @@ async def test_two_rotations_at_once_leave_everybody_under_the_newest_epoch(
     async def replace(connection: Any, told: Rotation, *rest: Any) -> int:
         state["calls"] += 1
         if state["calls"] == 1:  # another rotation was begun, and this one has read its keys already
-            version = vault.keystore.turn_to(name, random_bytes(32), vault.clock.now())
-            async with vault.database.begin() as other:
-                driver = await raw(other)
-                await driver.execute(journey._ALONE)
-                await driver.execute(journey._OPEN, name, version, vault.keystore.turn, vault.clock.now())
+            await begin_another(vault, name)
         return await real(connection, told, *rest)
 
     monkeypatch.setattr(journey, "_replace", replace)
     told = await rotate(vault, [name])
     assert told.epochs == {name: 3}
     assert list((await wrapped(world))[name]) == [3]
+
+
+async def test_h8_a_rotation_that_went_past_another_goes_over_everybody_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who were moved before the other began are under an epoch that is closed now."""
+    await people(world, 4)
+    name, vault = key_of(world.vault, MARKETING), world.vault
+    monkeypatch.setattr(journey, "CHUNK", 1)
+    real, calls = journey._replace, Counter[str]()
+
+    async def replace(*args: Any) -> int:
+        left = await real(*args)
+        calls["done"] += 1
+        if calls["done"] == 2:
+            await begin_another(vault, name)
+        return left
+
+    monkeypatch.setattr(journey, "_replace", replace)
+    told = await rotate(vault, [name])
+    assert told.epochs == {name: 3}
+    assert list((await wrapped(world))[name]) == [3]
+
+
+async def begin_another(vault: Vault, name: str) -> None:
+    version = vault.keystore.turn_to(name, random_bytes(32), vault.clock.now())
+    async with vault.database.begin() as other:
+        driver = await raw(other)
+        await driver.execute(journey._ALONE)
+        await driver.execute(journey._OPEN, name, version, vault.keystore.turn, vault.clock.now())
+
+
+async def test_h8_a_rotation_that_goes_on_sees_to_those_that_it_had_left_before_it_died(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await people(world, 4)
+    name, vault = key_of(world.vault, MARKETING), world.vault
+    monkeypatch.setattr(journey, "CHUNK", 1)
+
+    def die(told: Rotation) -> None:
+        if told.subjects == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as busy:
+        busy.setattr(journey, "TRIES", 0)  # others write to them all the time
+        with pytest.raises(KeyboardInterrupt):
+            await rotate(vault, [name], progress=die)
+    looked = list[int]()
+    told = await rotate(vault, [name], progress=lambda now: looked.append(now.subjects))
+    assert looked[:2] == [1, 2]  # from where it was: the third of four
+    assert told.passes == 2
+    assert list((await wrapped(world))[name]) == [told.epochs[name]] == [2]
+
+
+async def test_d9_a_rotation_waits_for_who_is_about_to_write_under_the_epoch_before(world: World) -> None:
+    await people(world, 3)
+    name, vault = key_of(world.vault, MARKETING), world.vault
+    subject = await world.subject("u-1")
+    (row,) = await world.rows("DELETE FROM keys.subject_key WHERE subject_id = $1 RETURNING wraps, version", subject)
+    async with vault.database.begin() as connection:
+        driver = await raw(connection)
+        await driver.execute(
+            "INSERT INTO keys.subject_key (subject_id, wraps, version) VALUES ($1, $2, $3)", subject, *row
+        )
+        rotating = asyncio.create_task(rotate(vault, [name]))
+        while not rotating.done() and not await world.rows("SELECT FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 (of a server)
+            await asyncio.sleep(0.01)
+        assert not rotating.done()
+    told = await rotating
+    assert list((await wrapped(world))[name]) == [told.epochs[name]]
 
 
 async def test_a14_a_wrap_that_does_not_open_is_reported_and_left_and_holds_up_no_destruction(vault: Vault) -> None:

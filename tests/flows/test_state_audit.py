@@ -19,6 +19,7 @@ from vault.audit import store
 from vault.audit.entry import Detail, Entry, Tag
 from vault.bootstrap import open_vault
 from vault.config import Limits, Settings
+from vault.crypto.services.guarded import on_loop
 from vault.errors import Unreadable
 from vault.flows import ready
 from vault.flows.find import find
@@ -403,6 +404,17 @@ async def swept(vault: Vault) -> None:
 
 
 HOUR_OF_REST = 3601
+
+
+async def test_the_journal_is_never_read_on_the_event_loop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be long, or in a database elsewhere, and the same process serves."""
+    await town(world)
+    await world.choose(say("marketing", "withdrawn"), user="ada")
+    journal, reads = world.vault.journal, list[bool]()
+    real = journal._frames
+    monkeypatch.setattr(journal, "_frames", lambda: reads.append(on_loop()) or real())
+    assert (await audit_state(world.vault)).good
+    assert set(reads) == {False}
 
 
 async def test_the_sweep_says_each_finding_once_and_forgets_what_is_over(

@@ -1,6 +1,8 @@
 """Small private files: whole or as they were."""
 
 import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,14 @@ def test_a_file_that_must_be_new_is_never_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"first"
 
 
+def test_a_crash_while_a_new_file_is_made_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk")))
+    with pytest.raises(OSError, match="disk"):
+        durable.create(path, b"first")
+    assert not path.exists()
+
+
 def test_a_folder_is_made_closed_and_an_open_one_or_a_file_is_refused(tmp_path: Path) -> None:
     durable.private_folder(tmp_path / "a" / "b")
     durable.private_folder(tmp_path / "a" / "b")
@@ -86,3 +96,20 @@ def test_bytes_that_were_replaced_are_zeros(tmp_path: Path) -> None:
     with durable.overwritten_after(tmp_path / "none"):
         durable.write(tmp_path / "none", b"first")
     assert (path.read_bytes(), (tmp_path / "none").read_bytes()) == (b"new", b"first")
+
+
+@pytest.mark.parametrize("way", [durable.write, durable.create])
+def test_h13_bytes_are_flushed_before_they_have_their_name_and_the_name_behind_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Callable[[Path, bytes], None]
+) -> None:
+    path, real, flushed = tmp_path / "file", os.fsync, list[tuple[bool, bytes]]()
+
+    def fsync(descriptor: int) -> None:
+        folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        seen = path.read_bytes() if path.exists() else b"" if folder else next(tmp_path.iterdir()).read_bytes()
+        flushed.append((folder, seen))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    way(path, b"whole")
+    assert flushed == [(False, b"whole"), (True, b"whole")]

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import rich_click as click
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -106,7 +107,7 @@ def restore(
         raise ConfigError("`--here` and `--head` go together")
     settings = load()
     archives = Archives(data, keys, journal)
-    placed = asyncio.run(put_back(settings, archives, lambda: _journal_key(settings)))
+    placed = asyncio.run(put_back(settings, archives, lambda folder: _journal_key(settings, folder)))
     entries = None if here is None or head is None else Loss(here, head)
     try:
         done = asyncio.run(_opened(settings, Accepted(entries)))
@@ -142,9 +143,9 @@ def _answer(placed: Placed, done: Replayed | None, closed: VaultError | None) ->
     }
 
 
-def _journal_key(settings: Settings) -> bytes:
-    """The key `journal`, from the key store alone. Raises `ConfigError` if it cannot be opened."""
-    opened = secrets.key_store(settings)
+def _journal_key(settings: Settings, folder: Path) -> bytes:
+    """The key `journal`, from a key store in `folder`. Raises `ConfigError` if it cannot be opened."""
+    opened = secrets.key_store(msgspec.structs.replace(settings, keyring=folder))
     if opened.keyring is None:
         raise ConfigError(f"the key store cannot be opened: {opened.finding.found}. {opened.finding.remedy}")
     return opened.keyring.key(names.JOURNAL)

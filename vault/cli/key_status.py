@@ -86,7 +86,7 @@ def destroyed(one: Destroyed) -> Json:
         "left_at": isoformat(Micros(one.left_at)),
         "destroyed_at": isoformat(Micros(one.destroyed_at)),
         "key_service_days": one.service_days,
-        "unreadable_after": isoformat(one.unreadable_after),
+        "unreadable_after": None if one.asking else isoformat(one.unreadable_after),
     }
 
 
@@ -115,6 +115,10 @@ def _draw(console: Console, answer: Json) -> None:
     for one in answer["backups"]:
         console.print(f"A backup of the keys of {one['made_at']} is kept until {one['until']}.", highlight=False)
     for one in answer["destroyed"]:
+        if one["unreadable_after"] is None:
+            again = f"profile-vault keys destroy {one['name']} {one['epoch']}"
+            console.print(f"The key service was not told yet that an epoch is gone; run: {again}", highlight=False)
+            continue
         console.print(
             f"Backups of {one['name']} from before {one['left_at']} (epoch {one['epoch']}) become unreadable on"
             f" {one['unreadable_after']}.",

@@ -88,7 +88,8 @@ async def standing(vault: Vault, *, scan: bool = True) -> Standing:
 def backups_unreadable_after(vault: Vault, erased_at: Micros) -> Micros | None:
     """From when nothing of a person opens in any backup who was erased then; None while an epoch of then is still there.
 
-    Which purposes somebody had, nobody knows any more: so it is when the last epoch of any purpose is gone that there was.
+    None, too, while the key service was not told yet that one is gone. Which purposes somebody had, nobody knows any more:
+    so it is when the last epoch of any purpose is gone that there was.
     """
     store, ends = vault.keystore, [0]
     for name in store.names():
@@ -96,7 +97,7 @@ def backups_unreadable_after(vault: Vault, erased_at: Micros) -> Micros | None:
             return None
     for one in History(vault.settings.keyring).destroyed():
         if one.made_at <= erased_at:
-            if one.version in store.versions(one.name):
+            if one.asking or one.version in store.versions(one.name):
                 return None
             ends.append(one.unreadable_after)
     return Micros(max(ends)) if max(ends) else None
@@ -170,7 +171,7 @@ def _destroy(vault: Vault, history: History, name: str, version: int, left_at: M
     now = vault.clock.now()
     copies = max(now + vault.settings.keyring_backup_days * DAY, last_copy(history.backups(), now))
     made_at = vault.keystore.made(name)[version]
-    one = Destroyed(name, version, left_at, now, None, copies, made_at)
+    one = Destroyed(name, version, left_at, now, None, copies, made_at, asking=True)
     history.add_destroyed(one)
     vault.keyring.destroy(name, version)
     vault.keyring.refresh()
@@ -180,8 +181,8 @@ def _destroy(vault: Vault, history: History, name: str, version: int, left_at: M
 def _retire(vault: Vault, history: History, one: Destroyed) -> Destroyed:
     """The own keys of the key service that sealed it go too, where it has such."""
     days = vault.keystore.retire(one.name)
-    if days is not None and one.service_days is None:
-        one = msgspec.structs.replace(one, service_days=days)
+    if one.asking or (days is not None and one.service_days is None):
+        one = msgspec.structs.replace(one, service_days=days, asking=False)
         history.add_destroyed(one)
     return one
 

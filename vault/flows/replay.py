@@ -225,15 +225,21 @@ async def _make_good(vault: Vault, lost: _Lost, entries: int) -> Replayed:
 
 
 async def _lower(vault: Vault, subjects: Sequence[UUID], act: Callable[[ProfileDraft], None]) -> tuple[int, int]:
-    """(subjects that hold what the journal says, subjects that cannot be believed). All at once, else one by one."""
+    """(subjects that hold what the journal says, subjects that cannot be believed). All at once, else one by one.
+
+    Raises `Conflict` where others kept changing one of them: then nothing is served, and the next start tries again.
+    """
     try:
         await change_profiles(vault, subjects, act, ACTOR)
     except NotFound:
         if len(subjects) == 1:  # erased just now
             return 0, 0
-    except (Unreadable, Conflict):
+    except Unreadable:
         if len(subjects) == 1:
             return 0, 1
+    except Conflict:  # others kept changing somebody: no reason to pass that person by
+        if len(subjects) == 1:
+            raise
     else:
         return len(subjects), 0
     done = unfit = 0

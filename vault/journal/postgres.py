@@ -190,14 +190,14 @@ class PostgresJournal(Journal):
 
     def _frames(self) -> Iterator[tuple[bytes, Head]]:
         """All rows of one moment, and the head that they must come to. Nothing is answered before the chain was checked."""
+        known = self._head  # before the snapshot is taken: this process may append behind it
         end, rows = self._aside.once(_snapshot, READING)
         found = _chain(rows, frames.START, self._key)
         if (found[-1][1] if found else frames.START) != end:
             raise Unreadable("the journal does not end where its head says")
-        known = self._head
         if known.number and (end.number < known.number or found[known.number - 1][1] != known):
             raise Unreadable("the journal is shorter than it was, or another one")
-        if end.number > known.number:
+        if end.number > self._head.number:
             self._head = end  # so that the first act need not read it all again
         return iter(found)
 

@@ -33,6 +33,7 @@ class Destroyed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     service_days: int | None = None  # until the key service's own key is gone; None: it has none of its own
     copies_until: int = 0  # when the last copy of the key store that has it is gone
     made_at: int = 0  # when the key was made
+    asking: bool = False  # the key service was not told yet, and may add days to the date
 
     @property
     def unreadable_after(self) -> Micros:

@@ -9,6 +9,7 @@ from tests.keyservices import KINDS, Services
 from vault.crypto.keyservice import AWAY, KeyService
 from vault.crypto.services.guarded import Guarded
 from vault.errors import Unavailable, Unreadable
+from vault.keys.keystore import KeyStore
 
 SECRET = bytes(range(36))
 LOCKS = ("state", "purpose-1", "rights", "case", "index")
@@ -124,6 +125,26 @@ def test_a_renewed_lock_seals_anew_and_opens_both_until_the_older_is_retired(
             with pytest.raises((Unreadable, Unavailable)) as told:
                 one.unseal("state", before)
             assert told.value.reason != AWAY
+
+
+def test_h8_what_an_older_key_of_the_service_sealed_is_sealed_anew_before_that_is_destroyed(
+    service: KeyService, made: Callable[[], KeyService], tmp_path: Path
+) -> None:
+    """Of the names of one lock, and of the versions of one name, only some may go."""
+    store = KeyStore(tmp_path / "store", service)
+    store.add("index-a", bytes(32))
+    store.add("purpose-1", bytes(32))
+    for version in (2, 3):
+        store.renew("purpose-1")
+        assert store.turn_to("purpose-1", bytes([version]) * 32) == version
+    store.renew("index-b")
+    store.add("index-b", bytes(32))
+    store.destroy("purpose-1", 1)
+    store.retire("purpose-1")
+    store.retire("index-b")
+    again = KeyStore(tmp_path / "store", made())
+    assert again.read("purpose-1") == {version: bytes([version]) * 32 for version in (2, 3)}
+    assert again.read("index-a") == again.read("index-b") == {1: bytes(32)}
 
 
 def test_no_service_shows_or_hands_on_what_it_holds_h15(service: KeyService, made: Callable[[], KeyService]) -> None:

@@ -20,7 +20,7 @@ from tests.between import HANGS, Between
 from tests.keyservices import REGION, ROOT_TOKEN, Services, private
 from vault.crypto.keyservice import AWAY, PENDING, REFUSED, KeyService
 from vault.crypto.services.awskms import AwsKeyService
-from vault.crypto.services.guarded import FAILURES, OPEN_SECONDS, Guarded
+from vault.crypto.services.guarded import AT_ONCE, FAILURES, OPEN_SECONDS, Guarded
 from vault.crypto.services.pkcs11 import Pkcs11KeyService
 from vault.crypto.services.transit import TransitKeyService
 from vault.errors import Unavailable, Unreadable, VaultError
@@ -170,6 +170,20 @@ def test_h17_sixty_four_who_ask_the_same_at_once_are_one_question(remote: Remote
     # who came while the first hung shared its end; who came after it asked anew, together
     assert len(remote.gate.asked) <= 3
     assert set(answers) <= {SECRET, "away"}
+
+
+def test_h6_a_machine_without_a_thread_to_spare_is_an_outage_that_ends(
+    remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", start)
+        for _ in range(AT_ONCE + FAILURES):
+            assert remote.refusal().reason == AWAY
+    remote.seconds += OPEN_SECONDS
+    assert remote.service.unseal("state", remote.sealed) == SECRET
 
 
 def test_h6_a_refusal_is_an_answer_it_neither_locks_nor_is_tried_again(remote: Remote) -> None:

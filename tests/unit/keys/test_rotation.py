@@ -103,6 +103,13 @@ def test_a14_a_wrap_of_an_epoch_that_never_was_is_counted_and_stays(keyring: Key
     assert parse_wraps(left.row or b"")[0].wraps[0] == first
 
 
+def test_h8_a_wrap_of_a_later_epoch_stays_though_its_number_has_two_bytes(keyring: Keyring) -> None:
+    (one,) = parse_wraps(row_of(keyring, [1]))
+    later = one._replace(wraps=tuple(wrap._replace(epoch=0x0101) for wrap in one.wraps))
+    mover = Mover(keyring, {0: keyring.turn_to(epochs(0))})
+    assert mover.move([(SUBJECT, pack_wraps([later]))]) == [(None, 0, 0)]
+
+
 @pytest.mark.parametrize("broken", [b"", b"\x02\x00", b"\x07", b"\x02" + bytes(58), b"\x02" + bytes(58) + b"\x09"])
 def test_a_row_that_is_none_is_counted_and_left(keyring: Keyring, broken: bytes) -> None:
     assert Mover(keyring, {0: 1}).move([(SUBJECT, broken)]) == [(None, 0, 1)]
@@ -139,6 +146,21 @@ def test_another_process_learns_of_an_epoch_when_it_looks_and_forgets_a_destroye
     with pytest.raises(Unavailable):
         other.epoch_key(1, 1)
     assert other.epoch(1)[0] == 2
+
+
+def test_c4_a_clock_that_is_set_back_does_not_keep_a_destroyed_epoch_open(tmp_path: Path) -> None:
+    clock = FakeClock()
+    mine = opened(store_in(tmp_path / "store"))
+    mine.ensure([1], ())
+    other = opened(store_in(tmp_path / "store"), clock)
+    mine.turn_to("purpose-1")
+    mine.destroy("purpose-1", 1)
+    other.refresh()
+    assert other.epoch_key(1, 1)
+    clock.advance(micros=-DAY)
+    other.refresh()
+    with pytest.raises(Unavailable):
+        other.epoch_key(1, 1)
 
 
 def test_a_writer_of_rights_keeps_its_epoch_beside_other_writers_and_leaves_it_when_a_rotation_closes_it(

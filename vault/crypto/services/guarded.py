@@ -166,15 +166,26 @@ class Guarded:
                 if self._flying >= AT_ONCE:
                     raise away("has more questions waiting than it answers")
                 self._breaker.admit()
-                flight = self._flights[key] = Future()
-                self._flying += 1
-                threading.Thread(target=self._fly, args=(key, flight, question, tries), daemon=True).start()
+                flight = self._take_off(key, question, tries)
         seconds = self._deadline if deadline is None else deadline
         try:
             answer: _Answer = flight.result(seconds)
         except TimeoutError:
             raise self._given_up(key, flight) from None
         return answer
+
+    def _take_off(self, key: tuple[Any, ...], question: Callable[[], Any], tries: int) -> "Future[Any]":
+        """With the lock in hand. Raises `Unavailable` where the machine has no thread left: that passes, too."""
+        flight: Future[Any] = Future()
+        try:
+            threading.Thread(target=self._fly, args=(key, flight, question, tries), daemon=True).start()
+        except RuntimeError:
+            error = away("cannot be asked: this machine has no thread to spare")
+            self._breaker.failed(error.hint)
+            raise error from None
+        self._flights[key] = flight
+        self._flying += 1
+        return flight
 
     def _fly(self, key: tuple[Any, ...], flight: "Future[Any]", question: Callable[[], Any], tries: int) -> None:
         """In a thread of its own: one that hangs in a library of the service holds nobody else."""

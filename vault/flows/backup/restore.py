@@ -6,14 +6,16 @@ whole or not at all. What opens afterwards is the business of the start: head co
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from vault import durable
 from vault.config import Settings
-from vault.errors import ConfigError, Conflict
+from vault.errors import ConfigError, Conflict, VaultError
 from vault.flows.backup.archive import Kind, Manifest, check_code, place, read_manifest, unpack
 from vault.flows.backup.keys import bring_up, read_store
 from vault.journal.file import FILE as JOURNAL_FILE
@@ -21,8 +23,15 @@ from vault.journal.head import FILE as HEAD_FILE
 from vault.journal.head import newer_head
 from vault.journal.journal import MAX_POLICY_BYTES
 from vault.journal.opening import open_journal
+from vault.keys import names
+from vault.keys.keystore import INVENTORY, SUFFIX
 from vault.storage.dump import is_empty, load
 from vault.storage.session import Database
+
+LAID_OUT: Final = (
+    ".restored"  # in the key store's folder, which may be the root of a volume: nothing else is surely beside it
+)
+JOURNAL_KEY: Final = f"{names.JOURNAL}{SUFFIX}"
 
 
 class Archives(msgspec.Struct, frozen=True):
@@ -42,8 +51,8 @@ class Placed(msgspec.Struct, frozen=True):
     wraps: int  # people whose wraps are of later epochs than in the data
 
 
-async def put_back(settings: Settings, archives: Archives, journal_key: Callable[[], bytes]) -> Placed:
-    """Puts the archives in place, keys first. `journal_key` is asked once the key store is there.
+async def put_back(settings: Settings, archives: Archives, journal_key: Callable[[Path], bytes]) -> Placed:
+    """Puts the archives in place, keys first. `journal_key` reads it from a folder that holds a key store.
 
     Raises `Invalid` (`bad_backup`), `ConfigError`, or `Conflict`: `not_empty` for what is there already, `journal_newer` for a
     journal that the archive does not continue.
@@ -54,10 +63,7 @@ async def put_back(settings: Settings, archives: Archives, journal_key: Callable
     try:
         if not await is_empty(database):
             raise Conflict("The database has tables already: a backup goes into an empty one only.", code="not_empty")
-        keys = archives.keys is not None and await asyncio.to_thread(_place_keys, settings.keyring, archives.keys)
-        key = journal_key()
-        for manifest in (data, *others):
-            check_code(manifest, key)
+        keys, key = await asyncio.to_thread(_place_keys, settings.keyring, archives.keys, (data, *others), journal_key)
         journal = archives.journal is not None and await asyncio.to_thread(
             _place_journal, settings.journal_folder, archives.journal, key
         )
@@ -79,12 +85,46 @@ def _given(archives: Archives) -> tuple[tuple[Kind, Path | None], ...]:
     return ("keys", archives.keys), ("journal", archives.journal)
 
 
-def _place_keys(folder: Path, archive: Path) -> bool:
-    """True if they were placed; False if a key store is here, which stays: it knows what was destroyed since."""
-    if folder.exists() and any(folder.glob("*.key")):
-        return False
-    place(folder, read_store(archive))
-    return True
+def _place_keys(
+    folder: Path, archive: Path | None, manifests: Iterable[Manifest], journal_key: Callable[[Path], bytes]
+) -> tuple[bool, bytes]:
+    """(whether the archive's were placed, the key `journal`). A key store that is here stays: it knows what was destroyed since.
+
+    They are laid out whole in a folder of their own, and taken up from there once the manifests are known for this vault's.
+    So whoever was stopped in the middle goes on, and never takes some of the keys for all of them. Raises `Conflict`
+    (`not_empty`) for a folder that holds something else.
+    """
+    laid_out = folder / LAID_OUT
+    taking = laid_out.exists() and (folder / INVENTORY).exists()  # the inventory is taken up first
+    if not taking and laid_out.exists():
+        shutil.rmtree(laid_out)
+    if not taking and archive is not None and not (folder.exists() and any(folder.glob("*.key"))):
+        files = read_store(archive)
+        if taken := sorted(name for name in files if (folder / name).exists()):
+            raise Conflict(f"{folder / taken[0]} is there already: nothing is written over it.", code="not_empty")
+        durable.private_folder(folder)
+        place(laid_out, files)
+        taking = True
+    try:
+        key = journal_key(laid_out if (laid_out / JOURNAL_KEY).exists() else folder)
+        for manifest in manifests:
+            check_code(manifest, key)
+    except VaultError:
+        if taking and not (folder / INVENTORY).exists():
+            shutil.rmtree(laid_out)
+        raise
+    if taking:
+        _take_up(laid_out, folder)
+    return taking, key
+
+
+def _take_up(laid_out: Path, folder: Path) -> None:
+    """The inventory first: with it, a key that is missing is missed."""
+    for path in sorted(laid_out.iterdir(), key=lambda path: (path.name != INVENTORY, path.name)):
+        path.rename(folder / path.name)
+        durable.sync_folder(folder)
+    laid_out.rmdir()
+    durable.sync_folder(folder)
 
 
 def _place_journal(folder: Path, archive: Path, key: bytes) -> bool:

@@ -5,6 +5,7 @@ back, and the journal names whose. Or it has none: then it was never committed, 
 lowers. Times meet to the microsecond: the entry of the log and the narrowing are made in one attempt.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -59,7 +60,8 @@ def erased_of(narrowings: Iterable[Narrowing]) -> set[bytes]:
 async def compare(driver: Raw, narrowings: Iterable[Narrowing], erased: set[bytes], key: bytes) -> list[Finding]:
     """What of the journal does not show. `driver`: a snapshot, taken before the journal was read; `key`: `state`."""
     found: list[Finding] = []
-    for some in _batches(narrowings):
+    batches = _batches(narrowings)
+    while some := await asyncio.to_thread(next, batches, None):  # reads the journal, all of it at the first
         found += await _compare(driver, some, erased, key)
     return found
 
