@@ -69,6 +69,11 @@ class KeyStore:
         return self._service.instant
 
     @property
+    def whole(self) -> bool:
+        """True if this process may make what the key service itself has: it holds the root key, or prepares. Asks the service."""
+        return self._service.whole
+
+    @property
     def fault(self) -> str | None:
         """Why the key service did not answer when it was asked last."""
         return self._service.fault

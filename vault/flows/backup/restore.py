@@ -55,7 +55,7 @@ async def put_back(settings: Settings, archives: Archives, journal_key: Callable
         if not await is_empty(database):
             raise Conflict("The database has tables already: a backup goes into an empty one only.", code="not_empty")
         keys = archives.keys is not None and await asyncio.to_thread(_place_keys, settings.keyring, archives.keys)
-        key = journal_key()
+        key = await asyncio.to_thread(journal_key)
         for manifest in (data, *others):
             check_code(manifest, key)
         journal = archives.journal is not None and await asyncio.to_thread(
