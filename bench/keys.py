@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
 
-from bench.ground import Ground, connect, ground, vault_on
+from bench.ground import Ground, Meter, connect, ground, vault_on
 from bench.ingest import VaultSide
 from bench.report import Options, Report
 from bench.rights import EACH, Desk, histories
@@ -120,22 +120,28 @@ async def _rotations(report: Report, place: Ground, vault: Vault, options: Optio
     everything = [name for name in vault.keystore.names() if purpose_of(name) is not None]
     one = [epochs(vault.catalogue.purposes["marketing"].number)]
     rates: dict[str, list[float]] = {"plain": [], "every_purpose": [], "one_purpose": []}
+    meters: dict[str, list[Meter]] = {name: [] for name in rates}
     for number in range(options.rounds + 1):
         for name, chosen in (("plain", None), ("every_purpose", everything), ("one_purpose", one)):
             await place.settle(names=("bench_vault",))
             await place.checkpoint()
-            begun = time.perf_counter()
-            if chosen is None:
-                await _plainly(vault)
-            else:
-                told = await rotate(vault, chosen)
-                report.figures[f"wraps_{name}"] = told.wraps
-            rate = people / (time.perf_counter() - begun)
+            meter = Meter()
+            async with meter.running(place):
+                if chosen is None:
+                    await _plainly(vault)
+                else:
+                    told = await rotate(vault, chosen)
+                    report.figures[f"wraps_{name}"] = told.wraps
+            rate = people / meter.wall
             if number:  # the first is dropped
                 rates[name].append(rate)
+                meters[name].append(meter)
             report.say(f"round {number} {name}: {rate:,.0f} people/s")
     for name, found in rates.items():
         report.figures[f"people_per_minute_{name}"] = round(statistics.median(found) * 60)
+        for whose in ("python", "server"):  # CPU, which other work on the machine touches least
+            spent = statistics.median(getattr(meter, whose) for meter in meters[name])
+            report.figures[f"{whose}_us_per_person_{name}"] = round(spent / people * 1e6, 1)
     for name in ("every_purpose", "one_purpose"):
         both = zip(rates[name], rates["plain"], strict=True)
         report.figures[f"ratio_{name}"] = round(statistics.median(mine / plain for mine, plain in both), 3)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from api.app import build
 from tests.composed import HOME, Service, compose, image_environment, mounts, option, parts_of_command
 from vault.cli.roles import role_of
+from vault.config import load
 from vault.keys.names import epochs
 from vault.keys.roles import ProcessRole
 
@@ -127,6 +129,34 @@ def logins_made() -> dict[str, frozenset[str]]:
         for line in lines
         if len(line) == 4 and line[0] == "login"
     }
+
+
+REMOTE: dict[str, Service] = yaml.safe_load((ROOT / "compose" / "transit.yaml").read_text("utf-8"))["services"]
+
+
+@pytest.mark.parametrize("name", [*STAYING, "init", "operator"])
+def test_with_transit_each_service_has_a_token_of_its_own_with_the_rules_of_its_own_role(name: str) -> None:
+    ((path, (token, writable)),) = mounts(REMOTE[name]).items()
+    assert (path, writable) == ("/run/profile-vault", False)
+    whose = token.removeprefix("./tokens/")
+    assert whose == (name if name in STAYING else "prepare")
+    merged = image_environment() | SERVICES[name]["environment"] | REMOTE[name]["environment"]
+    merged |= {"PROFILE_VAULT_DATABASE_URL": "postgresql://nobody", "PROFILE_VAULT_TRANSIT_URL": "https://bao.example"}
+    del merged["PROFILE_VAULT_DATABASE_URL_FILE"]
+    settings = load(ROOT, merged)
+    assert (settings.service.kind, settings.service.transit_token_file) == ("transit", Path(f"{path}/token"))
+    page = (ROOT / "docs" / "how-to" / "run-with-compose.md").read_text("utf-8")
+    (line,) = re.findall(rf"^profile-vault keys access ?(.*) \| bao policy write vault-{whose} -$", page, re.MULTILINE)
+    options = shlex.split(line)
+    found = role_of(option(options, "--doors"), option(options, "--purposes"), duties=option(options, "--duties"))
+    assert found == (role(SERVICES[name]["command"]) if name in STAYING else None)  # None: who prepares
+
+
+def test_with_transit_nothing_else_of_a_service_changes_and_no_key_is_handed_out() -> None:
+    assert set(REMOTE) == {*STAYING, "init", "operator"}
+    for name, one in REMOTE.items():
+        assert set(one) == {"environment", "volumes", *(["command"] if name == "init" else [])}
+    assert REMOTE["init"]["command"] == ["profile-vault keys init"]
 
 
 @pytest.mark.parametrize("name", STAYING)

@@ -59,6 +59,8 @@ class Tag(StrEnum):
     KEY_EPOCH_DESTROYED = "key:epoch:destroyed"
     KEY_EPOCH_OPENED = "key:epoch:opened"
     KEY_EPOCH_REWRAPPED = "key:epoch:rewrapped"
+    KEY_MOVE_BEGUN = "key:move:begun"
+    KEY_MOVE_DONE = "key:move:done"
     KEY_SECRET_DESTROYED = "key:secret:destroyed"  # noqa: S105 - names, no secrets
     KEY_SECRET_MADE = "key:secret:made"  # noqa: S105 - names, no secrets
     POLICY_VERSION_APPLIED = "policy:version:applied"

@@ -12,6 +12,7 @@ from vault.catalogue.numbers import RIGHTS
 from vault.cli.epochs import backup, destroy, rotate
 from vault.cli.escrow import escrow
 from vault.cli.key_status import status
+from vault.cli.moving import move
 from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option
 from vault.cli.roles import role_of
@@ -121,3 +122,4 @@ keys.add_command(rotate)
 keys.add_command(backup)
 keys.add_command(destroy)
 keys.add_command(escrow)
+keys.add_command(move)

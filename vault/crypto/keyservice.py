@@ -13,6 +13,9 @@ from vault.errors import Unavailable
 FAMILIES: Final = ("index", "webhook", "case", "archive")
 """Fronts of names that come and go while the vault runs; the names of one front share one of the service's own keys."""
 
+WAITING: Final = "pending-"
+"""Front of the name of a key until it is brought in; what comes after it is the name that it gets then."""
+
 AWAY: Final = "key_service"
 """Code: the service does not answer, or not as it should. It may later."""
 MISSING: Final = "key_missing"
@@ -26,7 +29,8 @@ REFUSED: Final = "key_refused"
 
 
 def lock_of(key_name: str) -> str:
-    """The service's own key that seals a key of this name: the name itself, or its family's."""
+    """The service's own key that seals a key of this name: the name itself, or its family's; of what waits, that of its end."""
+    key_name = key_name.removeprefix(WAITING)
     front, dash, _ = key_name.partition("-")
     return front if dash and front in FAMILIES else key_name
 

@@ -27,7 +27,8 @@ from vault.flows.vault import Vault
 from vault.ids import uuid7
 from vault.keys.history import FILE as HISTORY
 from vault.keys.history import Backup, History
-from vault.keys.keystore import INVENTORY, MAX_FILE_BYTES, SUFFIX
+from vault.keys.keystore import SUFFIX
+from vault.keys.shelf import INVENTORY, MAX_FILE_BYTES
 
 FORMAT: Final = 1
 _RECORD: Final = struct.Struct(">16sII")  # subject, version of the keys row, length
@@ -56,6 +57,7 @@ async def back_up(vault: Vault, target: Path, actor: str = "operator", progress:
     try:
         with _private(wraps) as file:
             people = await _wraps(vault, file, progress)
+        await asyncio.to_thread(vault.keystore.settle)
         keys = await asyncio.to_thread(_archive, vault.settings.keyring, beside, wraps, one)
         await asyncio.to_thread(_place, beside, target)
     except OSError:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from vault.audit.entry import Tag
 from vault.crypto.blind import retag
+from vault.crypto.keyservice import WAITING
 from vault.errors import Conflict, Invalid, NotFound, Unavailable
 from vault.flows.tags import Pointers
 from vault.flows.trail import leave
@@ -25,7 +26,6 @@ from vault.storage.session import Raw, raw
 CHUNK: Final = 2000  # people, or tombstones, a statement
 TRIES: Final = 10  # of a ring of locks, which the server undoes after a second; each is the first to wait the next time
 RETRY: Final = "retry"
-PENDING: Final = "pending-"
 _FIRST: Final = UUID(int=0)
 
 _ALONE: Final = "LOCK TABLE subject, keys.subject_key, identity, identifier, tombstone IN SHARE ROW EXCLUSIVE MODE"
@@ -66,7 +66,7 @@ async def renew_tags(vault: Vault, name: str, actor: str = "operator") -> tuple[
     kind = vault.catalogue.identifiers.get(name.removeprefix(named.index("")))
     if name != named.TOMBSTONE and (kind is None or kind.account):
         raise Invalid("Tags of accounts lie inside sealed values, and cannot be made anew.", code="no_such_key")
-    if not vault.keystore.seals(PENDING + name):
+    if not await asyncio.to_thread(lambda: vault.keystore.whole):
         raise Unavailable("Run it with the root key.", code="key_refused")
     alone = vault.keystore.turning()
     await asyncio.to_thread(alone.__enter__)
@@ -121,16 +121,16 @@ async def _renew(vault: Vault, name: str, kind: int | None, actor: str) -> tuple
 def _pending(vault: Vault, name: str) -> bytes:
     """The key that an earlier try was about to bring in, or a new one: on disk either way."""
     try:
-        return max(vault.keystore.held(PENDING + name).items())[1].key
+        return max(vault.keystore.held(WAITING + name).items())[1].key
     except NotFound:
         key = random_bytes(KEY_BYTES)
-        vault.keystore.add(PENDING + name, key, vault.clock.now())
+        vault.keystore.add(WAITING + name, key, vault.clock.now())
         return key
 
 
 def _open(vault: Vault, name: str, key: bytes, turn: int) -> None:
     vault.keystore.turn_to(name, key, vault.clock.now(), at_least=turn)
-    vault.keystore.destroy(PENDING + name)
+    vault.keystore.destroy(WAITING + name)
     vault.keyring.refresh()
 
 

@@ -197,22 +197,27 @@ class _Pass(NamedTuple):
 async def _pass(vault: Vault, told: Rotation, one: _Pass, progress: Progress) -> int:
     """Everybody after its start, once. Answers how many could not be replaced, since others kept writing to them.
 
-    The next people are read while these are re-wrapped: whoever changes in between is read again.
+    Three ranges are under way: one is read, one re-wrapped here, one replaced by the server, which costs about as much. Whoever
+    changes in between is read again. How far it came is written down in the order of the ranges.
     """
     left = 0
     told.subjects = 0
     reading = asyncio.create_task(_fetch(vault, one.start))
+    replacing: asyncio.Task[int] | None = None
     try:
         while rows := await reading:
             reading = asyncio.create_task(_fetch(vault, rows[-1][0]))
-            left += await _step(vault, told, one, rows)
+            before, replacing = replacing, asyncio.create_task(_step(vault, told, one, rows, replacing))
+            left += 0 if before is None else await before
             told.subjects += len(rows)
             progress(told)
             await one.pace.after(len(rows))
-        return left
+        return left + (0 if replacing is None else await replacing)
     finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        begun = [reading, *([] if replacing is None else [replacing])]
+        for task in begun:
+            task.cancel()
+        await asyncio.gather(*begun, return_exceptions=True)
 
 
 async def _fetch(vault: Vault, position: UUID) -> list[_Row]:
@@ -220,16 +225,34 @@ async def _fetch(vault: Vault, position: UUID) -> list[_Row]:
         return _read(await connection.fetch(_RANGE, position, CHUNK))
 
 
-async def _step(vault: Vault, told: Rotation, one: _Pass, rows: list[_Row]) -> int:
-    """These people, as often as a ring of locks with somebody who writes undoes it; and how far it came."""
+async def _step(vault: Vault, told: Rotation, one: _Pass, rows: list[_Row], before: "asyncio.Task[int] | None") -> int:
+    """These people, as often as a ring of locks with somebody who writes undoes it; and how far it came, once `before` has."""
+    own = Rotation(epochs={})
     while True:
         mover, turn = _mover(vault, told, one.purposes)
-        before = told.wraps
         try:
             async with vault.database.hot() as connection:
-                left = await _replace(connection, told, mover, turn, rows, one.vouched)
-                await connection.execute(_POSITION, *_named(told), rows[-1][0], told.wraps - before)
-                return left
+                left = await _replace(connection, own, mover, turn, rows, one.vouched)
+            break
+        except Conflict as error:
+            if error.reason != "retry":
+                raise
+    if before is not None:
+        await asyncio.wait((before,))
+        if before.cancelled() or before.exception() is not None:
+            return left  # whoever goes on begins there
+    told.rewrapped, told.wraps, told.shut = told.rewrapped + own.rewrapped, told.wraps + own.wraps, told.shut + own.shut
+    await _reached(vault, told, rows[-1][0], own.wraps)
+    return left
+
+
+async def _reached(vault: Vault, told: Rotation, position: UUID, wraps: int) -> None:
+    """Written down; another rotation of the same keys may do so, too."""
+    while True:
+        try:
+            async with vault.database.hot() as connection:
+                await connection.execute(_POSITION, *_named(told), position, wraps)
+                return
         except Conflict as error:
             if error.reason != "retry":
                 raise

@@ -11,11 +11,11 @@ old blocks. What counts is the key service's own key, and that the folder is in 
 import base64
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -25,21 +25,18 @@ from vault.crypto.keyservice import FAMILIES, REFUSED, KeyService, lock_of
 from vault.errors import NotFound, Unavailable, Unreadable
 from vault.ids import random_bytes
 from vault.keys import names as named
+from vault.keys import shelf
+from vault.keys.shelf import FORMAT, INVENTORY, File, Inventory, Made, Sealed, Stamp
 
-FORMAT: Final = 1
 KEY_BYTES: Final = 32
 MAX_VERSION: Final = 2**16 - 1  # an epoch is stored in two bytes
-MAX_FILE_BYTES: Final = 1 << 25  # a file of all version numbers; `rights` gets one with each start of a writer
 UNKNOWN: Final = Micros(0)  # a key made by a tool without a clock
 NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,119}", re.ASCII)
 SUFFIX: Final = ".key"
-INVENTORY: Final = "made.json"
 LOCK: Final = ".lock"
 _VERSION_BYTES: Final = 4
 _AT_ONCE: Final = 8  # names that are opened at once where each waits for a service: a start asks for some forty
 _NONE: Final[Mapping[int, "Held"]] = {}
-
-_T = TypeVar("_T")
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -52,42 +49,6 @@ class Held(msgspec.Struct, frozen=True):
         return "Held(...)"
 
 
-# Stored for good: fields are added at the end, with defaults; a new meaning needs a new format number.
-class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    version: int
-    made_at: int
-    sealed: str
-
-
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    format: int
-    name: str
-    keys: tuple[_Sealed, ...]
-
-
-class _Made(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    last: int  # highest version ever made
-    destroyed: bool = False  # the name as a whole, on purpose
-    oldest: int = 0  # versions below this take no new wraps: a rotation opened it
-
-
-class _Inventory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    format: int
-    made: dict[str, _Made]
-    turn: int = 0  # how often a rotation opened something
-
-    def get(self, name: str) -> _Made | None:
-        """What is known of a name."""
-        return self.made.get(name)
-
-    def with_made(self, made: Mapping[str, _Made], turns: int = 0) -> "_Inventory":
-        """The same with these names, and so many turns more."""
-        return _Inventory(self.format, {**self.made, **made}, self.turn + turns)
-
-
-_Stamp = tuple[int, int, int]
-
-
 class KeyStore:
     """A folder of sealed keys. Several processes may use it at once."""
 
@@ -96,6 +57,7 @@ class KeyStore:
         self._folder = folder
         self._service = service
         durable.private_folder(folder)
+        self._moves = self._inventory().moves
 
     def names(self) -> list[str]:
         """The names that have a key now, in order."""
@@ -105,6 +67,11 @@ class KeyStore:
     def instant(self) -> bool:
         """True if the key service answers from memory."""
         return self._service.instant
+
+    @property
+    def whole(self) -> bool:
+        """True if this process may make what the key service itself has: it holds the root key, or prepares. Asks the service."""
+        return self._service.whole
 
     @property
     def fault(self) -> str | None:
@@ -185,13 +152,13 @@ class KeyStore:
         return made.oldest if made is not None else 0
 
     @property
-    def stamp(self) -> _Stamp | None:
+    def stamp(self) -> Stamp | None:
         """Another value after every change of lasting keys, by whichever process; asked for without opening a file."""
-        return _stamp(self._folder / INVENTORY)
+        return shelf.stamp(self._folder, INVENTORY)
 
-    def stamp_of(self, name: str) -> _Stamp | None:
+    def stamp_of(self, name: str) -> Stamp | None:
         """The same of the keys of one name; None where it has none."""
-        return _stamp(self._path(name))
+        return shelf.stamp(self._folder, self._path(name).name)
 
     def ensure(self, names: Sequence[str], made_at: Micros = UNKNOWN) -> list[str]:
         """Makes a first key for each name that never had one; answers which.
@@ -216,6 +183,28 @@ class KeyStore:
         """
         with self._locked():
             return [name for name in self.names() if lock in (None, lock_of(name)) and self._resealed(name)]
+
+    def move_to(self, target: KeyService) -> int:
+        """Seals every key by another service, all at once; answers of how many names. The keys stay what they are.
+
+        Interrupted, the store opens with this service or with `target`, never with each in part. After it this object writes no
+        more. Raises `Unavailable` for a key that this service does not open or that one does not seal, and `Unreadable`.
+        """
+        with self._locked():
+            held = self.names()
+            target.prepare(sorted({*map(lock_of, held), *FAMILIES}))
+            with ThreadPoolExecutor(_AT_ONCE) as threads:
+                files = list(threads.map(lambda name: self._sealed_by(target, name), held))
+            inventory = self._inventory()
+            moved = msgspec.structs.replace(inventory, moves=inventory.moves + 1)
+            contents = {self._path(file.name).name: shelf.encoded(file) for file in files}
+            shelf.exchange(self._folder, contents | {INVENTORY: shelf.encoded(moved)})
+            return len(files)
+
+    def settle(self) -> None:
+        """Finishes a move that was interrupted, for who reads the files themselves."""
+        with self._locked():
+            pass
 
     def opens(self, name: str) -> bool:
         """True if the key service unseals keys of this name to this process."""
@@ -248,13 +237,13 @@ class KeyStore:
             file = self._load(name)
             left = () if file is None or version is None else tuple(k for k in file.keys if k.version != version)
             if file is not None and left:
-                self._replace(name, _File(FORMAT, name, left))
+                self._replace(name, File(FORMAT, name, left))
             elif file is not None:
                 self._unlink(name)
             if name.startswith(named.PASSING):
                 return
             inventory = self._inventory()
-            made = inventory.get(name) or _Made(0)
+            made = inventory.get(name) or Made(0)
             last = max([made.last, *(k.version for k in file.keys)] if file else [made.last])
             destroyed = made.destroyed if left else True
             made = msgspec.structs.replace(made, last=last, destroyed=destroyed)
@@ -278,9 +267,9 @@ class KeyStore:
             if version > MAX_VERSION:
                 raise Unavailable("a key has used up its version numbers")
             entry = self._seal(name, Held(key, made_at), version)
-            self._replace(name, _File(FORMAT, name, (*before, entry)))
+            self._replace(name, File(FORMAT, name, (*before, entry)))
         lasting = {
-            name: _Made(last, oldest=last if turns else (inventory.get(name) or _Made(0)).oldest)
+            name: Made(last, oldest=last if turns else (inventory.get(name) or Made(0)).oldest)
             for name, last in versions.items()
             if not name.startswith(named.PASSING)
         }
@@ -288,19 +277,30 @@ class KeyStore:
             self._write(INVENTORY, inventory.with_made(lasting, turns=turns))
         return versions
 
-    def _seal(self, name: str, held: Held, version: int) -> _Sealed:
+    def _seal(self, name: str, held: Held, version: int) -> Sealed:
         sealed = self._service.seal(name, version.to_bytes(_VERSION_BYTES, "big") + held.key)
-        return _Sealed(version, held.made_at, base64.b64encode(sealed).decode())
+        return Sealed(version, held.made_at, base64.b64encode(sealed).decode())
+
+    def _sealed_by(self, target: KeyService, name: str) -> File:
+        """A file as `target` seals it, each key opened again before it counts."""
+        sealed = []
+        for version, held in self.held(name).items():
+            plain = version.to_bytes(_VERSION_BYTES, "big") + held.key
+            made = target.seal(name, plain)
+            if target.unseal(name, made) != plain:
+                raise Unreadable
+            sealed.append(Sealed(version, held.made_at, base64.b64encode(made).decode()))
+        return File(FORMAT, name, tuple(sealed))
 
     def _resealed(self, name: str) -> bool:
         file = self._load(name)
         if file is None or not any(self._service.outdated(_bytes(one)) for one in file.keys):
             return False
         held = {one.version: Held(self._unseal(name, one), Micros(one.made_at)) for one in file.keys}
-        self._replace(name, _File(FORMAT, name, tuple(self._seal(name, key, n) for n, key in held.items())))
+        self._replace(name, File(FORMAT, name, tuple(self._seal(name, key, n) for n, key in held.items())))
         return True
 
-    def _unseal(self, name: str, one: _Sealed) -> bytes:
+    def _unseal(self, name: str, one: Sealed) -> bytes:
         """The version is inside the seal, so that two versions in one file cannot trade places."""
         plain = self._service.unseal(name, _bytes(one))
         head = one.version.to_bytes(_VERSION_BYTES, "big")
@@ -308,10 +308,10 @@ class KeyStore:
             raise Unreadable
         return plain[_VERSION_BYTES:]
 
-    def _load(self, name: str) -> _File | None:
+    def _load(self, name: str) -> File | None:
         path = self._path(name)
         try:
-            file = _decode(path, _File)
+            file = shelf.decoded(self._folder, path.name, File)
         except FileNotFoundError:
             return None
         versions = [one.version for one in file.keys]
@@ -320,11 +320,11 @@ class KeyStore:
             raise Unreadable
         return file
 
-    def _inventory(self) -> _Inventory:
+    def _inventory(self) -> Inventory:
         try:
-            inventory = _decode(self._folder / INVENTORY, _Inventory)
+            inventory = shelf.decoded(self._folder, INVENTORY, Inventory)
         except FileNotFoundError:
-            return _Inventory(FORMAT, {})
+            return Inventory(FORMAT, {})
         if inventory.format != FORMAT:
             raise Unreadable
         return inventory
@@ -334,7 +334,7 @@ class KeyStore:
             raise ValueError("not the name of a key")
         return self._folder / f"{name}{SUFFIX}"
 
-    def _replace(self, name: str, file: _File) -> None:
+    def _replace(self, name: str, file: File) -> None:
         """Writes the new file, then overwrites the bytes of the one it replaced."""
         path = self._path(name)
         with durable.overwritten_after(path):
@@ -347,33 +347,23 @@ class KeyStore:
             durable.sync_folder(self._folder)
 
     def _write(self, filename: str, content: msgspec.Struct) -> None:
-        durable.write(self._folder / filename, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+        durable.write(self._folder / filename, shelf.encoded(content))
 
-    def _locked(self) -> AbstractContextManager[None]:
-        return durable.locked(self._folder / LOCK)
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone among writers. Raises `Unavailable` where all keys were moved: this service's seals would be strange there."""
+        with durable.locked(self._folder / LOCK):
+            shelf.settle(self._folder)
+            if self._inventory().moves != self._moves:
+                raise Unavailable("The keys were moved to another key service; start this process anew.", code=REFUSED)
+            yield
 
     def __repr__(self) -> str:
         return "KeyStore(...)"
 
 
-def _bytes(one: _Sealed) -> bytes:
+def _bytes(one: Sealed) -> bytes:
     try:
         return base64.b64decode(one.sealed, validate=True)
     except binascii.Error:
-        raise Unreadable from None
-
-
-def _stamp(path: Path) -> _Stamp | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _decode(path: Path, kind: type[_T]) -> _T:
-    """The content of one of our files. Raises FileNotFoundError, `Unreadable`."""
-    try:
-        return msgspec.json.decode(durable.read_private(path, MAX_FILE_BYTES), type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise Unreadable from None

@@ -6,7 +6,7 @@ from vault.bootstrap import policies_folder
 from vault.catalogue.load import read_folder
 from vault.cli.doctor.finding import Finding, failed, ok, skipped, warning
 from vault.config import Settings
-from vault.crypto.keyservice import AWAY
+from vault.crypto.keyservice import AWAY, KeyService
 from vault.crypto.services.chosen import service_of
 from vault.errors import ConfigError, PolicyError, Unreadable, VaultError
 from vault.journal.file import FILE
@@ -33,8 +33,10 @@ def key_store(settings: Settings) -> Opened:
     local = settings.service.kind == "local"
     if not settings.keyring.is_dir() or (local and not settings.key_file.exists()):
         return Opened(None, skipped(check, "there are no keys yet", "the first start makes them"))
+    service: KeyService | None = None
     try:
-        store = KeyStore(settings.keyring, service_of(settings))
+        service = service_of(settings)
+        store = KeyStore(settings.keyring, service)
         if store.empty:
             return Opened(None, skipped(check, "there are no keys yet", "the first start makes them"))
         lost = store.lost()
@@ -53,6 +55,9 @@ def key_store(settings: Settings) -> Opened:
         if error.reason == AWAY:
             remedy = "the vault stays locked until the key service answers; see docs/how-to/choose-a-key-service.md"
         return Opened(None, failed(check, found, remedy))
+    finally:
+        if service is not None:
+            service.close()  # the keyring holds its keys
     if lost:
         return Opened(None, failed(check, f"missing: {', '.join(lost)}", "restore the key store from its own backup"))
     return Opened(keyring, ok(check, f"{len(store.names())} keys, {_unsealed(len(opened), len(store.names()))}"))
