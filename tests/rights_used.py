@@ -36,24 +36,29 @@ Kept = dict[str, set[str]]
 
 @contextmanager
 def kept(folder: Path, part_of: Callable[[], str | None]) -> Iterator[None]:
-    """Inside, every statement of a login of ours is kept by its part; at the end they are written into the folder."""
-    found: Kept = defaultdict(set)
-    with patched(found, part_of):
-        yield
+    """Inside, every statement of a login of ours is written into the folder, once, by its part: a broken run keeps its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    told = {part: sorted(statements) for part, statements in found.items()}
-    (folder / f"{os.getpid()}.json").write_text(json.dumps(told), "utf-8")
+    seen: set[tuple[str, str]] = set()
+    with (folder / f"{os.getpid()}.jsonl").open("a", encoding="utf-8", buffering=1) as lines:
+
+        def note(part: str, query: str) -> None:
+            if (part, query) not in seen:
+                seen.add((part, query))
+                lines.write(json.dumps([part, query]) + "\n")
+
+        with patched(note, part_of):
+            yield
 
 
 @contextmanager
-def patched(found: Kept, part_of: Callable[[], str | None]) -> Iterator[None]:
+def patched(note: Callable[[str, str], None], part_of: Callable[[], str | None]) -> Iterator[None]:
     """Statements of the driver's connections are noted before they run."""
     real = {name: getattr(asyncpg.Connection, name) for name in ASKING}
 
     def noting(inner: Callable[..., Any]) -> Callable[..., Any]:
         def ask(self: Any, query: str, *args: Any, **options: Any) -> Any:
             for part in _parts(self._params.user, part_of()):
-                found[part].add(query)
+                note(part, query)
             return inner(self, query, *args, **options)
 
         return ask
@@ -78,9 +83,10 @@ def _parts(user: str, running: str | None) -> Iterable[str]:
 def read(folder: Path) -> Kept:
     """What all processes of a run kept."""
     found: Kept = defaultdict(set)
-    for path in folder.glob("*.json"):
-        for part, statements in json.loads(path.read_text("utf-8")).items():
-            found[part].update(statements)
+    for path in folder.glob("*.jsonl"):
+        for line in path.read_text("utf-8").splitlines():
+            part, query = json.loads(line)
+            found[part].add(query)
     return found
 
 
