@@ -32,14 +32,12 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "due": "select update delete",
         _DESK: "select insert update delete",
         _RELEASE: "select update:pin",
-        "changes audit": "select:subject_id,version",  # every start compares the journal with the database
     },
     "keys.subject_key": {
         "ingest": "select insert update",
         "due": "select insert update delete",
         _DESK: "select insert update delete",
         _RELEASE: "select update:pin",
-        "changes audit": "select:subject_id",
     },
     "keys.epoch": {_ALL: "select"},
     "compartment": {
