@@ -51,7 +51,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         _DESK: "select insert delete",
         _RELEASE: "select",
     },
-    "ledger": {"ingest": "select insert", "due": "select", _DESK: "select insert delete", _RELEASE: "select"},
+    "ledger": {_WRITER: "select insert", _DESK: "select insert delete", _RELEASE: "select"},
     "identifier": {
         "ingest": "select insert delete",
         "due": "select delete",
