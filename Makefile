@@ -35,8 +35,10 @@ attack: .venv/.dev  ## what the owner of the database tries, live and in words; 
 forensics: .venv/.dev  ## a person is planted, backed up, erased; then every byte is searched and every key is tried
 	@$(BIN)/python -m tests.forensics
 
-roles: .venv/.dev  ## all journeys, each under the database role of its process (docs/adr/0125)
-	@$(BIN)/python -m pytest -q -n auto --as-roles tests/flows tests/api
+roles: .venv/.dev  ## all journeys, each under the database role of its process (docs/adr/0125); then rights that none needed
+	@kept=$$(mktemp -d) && trap 'rm -rf "$$kept"' EXIT \
+	&& $(BIN)/python -m pytest -q -n auto --as-roles --statements "$$kept" tests/flows tests/api \
+	&& $(BIN)/python -m tests.rights_used "$$kept"
 
 lint: .venv/.dev  ## ruff: rules and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -13,7 +13,8 @@ from typing import Any, Final
 import pytest
 from sqlalchemy.engine import make_url
 
-from tests.logins import login_for
+from tests.logins import made_for
+from tests.rights_used import kept
 from vault.storage.pool import make_pool
 from vault.storage.session import Database
 
@@ -32,7 +33,11 @@ JOURNEYS: Final[dict[str, str]] = {
     "vault/flows/trail": "desk",
     "vault/flows/find": "desk",
     "vault/flows/honour/advance": "requests",
+    "vault/flows/honour/strays": "requests",
+    "vault/flows/sweep/duty": "requests",
     "vault/flows/honour": "desk",
+    "vault/flows/replay": "desk",  # at a start: other parts that compare are in tests/flows/test_process_roles.py
+    "vault/flows/ready": "audit",  # of every process
     "vault/flows/settle": "due",
     "vault/flows/graves": "due",
     "vault/changes/sequencer": "changes",
@@ -44,6 +49,7 @@ ABOUT_POOLS: Final = {
 FUNCTIONS: Final = {
     "admit_source": "ingest", "admit_destination": "feed", "admit_staff": "desk", "tell": "ingest",
     "tell_refused": "ingest", "sweep": "changes", "check_log": "feed",
+    "wipe_due": "requests",
 }  # fmt: skip
 
 
@@ -65,6 +71,17 @@ def part_of_stack() -> str | None:
     return found
 
 
+@pytest.fixture(scope="session", autouse=True)
+def statements(request: Any) -> Iterator[None]:
+    """With `--statements FOLDER`, what each part asks of the database is kept there (`tests.rights_used`)."""
+    folder = request.config.getoption("--statements")
+    if folder is None:
+        yield
+        return
+    with kept(folder, part_of_stack):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def as_roles(monkeypatch: pytest.MonkeyPatch, request: Any) -> Iterator[None]:
     """Every database that this test opens is reached by the role of whoever runs."""
@@ -78,7 +95,7 @@ def as_roles(monkeypatch: pytest.MonkeyPatch, request: Any) -> Iterator[None]:
         name = make_url(url).database or ""
         if name.startswith("t_") and "logins" not in sys._getframe(1).f_code.co_filename:
             parts = set(JOURNEYS.values())
-            urls = {part: await login_for(url, {part}) for part in sorted(parts)}
+            urls = {part: await made_for(url, {part}) for part in sorted(parts)}
             database.engines = {part: make_pool(one, 2, 8) for part, one in urls.items()}
         return database
 

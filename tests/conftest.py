@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 from hypothesis import settings
 
-from tests.as_roles import as_roles  # noqa: F401 (a fixture)
+from tests.as_roles import as_roles, statements  # noqa: F401 (fixtures)
 from tests.fakes import FakeClock
 from tests.keyservices import Services
 from vault.changes.incarnation import renew
@@ -136,3 +136,6 @@ def clock() -> FakeClock:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--as-roles", action="store_true", help="Journeys reach the database as their processes would.")
+    parser.addoption(
+        "--statements", type=Path, help="With --as-roles: keeps what each part asked of the database here."
+    )

@@ -16,6 +16,7 @@ from vault.storage.migrate import migrate
 from vault.storage.session import Database
 
 _LOCK: Final = "SELECT pg_advisory_xact_lock(4711)"  # tests of other processes make the same roles
+_made: Final[set[tuple[str, str]]] = set()  # server and login: none is ever dropped
 
 
 async def superuser(url: str) -> asyncpg.Connection:
@@ -26,19 +27,28 @@ async def superuser(url: str) -> asyncpg.Connection:
 
 async def login_for(url: str, parts: Iterable[str]) -> str:
     """The URL by which a process of these parts connects, its groups granted as `keys init` grants them."""
-    mine = sorted(parts)
-    name = "t_" + "_".join(mine)
-    connection = await superuser(url)
-    try:
-        async with connection.transaction():
-            await connection.execute(_LOCK)
-            if not await connection.fetchval("SELECT count(*) FROM pg_roles WHERE rolname = $1", name):
-                await connection.execute(logins.groups() + logins.login(name, mine))
-    finally:
-        await connection.close()
+    known = await made_for(url, parts)
     database = await Database.open(url)
     try:
         await migrate(database)
     finally:
         await database.close()
-    return make_url(url).set(username=name).render_as_string(hide_password=False)
+    return known
+
+
+async def made_for(url: str, parts: Iterable[str]) -> str:
+    """As `login_for`, where whoever opens the database grants: only the login is made."""
+    mine = sorted(parts)
+    name = "t_" + "_".join(mine)
+    parsed = make_url(url)
+    if (known := (str(parsed.query["host"]), name)) not in _made:
+        connection = await superuser(url)
+        try:
+            async with connection.transaction():
+                await connection.execute(_LOCK)
+                if not await connection.fetchval("SELECT count(*) FROM pg_roles WHERE rolname = $1", name):
+                    await connection.execute(logins.groups() + logins.login(name, mine))
+        finally:
+            await connection.close()
+        _made.add(known)
+    return parsed.set(username=name).render_as_string(hide_password=False)

@@ -21,7 +21,7 @@ from vault.crypto import aead
 from vault.crypto.derive import derive
 from vault.crypto.services.local import LocalKeyService
 from vault.errors import ConfigError, Unavailable
-from vault.flows import ready
+from vault.flows import ready, wipe
 from vault.flows.find import find
 from vault.flows.honour import intake
 from vault.flows.people.read import profiles
@@ -34,6 +34,7 @@ from vault.keys.roles import AUDIT, CHANGES, DESK, DUE, FEED, INGEST, REQUESTS, 
 from vault.policy.actors import Actor
 from vault.profile.sealing import open_fields
 from vault.profile.values import parse_fields
+from vault.storage import grants
 
 WRITER = ProcessRole((INGEST,), (DUE,))
 MARKETING = ProcessRole((FEED,), (), ("marketing",))
@@ -280,3 +281,30 @@ def test_keys_that_an_older_release_sealed_open_unchanged_and_are_sealed_anew_fo
     assert now.reseal() == sorted(made)
     assert now.reseal() == []
     assert {name: confined.read(name) for name in made} == before
+
+
+@pytest.mark.parametrize("maintain", [True, False])
+async def test_d5_a_desk_vacuums_where_the_database_can_let_it_and_elsewhere_says_that_the_owner_must(
+    site: Site, world: World, monkeypatch: pytest.MonkeyPatch, maintain: bool
+) -> None:
+    async def no_segments(*_: object) -> int:  # other tests share this server
+        return 0
+
+    monkeypatch.setattr(wipe, "_write_over", no_segments)
+    if not maintain:
+        monkeypatch.setattr(grants, "MAINTAINS", 10**9)  # PostgreSQL 16 and older have no such right
+    await world.send(identify("ada", email="ada@example.com"))
+    desk = await site.start(OFFICE)
+    officer = Actor("staff", str(uuid4()), "officer")
+    await intake.open_request(desk, officer, await find(desk, officer, "user_id", "ada"), "erasure")
+    await World(desk, {}).settle()
+    assert (await wipe.wipe_due(desk) >= 20) is maintain
+    assert (ready.NO_WIPING in (await ready.check(desk)).notes) is not maintain
+    assert (await _wiped_at(site.whole) > 0) is maintain  # what was not done does not count as done
+    await wipe.wipe_now(site.whole)
+    assert await _wiped_at(site.whole) > 0
+
+
+async def _wiped_at(vault: Vault) -> int:
+    async with vault.database.hot() as connection:
+        return await connection.fetchval("SELECT max(position) FROM lease WHERE name = $1", wipe.LEASE) or 0

@@ -49,13 +49,13 @@ async def test_d5_after_an_erasure_the_disk_is_wiped_once_within_half_a_day(
     assert await wipe_due(vault) == 0  # nobody was erased
     await _erase(world, "ada")
     before = (await rows_of(vault, "SELECT pg_relation_filenode('keys.subject_key')"))[0][0]
-    assert await wipe_due(vault) > 20
+    assert await wipe_due(vault) >= 20
     assert (await rows_of(vault, "SELECT pg_relation_filenode('keys.subject_key')"))[0][0] != before  # written anew
     assert await wipe_due(vault) == 0
     await _erase(world, "bob")
     assert await wipe_due(vault) == 0  # not yet
     clock.advance(micros=12 * HOUR)
-    assert await wipe_due(vault) > 20
+    assert await wipe_due(vault) >= 20
     clock.advance(micros=12 * HOUR)
     assert await wipe_due(vault) == 0
     assert len(counted) == 2

@@ -21,7 +21,7 @@ from vault.flows.honour.scanned import scan_erasure
 from vault.flows.replay import Replayed
 from vault.flows.residue.verdict import Report
 from vault.flows.vault import Vault
-from vault.flows.wipe import wipe
+from vault.flows.wipe import wipe_now
 from vault.keys import names
 from vault.keys.keyring import Keyring
 from vault.keys.keystore import KeyStore
@@ -110,13 +110,14 @@ def scan(ctx: click.Context, request: UUID, *, no_record: bool) -> None:
 def wipe_(ctx: click.Context) -> None:
     """Take what erasures deleted off the disk now: vacuum every table, and write over the database's log of writes.
 
-    The worker does it within a day of an erasure. Backups and archives of that log are not touched.
+    The worker does it within a day of an erasure, if the database lets it: see /readyz and the doctor. Backups and archives of
+    that log are not touched.
 
     \b
     Example:
       profile-vault erasures wipe
     """
-    done = with_vault(wipe, create=False)
+    done = with_vault(wipe_now, create=False)
     if done.segments:
         log = f"{done.segments} segments of the log of writes were written over."
     else:

@@ -11,6 +11,7 @@ import msgspec
 from vault.clock import isoformat
 from vault.flows.sweep.record import standing
 from vault.flows.vault import Vault
+from vault.keys.roles import REQUESTS
 
 BACKLOG_CAP: Final = 10_000  # rows; counting further would cost more than the figure is worth
 ONE_PROCESS: Final = (
@@ -24,6 +25,10 @@ NO_ROLLBACK: Final = (
 )
 
 
+NO_WIPING: Final = (
+    "What erasures delete stays on the disk until PostgreSQL vacuums by itself: up to release 16 only the owner of the"
+    " tables may. Run `profile-vault erasures wipe` as the owner, once a day."
+)
 NO_SERVICE: Final = "Keys in memory serve on; what needs the key service answers 503."
 
 
@@ -61,6 +66,7 @@ async def check(vault: Vault) -> Readiness:
         ONE_ROLE: login.owner,
         NO_ROLLBACK: protection == "none",
         NOT_WHOLE: swept.findings > 0,
+        NO_WIPING: REQUESTS in role.duties and not login.maintains,
     }
     told |= {f"Its role in the database has more than it needs: {one}.": not role.whole for one in login.excess}
     held = vault.catalogue.purposes.values()

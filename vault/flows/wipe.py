@@ -5,8 +5,10 @@ between the rows of the page (measured; ADR 0122). So the table of wrapped keys 
 a second. The write-ahead log keeps a row until its segment is used again (threats 4.2, 4.3, D5). Keys are destroyed long
 before, so nothing of it opens once the epoch is gone, too; this is for the bytes.
 
-The worker does it within a day of an erasure, as far as the database lets this process: who may not write a checkpoint or
-change segments (as with a managed server) leaves that to the server. Archives of the log and backups are not its matter.
+The worker does it within a day of an erasure, if the database lets this process vacuum all that erasures delete from: an
+owner, or from PostgreSQL 17 on the login of the duty `requests`. Else it does nothing and counts nothing as done: the
+owner does it (`erasures wipe`), and /readyz and the doctor say so. Who may not write a checkpoint or change segments (as
+with a managed server) leaves that to the server. Archives of the log and backups are not its matter.
 """
 
 from collections.abc import AsyncIterator
@@ -19,6 +21,7 @@ from vault.clock import HOUR, Micros
 from vault.errors import Conflict
 from vault.flows.vault import Vault
 from vault.storage import lease
+from vault.storage.grants import maintainable, maintains
 from vault.storage.session import Raw
 
 LEASE: Final = "wipe"
@@ -33,13 +36,6 @@ PATIENCE: Final = "5s"  # that it waits for others: who comes meanwhile waits be
 SEGMENTS: Final = 16  # of 16 MB each, that are written over at most: a quarter of a gigabyte
 
 _WAITING: Final = "SELECT EXISTS (SELECT FROM erased WHERE at > $1)"
-_TABLES: Final = """
-SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND (pg_has_role(current_user, c.relowner, 'USAGE') OR EXISTS (
-        SELECT FROM aclexplode(c.relacl) a WHERE a.privilege_type = 'MAINTAIN' AND a.grantee <> 0
-            AND pg_has_role(current_user, a.grantee, 'USAGE')))
-    AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' ORDER BY 1
-"""
 _MAY: Final = """
 SELECT pg_has_role(current_user, 'pg_checkpoint', 'USAGE') AND has_function_privilege('pg_switch_wal()', 'EXECUTE')
     AND has_function_privilege('pg_ls_waldir()', 'EXECUTE')
@@ -58,6 +54,9 @@ class Wiped(msgspec.Struct, frozen=True):
 async def wipe_due(vault: Vault) -> int:
     """The worker's: once half a day at most, and only after an erasure. Answers how many tables were vacuumed."""
     now = vault.clock.now()
+    async with vault.database.hot() as driver:
+        if not maintains(await maintainable(driver)):
+            return 0
     async with vault.database.begin() as connection:
         held = await lease.take(connection, LEASE, vault.database.holder, now, LIFE)
     if held is None:
@@ -76,10 +75,22 @@ async def wipe_due(vault: Vault) -> int:
     return 0 if done is None else done.tables
 
 
+async def wipe_now(vault: Vault) -> Wiped:
+    """At once, whoever else does it; the worker then has nothing left to do of it."""
+    now = vault.clock.now()
+    done = await wipe(vault)
+    async with vault.database.begin() as connection:
+        held = await lease.take(connection, LEASE, vault.database.holder, vault.clock.now())
+        if held is not None:  # else the worker of another process is at it, and says so itself
+            await lease.advance(connection, held, max(held.position, now - LATE))
+            await lease.give_back(connection, held)
+    return done
+
+
 async def wipe(vault: Vault) -> Wiped:
-    """At once, whoever else does it. The samples of the planner are taken anew, since those hold ids, too."""
+    """Whatever was wiped when. The samples of the planner are taken anew, since those hold ids, too."""
     async with _setting(vault, "statement_timeout = 0") as driver:
-        tables = [row[0] for row in await driver.fetch(_TABLES)]
+        tables = await maintainable(driver)
         for table in tables:
             await driver.execute(f"VACUUM (ANALYZE) {table}")
     rewritten = KEYS in tables and await _rewrite(vault)

@@ -7,7 +7,7 @@ name is taken away. Roles are not made here: that is a superuser's work (`profil
 from collections.abc import Iterable
 from typing import Final
 
-from vault.storage.privileges import KINDS, MAINTAIN, PARTS, PREFIX, TABLES, Privilege, group_of, wanted
+from vault.storage.privileges import KINDS, MAINTAIN, MAINTAINED, PARTS, PREFIX, TABLES, Privilege, group_of, wanted
 from vault.storage.session import Raw, Standing
 
 MAX_NAMED: Final = 3
@@ -66,6 +66,14 @@ SELECT r.rolsuper AS superuser, r.rolcreaterole OR r.rolcreatedb OR r.rolreplica
         OR has_schema_privilege('public', 'CREATE') OR has_schema_privilege('keys', 'CREATE') AS creates
 FROM pg_roles r WHERE r.rolname = current_user
 """
+# An owner, or from PostgreSQL 17 on who was granted it: before, nobody can be.
+_MAINTAINABLE: Final = """
+SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND (pg_has_role(current_user, c.relowner, 'USAGE') OR EXISTS (
+        SELECT FROM aclexplode(c.relacl) a WHERE a.privilege_type = 'MAINTAIN' AND a.grantee <> 0
+            AND pg_has_role(current_user, a.grantee, 'USAGE')))
+    AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' ORDER BY 1
+"""
 
 
 async def grant(driver: Raw) -> list[str]:
@@ -97,6 +105,16 @@ async def parts_of_role(driver: Raw) -> frozenset[str]:
     return frozenset(row[0].removeprefix(PREFIX) for row in rows)
 
 
+async def maintainable(driver: Raw) -> list[str]:
+    """The tables that this connection may vacuum, by schema and name."""
+    return [row[0] for row in await driver.fetch(_MAINTAINABLE)]
+
+
+def maintains(tables: Iterable[str]) -> bool:
+    """True if every table that erasures delete from is among them."""
+    return {one if "." in one else f"public.{one}" for one in MAINTAINED} <= set(tables)
+
+
 async def standing(driver: Raw, parts: Iterable[str]) -> Standing:
     """How the role of this connection stands to these parts."""
     found = await driver.fetchrow(_STANDING)
@@ -120,7 +138,8 @@ async def standing(driver: Raw, parts: Iterable[str]) -> Standing:
             beyond.append(f"{kind} on {name}")
         if ("" in asked and not row["whole"]) or (not row["whole"] and asked - {""} - columns):
             lacks.append(f"{kind} on {name}")
-    return Standing(owner=False, excess=(*excess, *_told(beyond)), missing=tuple(sorted(lacks)))
+    may_vacuum = maintains(await maintainable(driver))
+    return Standing(owner=False, excess=(*excess, *_told(beyond)), missing=tuple(sorted(lacks)), maintains=may_vacuum)
 
 
 async def _entrances(driver: Raw, groups: list[str]) -> list[str]:

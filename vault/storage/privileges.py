@@ -32,14 +32,12 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "due": "select update delete",
         _DESK: "select insert update delete",
         _RELEASE: "select update:pin",
-        "changes audit": "select:subject_id,version",  # every start compares the journal with the database
     },
     "keys.subject_key": {
         "ingest": "select insert update",
         "due": "select insert update delete",
         _DESK: "select insert update delete",
         _RELEASE: "select update:pin",
-        "changes audit": "select:subject_id",
     },
     "keys.epoch": {_ALL: "select"},
     "compartment": {
@@ -53,7 +51,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         _DESK: "select insert delete",
         _RELEASE: "select",
     },
-    "ledger": {"ingest": "select insert", "due": "select", _DESK: "select insert delete", _RELEASE: "select"},
+    "ledger": {_WRITER: "select insert", _DESK: "select insert delete", _RELEASE: "select"},
     "identifier": {
         "ingest": "select insert delete",
         "due": "select delete",

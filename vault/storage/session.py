@@ -116,6 +116,9 @@ class Standing(NamedTuple):
     owner: bool  # a superuser, or who owns tables: may do everything
     excess: tuple[str, ...] = ()  # a phrase each; empty for a role that has what it needs and no more
     missing: tuple[str, ...] = ()  # as `INSERT on change_in`; empty for an owner
+    maintains: bool = (
+        True  # may vacuum all that erasures delete from: an owner, or the duty `requests` from PostgreSQL 17 on
+    )
 
 
 class Database:

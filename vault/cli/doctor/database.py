@@ -13,10 +13,11 @@ from uuid import UUID
 
 from vault.audit.log import check_head
 from vault.cli.doctor.finding import Finding, failed, ok, skipped, warning
-from vault.clock import SECOND, Micros, isoformat
+from vault.clock import DAY, HOUR, SECOND, Micros, isoformat
 from vault.config import Settings
 from vault.errors import ConfigError, NotFound, Unavailable, VaultError
 from vault.flows.ready import BACKLOG_CAP
+from vault.flows.wipe import LEASE as WIPES
 from vault.journal.journal import Journal
 from vault.keys import names
 from vault.keys.keystore import SUFFIX
@@ -35,7 +36,8 @@ TOO_MUCH: Final = 10.0  # seconds: leases live 15, so two workers would soon bot
 LOOKS: Final = 5
 BETWEEN: Final = 0.2  # seconds
 _LATER: Final = (
-    "database role", "schema", "clock", "live policy", "audit head", "state audit", "request keys", "worker", "sources",
+    "database role", "schema", "clock", "live policy", "audit head", "state audit", "wiped", "request keys", "worker",
+    "sources",
 )  # fmt: skip
 
 _FIGURES: Final = """
@@ -49,6 +51,8 @@ SELECT request_id, true AS of_case FROM casefile WHERE expires_at > $1
 UNION ALL SELECT request_id, false FROM archive WHERE expires_at > $1
 ORDER BY 1
 """
+_UNWIPED: Final = "SELECT min(at) FROM erased WHERE at > coalesce((SELECT position FROM lease WHERE name = $1), 0)"
+OVERDUE: Final = DAY + HOUR
 MAX_NAMED: Final = 3
 UNSEEN: Final = "the role of this process may not look there; ask the owner of the database"
 
@@ -158,6 +162,7 @@ async def _inside(
         await _audit(database, journal),
         *([] if settings.journal_url is None else [await _journal(database, journal)]),
         await _swept(database),
+        await _wiped(database) if await _sees(database, "requests") else skipped("wiped", UNSEEN),
         await _requests(settings, database) if await _sees(database, "desk") else skipped("request keys", UNSEEN),
         await _worker(database, serving=serving),
         await _sources(database) if await _sees(database, "ingest") else skipped("sources", UNSEEN),
@@ -249,6 +254,17 @@ async def _swept(database: Database) -> Finding:
     if not swept_at:
         return ok(check, "nothing was found; the sweep was never through yet")
     return ok(check, f"nothing was found; the sweep was last through at {isoformat(Micros(swept_at))}")
+
+
+async def _wiped(database: Database) -> Finding:
+    """Whether what erasures deleted was vacuumed. Not every process may: before PostgreSQL 17 only who owns the tables."""
+    check = "wiped"
+    async with database.hot() as connection:
+        left = await connection.fetchval(_UNWIPED, WIPES)
+    if left is None or left > time.time_ns() // 1000 - OVERDUE:
+        return ok(check, "what erasures deleted is off the disk" if left is None else "what erasures deleted is due")
+    found = f"rows that erasures deleted since {isoformat(Micros(left))} were not vacuumed yet"
+    return warning(check, found, "as the owner of the database, and then once a day: profile-vault erasures wipe")
 
 
 async def _requests(settings: Settings, database: Database) -> Finding:
