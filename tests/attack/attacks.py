@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tests.attack.scene import MARKETING, Attacker, Scene
 from tests.unit.crypto.gcm_two_keys import two_key_ciphertext
-from vault.bootstrap import _service
 from vault.config import load
+from vault.crypto.services.chosen import service_of
 from vault.crypto.wrap import place_of
 from vault.keys import names
 from vault.keys.compartments import Wrap, pack_wraps, parse_wraps
@@ -137,7 +137,7 @@ def others_keys(attacker: Attacker, scene: Scene, victim: UUID) -> None:
 def two_keys(attacker: Attacker, scene: Scene, victim: UUID) -> None:
     """This attacker once stole two epoch keys, too: one blob is made that AES-256-GCM opens under both."""
     settings = load(environ=scene.house.environ)
-    keyring = Keyring(KeyStore(settings.keyring, _service(settings)))
+    keyring = Keyring(KeyStore(settings.keyring, service_of(settings)))
     keyring.open((names.epochs(MARKETING), names.epochs(SUPPORT)))
     mixed = []
     for one in parse_wraps(attacker.look("SELECT wraps FROM keys.subject_key WHERE subject_id = $1", victim)[0][0]):
