@@ -4,6 +4,7 @@ Knows bytes and paths only. A folder is made closed to everyone but its owner; o
 repaired: what lay in it may have been read (design section 13, "never loosen").
 """
 
+import errno
 import fcntl
 import os
 import stat
@@ -12,11 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from vault.errors import ConfigError, Unreadable
+from vault.errors import ConfigError, Invalid, Unreadable
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 _OTHERS: Final = 0o077
+FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 def private_folder(folder: Path) -> None:
@@ -118,3 +120,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def unwritable(error: OSError) -> Invalid:
+    """What a person is told whose backup could not be written: a full disk is not a wrong name."""
+    if error.errno in FULL:
+        hint = "The disk is full there, or a limit is reached: make room, or name another disk. Nothing of it was kept."
+    else:
+        hint = "Name a new file, in a folder of yours."
+    return Invalid(hint, code="unwritable_file")

@@ -21,6 +21,7 @@ from vault.flows.honour import at_once, intake
 from vault.flows.honour.advance import advance
 from vault.flows.honour.intake import fetch_archive, fetch_certificate, open_request
 from vault.flows.honour.opened import Desk
+from vault.flows.replay import replay
 from vault.flows.vault import Vault
 from vault.journal.narrowing import Erasure
 from vault.keys import names
@@ -196,6 +197,25 @@ async def test_d7_an_erasure_that_certainly_did_not_happen_leaves_no_key_of_a_ca
             await open_request(vault, actor, ref, "erasure")
     assert [name for name in vault.keystore.names() if name.startswith("case-")] == []
     assert await rows_of(vault, "SELECT 1 FROM erased") == []
+
+
+async def test_h6_an_erasure_that_the_key_service_refused_is_not_carried_out_by_the_next_start(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The officer heard 503, and holds no request: what the journal says, the next start does."""
+    await world.send(identify("u-1", email="ada@example.com"))
+    vault, actor = world.vault, officer(world.vault)
+    ref = await find(vault, actor, "user_id", "u-1")
+
+    def away(_: object, name: str) -> int:
+        raise Unavailable(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(vault.keyring), "make", away)
+        with pytest.raises(Unavailable):
+            await open_request(vault, actor, ref, "erasure")
+    assert (await replay(vault)).erased == 0
+    assert len(await rows_of(vault, "SELECT 1 FROM keys.subject_key")) == 1
 
 
 async def test_d7_the_key_of_a_case_stays_where_the_commit_may_have_happened(

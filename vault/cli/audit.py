@@ -8,7 +8,7 @@ from vault.audit.log import Loss
 from vault.bootstrap import EVERYTHING
 from vault.cli.opening import with_vault
 from vault.cli.output import EXIT_FAILED, emit, json_option, progress_console, wants_json
-from vault.errors import ConfigError, NotFound
+from vault.errors import NotFound
 from vault.flows import browse
 from vault.flows.losses import Accepted
 from vault.flows.replay import Replayed
@@ -124,9 +124,9 @@ def accept_loss(ctx: click.Context, here: int | None, head: int | None, journal:
     gone (destinations read a new snapshot), and the head goes back. Whoever holds a newer checkpoint will see the cut.
     """
     if (here is None) != (head is None):
-        raise ConfigError("`--here` and `--head` go together; the start that refuses names both")
+        raise click.UsageError("--here and --head go together; the start that refuses names both")
     if here is None and not journal:
-        raise ConfigError("name what is lost: `--here` and `--head`, or `--journal`")
+        raise click.UsageError("name what is lost: --here and --head, or --journal")
     entries = None if here is None or head is None else Loss(here, head)
 
     async def journey(vault: Vault) -> Replayed:

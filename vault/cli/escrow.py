@@ -87,6 +87,10 @@ def join_(ctx: click.Context, shares: tuple[Path, ...]) -> None:
 
 def _root(settings: Settings) -> bytes:
     """The root key of this vault, tried on its key store. Raises `ConfigError`."""
+    if settings.service.kind != "local":
+        raise ConfigError(
+            f"there is no root key here: {settings.service.kind} seals the keys; its own backup does this work"
+        )
     if settings.key_file.is_dir() or not settings.key_file.exists():
         raise ConfigError("the root key is needed: KEY_FILE names its file, not a folder of secrets")
     LocalKeyService.check_secret(settings.key_file)

@@ -20,7 +20,6 @@ import msgspec
 from vault import durable
 from vault.audit.entry import Tag
 from vault.clock import DAY, Micros, isoformat
-from vault.errors import Invalid
 from vault.flows.epochs import everybody
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
@@ -60,11 +59,8 @@ async def back_up(vault: Vault, target: Path, actor: str = "operator", progress:
         await asyncio.to_thread(vault.keystore.settle)
         keys = await asyncio.to_thread(_archive, vault.settings.keyring, beside, wraps, one)
         await asyncio.to_thread(_place, beside, target)
-    except OSError:
-        raise Invalid(
-            "Name a new file, in a folder of yours.",
-            code="unwritable_file",
-        ) from None
+    except OSError as error:
+        raise durable.unwritable(error) from None
     finally:
         for left in (wraps, beside):
             left.unlink(missing_ok=True)

@@ -150,6 +150,9 @@ def _pour(command: list[str], environment: dict[str, str], target: Path, progres
             os.fsync(file.fileno())
         _check(process.returncode, command, messages)
         unfinished.rename(target)
+    except OSError:  # the disk, and not the program, which had nothing to say
+        messages.unlink(missing_ok=True)
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
     durable.sync_folder(target.parent)

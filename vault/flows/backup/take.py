@@ -38,7 +38,11 @@ def keep_of(settings: Settings, kind: Kind) -> int | None:
 
 
 async def back_up(vault: Vault, folder: Path, only: tuple[Kind, ...], progress: Progress) -> list[Manifest]:
-    """Writes the archives into `folder`/data, /keys and /journal. Raises `ConfigError`, or `Conflict` for a name that is taken."""
+    """Writes the archives into `folder`/data, /keys and /journal.
+
+    Raises `ConfigError`, `Conflict` for a name that is taken, `Invalid` for a disk that is full: archives that were finished
+    before stay, the one in the making does not.
+    """
     now = vault.clock.now()
     name = to_datetime(now).strftime("%Y%m%dT%H%M%SZ")
     durable.private_folder(folder)
@@ -51,7 +55,11 @@ async def back_up(vault: Vault, folder: Path, only: tuple[Kind, ...], progress: 
         if target.exists() or manifest_of(target).exists():
             raise Conflict(f"{target} is there already; backups are named by the second.", code="not_empty")
         about = await _about(vault, kind)  # before the copy: the copy holds at least as much
-        size, digest = await _copy(vault, kind, target, now, progress)
+        try:
+            size, digest = await _copy(vault, kind, target, now, progress)
+        except OSError as error:
+            target.unlink(missing_ok=True)
+            raise durable.unwritable(error) from None
         manifest = Manifest(
             1,
             kind,

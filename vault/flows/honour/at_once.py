@@ -145,22 +145,22 @@ class _CaseKey(msgspec.Struct):
 
 @asynccontextmanager
 async def _case_key(vault: Vault, name: str, erasure: Erasure) -> AsyncIterator[_CaseKey]:
-    """A new key for one case, on disk together with the journal's entry. It goes again where the case never came to be."""
+    """A new key for one case, then the journal's entry, both on disk. The key goes again where the case never came to be.
+
+    The entry comes last: whoever starts next carries out what the journal says, so nothing that may fail stands behind it
+    but the database. Without its key service the vault has said no, and nothing of the person may go later.
+    """
 
     def make() -> bytes:  # in a thread, since it waits for the disk
         vault.keyring.make(name)
         return vault.keyring.key(name)
 
-    making = asyncio.ensure_future(asyncio.to_thread(make))
-    key: _CaseKey | None = None
+    key = _CaseKey(await asyncio.to_thread(make))
     try:
-        try:
-            await vault.journal.append([erasure])
-        finally:
-            key = _CaseKey(await making)
+        await vault.journal.append([erasure])
         yield key
     except BaseException as error:
-        if key is not None and (not key.needed or isinstance(error, Conflict)):
+        if not key.needed or isinstance(error, Conflict):
             await asyncio.to_thread(vault.keyring.destroy, name)
         raise
 
