@@ -24,7 +24,8 @@ from vault.journal.head import newer_head
 from vault.journal.journal import MAX_POLICY_BYTES
 from vault.journal.opening import open_journal
 from vault.keys import names
-from vault.keys.keystore import INVENTORY, SUFFIX
+from vault.keys.keystore import SUFFIX
+from vault.keys.shelf import INVENTORY
 from vault.storage.dump import is_empty, load
 from vault.storage.session import Database
 
