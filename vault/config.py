@@ -8,13 +8,14 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from vault.errors import ConfigError
+from vault.key_settings import ServiceSettings, service_in, whole_number
 
 FILE: Final = "profile-vault.toml"
 PREFIX: Final = "PROFILE_VAULT_"
@@ -85,43 +86,7 @@ _PUBLIC: Final = re.compile(
 )
 _URL_LIMIT: Final = 4096  # bytes; a URL with many hosts has some hundreds
 
-# The service's own address: what it answers is believed, so nobody between may speak for it. In the clear on loopback only.
-_SERVICE: Final = re.compile(
-    r"https://(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?/?"
-    r"|http://(?:127(?:\.[0-9]{1,3}){3}|localhost|\[::1\])(?::[0-9]{1,5})?/?"
-)
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_MOUNT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}(?:/[A-Za-z0-9][A-Za-z0-9_-]{0,63}){0,3}")
-KMS_DAYS: Final = {"kms_deletion_days": (7, 7, 30)}  # default, least, most: KMS takes no others
-# kind -> (settings that it needs, those that it may have)
-SERVICES: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
-    "local": ((), ()),
-    "awskms": (("kms_region",), ("kms_endpoint", "kms_deletion_days", "key_prefix")),
-    "transit": (("transit_url", "transit_token_file"), ("transit_mount", "transit_ca_file", "key_prefix")),
-    "pkcs11": (("pkcs11_module", "pkcs11_token", "pkcs11_pin_file"), ("key_prefix",)),
-}
-
 Network = IPv4Network | IPv6Network
-
-
-class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Which key service, and how it is reached. Secrets stand in files; here are their paths."""
-
-    kind: str = "local"
-    prefix: str = "profile-vault"
-    transit_url: str = ""
-    transit_mount: str = "transit"
-    transit_token_file: Path | None = None
-    transit_ca_file: Path | None = None
-    kms_region: str = ""
-    kms_endpoint: str | None = None
-    kms_deletion_days: int = KMS_DAYS["kms_deletion_days"][0]
-    pkcs11_module: Path | None = None
-    pkcs11_token: str = ""
-    pkcs11_pin_file: Path | None = None
-
-    def __repr__(self) -> str:
-        return f"ServiceSettings({self.kind})"
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,7 +180,7 @@ def load_service(path: Path) -> tuple[ServiceSettings, Path | None]:
     if not path.is_file():
         raise ConfigError(f"{path} is not there; write the settings of the new key service into it")
     given = _placed(_file(path), path.absolute().parent)
-    service = _service(given)
+    service = service_in(given)
     if service.kind == "local" and "key_file" not in given:
         raise ConfigError(f"{path} must name key_file, the root key of the new local key service")
     return service, _folder(given["key_file"]) if service.kind == "local" else None
@@ -241,58 +206,9 @@ def _settings(given: Mapping[str, Any], here: Path) -> Settings:
         webhook_networks=_networks(given.get("webhook_networks", "")),
         public_url=_public_url(given.get("public_url")),
         limits=Limits(**{name: _number(name, given[name]) for name in NUMBERS if name in given}),
-        service=_service(given),
+        service=service_in(given),
         **{name: _number(name, given[name]) for name in DAYS if name in given},
     )
-
-
-def _service(given: Mapping[str, Any]) -> ServiceSettings:
-    """Raises `ConfigError` also for what another service needs: a vault that seals elsewhere than meant must not start."""
-    kind = given.get("key_service") or "local"
-    if kind not in SERVICES:
-        raise ConfigError(f"key_service is one of {', '.join(SERVICES)}")
-    needed, possible = SERVICES[kind]
-    if missing := [name for name in needed if name not in given]:
-        raise ConfigError(f"key_service = {kind} needs {', '.join(missing)}")
-    of_services = {name for both in SERVICES.values() for names in both for name in names}
-    if strange := sorted(of_services & given.keys() - {*needed, *possible}):
-        raise ConfigError(
-            f"{strange[0]} is not for key_service = {kind}; remove it, or name the service that it is for"
-        )
-    fields: dict[str, Any] = {
-        name: given[name] for name in (*needed, *possible) if name in given and name != "key_prefix"
-    }
-    for name in ("transit_url", "kms_endpoint"):
-        if name in fields:
-            fields[name] = _service_url(name, fields[name])
-    if "kms_deletion_days" in fields:
-        fields["kms_deletion_days"] = _number("kms_deletion_days", fields["kms_deletion_days"])
-    for name, form in (("transit_mount", _MOUNT), ("kms_region", _NAME)):
-        if name in fields and not form.fullmatch(fields[name]):
-            raise ConfigError(f"{name} is a plain name of letters, digits and -")
-    prefix = given.get("key_prefix") or "profile-vault"
-    if not _NAME.fullmatch(prefix):
-        raise ConfigError("key_prefix is a plain name of letters, digits, - and _")
-    return ServiceSettings(kind=kind, prefix=prefix, **fields)
-
-
-def _service_url(name: str, value: str) -> str:
-    """Raises `ConfigError` for an address without TLS, with a user, path or query, or of the machine's own network (threats H1)."""
-    found = _SERVICE.fullmatch(value)
-    if found is None:
-        raise ConfigError(
-            f"{name} must be like https://keys.example.com:8200, with nothing behind; http on loopback only"
-        )
-    host = (found["host"] or "").strip("[]")
-    try:
-        address = ip_address(host)
-    except ValueError:
-        if host and (host.replace(".", "").isdigit() or host.lower().startswith("0x")):  # 2130706433, 0177.0.0.1
-            raise ConfigError(f"{name} names its host in a form that readers take in different ways") from None
-    else:
-        if address.is_link_local or address.is_multicast or address.is_unspecified:
-            raise ConfigError(f"{name} names an address that no key service has")
-    return value.rstrip("/")
 
 
 def _file(path: Path) -> dict[str, Any]:
@@ -308,7 +224,7 @@ def _file(path: Path) -> dict[str, Any]:
         if name not in NAMES:
             raise ConfigError(f"{path}: unknown setting {name}; known are {', '.join(NAMES)}")
         listed = name == "webhook_networks" and isinstance(value, list) and all(isinstance(one, str) for one in value)
-        if name in NUMBERS or name in DAYS or name in KMS_DAYS:
+        if name in NUMBERS or name in DAYS or name == "kms_deletion_days":
             if type(value) is not int:
                 raise ConfigError(f"{path}: {name} must be a whole number")
         elif not (isinstance(value, str) or listed):
@@ -381,11 +297,8 @@ def _networks(value: str | list[str]) -> tuple[Network, ...]:
 
 
 def _number(name: str, value: int | str) -> int:
-    _, least, most = (NUMBERS | DAYS | KMS_DAYS)[name]
-    text = str(value)
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
-        raise ConfigError(f"{name} must be a whole number from {least} to {most}")
-    return int(text)
+    _, least, most = (NUMBERS | DAYS)[name]
+    return whole_number(name, value, least, most)
 
 
 def _public_url(value: str | None) -> str | None:

@@ -16,7 +16,7 @@ from tests.worlds import World, identify, order, say
 from vault.bootstrap import open_vault
 from vault.cli.backup import _journal_key
 from vault.clock import DAY, SystemClock
-from vault.config import ServiceSettings, Settings
+from vault.config import Settings
 from vault.flows.backup.restore import Archives, put_back
 from vault.flows.backup.take import back_up
 from vault.flows.epochs import destroy_epoch, standing
@@ -29,6 +29,7 @@ from vault.flows.retag import renew_tags
 from vault.flows.rotate import renew_signing, rotate
 from vault.flows.sweep.audit import audit_state
 from vault.flows.vault import Vault
+from vault.key_settings import ServiceSettings
 from vault.keys import names
 from vault.policy.actors import Actor
 from vault.sources import store as sources

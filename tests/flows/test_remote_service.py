@@ -21,7 +21,7 @@ from tests.worlds import World, identify, order, say
 from vault.bootstrap import open_vault
 from vault.catalogue.load import load, read_folder
 from vault.catalogue.numbers import RIGHTS, bits
-from vault.config import ServiceSettings, Settings
+from vault.config import Settings
 from vault.crypto.keyservice import AWAY, PENDING
 from vault.crypto.services.rules import rules_for
 from vault.errors import ConfigError, Locked, Unavailable
@@ -29,6 +29,7 @@ from vault.flows.find import find
 from vault.flows.honour import intake
 from vault.flows.people.read import profiles
 from vault.flows.vault import Vault
+from vault.key_settings import ServiceSettings
 from vault.keys import names
 from vault.keys.compartments import Opener, Wrapped
 from vault.keys.keyring import ALL, Keyring

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from vault.config import Limits, ServiceSettings, Settings, load
+from vault.config import Limits, Settings, load
 from vault.errors import ConfigError
+from vault.key_settings import ServiceSettings
 
 SECRET = "hunter2"
 URL = f"postgresql://vault:{SECRET}@db.example/vault"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from vault.catalogue.load import load, read_folder
-from vault.config import ServiceSettings
 from vault.crypto.services.rules import rules_for
 from vault.errors import ConfigError
+from vault.key_settings import ServiceSettings
 from vault.keys.roles import DESK, DUE, EVERYTHING, FEED, INGEST, REQUESTS, ProcessRole
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -18,8 +18,9 @@ import httpx
 from vault import durable
 from vault.cli.doctor import handed
 from vault.cli.doctor.finding import Finding, failed, ok, skipped, warning
-from vault.config import ServiceSettings, Settings
+from vault.config import Settings
 from vault.errors import VaultError
+from vault.key_settings import ServiceSettings
 
 PACKAGE: Final = "profile-vault"
 OLDEST_PYTHON: Final = (3, 11)

@@ -8,8 +8,8 @@ import json
 from collections.abc import Collection
 from typing import Any, Final
 
-from vault.config import ServiceSettings
 from vault.errors import ConfigError
+from vault.key_settings import ServiceSettings
 
 MADE_IN_WORK: Final = frozenset(("case", "archive"))
 """Locks under which a process that opens them also makes keys: one for each request."""
