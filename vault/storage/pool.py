@@ -72,6 +72,11 @@ class Ground:
         self.place: Place | None = None
         self.replaced = asyncio.Event()
 
+    @property
+    def started(self) -> int | None:
+        """When the server was started, as it says itself."""
+        return None if self.place is None else self.place.started
+
     def check(self) -> None:
         """Raises `Unavailable` once a connection came to another server."""
         if self.replaced.is_set():

@@ -107,6 +107,7 @@ async def record(vault: Vault, plan: Plan, sheet: Sheet, released: Tag, withheld
     entry = entry_of(plan, sheet, page, rows, released if sheet.left else withheld)
     async with vault.database.begin() as connection:
         driver = await raw(connection)
+        await vault.database.ground.look(driver)  # a pooler may have changed servers without ending a connection
         await _check(driver, plan, sheet)
         new = [one.after for one in sheet.turned if one.before is None]
         if await write_page(driver, page, rows, new) != len(new):

@@ -2,7 +2,7 @@
 
 The same rows and the same leaf as a page's (`flows.release.record`). Instead of the state row it holds the row of wraps,
 which an erasure deletes: whoever erases waits until this is written, or was first, and then nothing is. Likewise it holds
-what the destination holds, which a removal changes.
+what the destination holds, which a removal changes. On a server that is not the one of the start it records nothing (ADR 0143).
 """
 
 from typing import Final
@@ -22,7 +22,8 @@ SALT_BYTES: Final = 16
 
 _RECORD: Final = """
 WITH there AS MATERIALIZED (
-    SELECT subject_id FROM keys.subject_key WHERE subject_id = $1 FOR KEY SHARE
+    SELECT subject_id FROM keys.subject_key
+    WHERE subject_id = $1 AND (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint = $13 FOR KEY SHARE
 ), begun AS (
     INSERT INTO disclosure_state (subject_id, destination, fields, gone)
     SELECT subject_id, $2, $9, ''::bytea FROM there WHERE $9::bytea IS NOT NULL
@@ -58,6 +59,6 @@ async def record_one(vault: Vault, connection: Raw, plan: Plan, sheet: Sheet, re
     fields = pack_objects(began[0].fields) if began else None
     holds = pack_objects(left.before.fields) if left.before is not None else None
     shared = (left.root, page.destination, page.page, page.at, left.number, page.policy, row.salt, left.detail)
-    if not await connection.fetchval(_RECORD, *shared, fields, leaf, code, holds):
+    if not await connection.fetchval(_RECORD, *shared, fields, leaf, code, holds, vault.database.ground.started):
         raise Overtaken
     return True
