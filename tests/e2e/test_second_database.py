@@ -35,6 +35,13 @@ class Second:
         os.kill(pid, signal.SIGKILL)
         awaited("the end of the journal's server", lambda: not Path(f"/proc/{pid}").exists())
 
+    def lose(self) -> None:
+        """As a host that burned down; an empty one takes its place and its address."""
+        self.held.release()
+        embedded.remove(self.folder)
+        self.held = embedded.start(self.folder)
+        assert self.held.url() == self.url
+
     def start(self) -> None:
         """On its own address again."""
         self.held.release()
