@@ -279,4 +279,10 @@ async def _answering(vault: Any) -> None:
         except VaultError:
             if time.monotonic() > deadline:
                 raise
+            ground = vault.database.ground
+            if ground.replaced.is_set():
+                # The server is the same one, started again. A served vault opens anew then; here what it has in memory is
+                # judged, too, so it goes on.
+                ground.place = None
+                ground.replaced.clear()
             await asyncio.sleep(0.05)
