@@ -123,6 +123,40 @@ async def test_h8_an_epoch_is_not_destroyed_while_it_is_the_newest_or_a_wrap_nee
     assert len(await world.audited(Tag.KEY_EPOCH_DESTROYED)) == 1
 
 
+async def test_h8_who_has_nobody_yet_may_not_destroy_an_epoch_that_writers_may_still_know(world: World) -> None:
+    """No wrap says so: only the end of a rotation does, of the one that closed that very epoch."""
+    name, vault = key_of(world.vault, MARKETING), world.vault
+    without_backups(vault)
+    for epoch in (1, 2):
+        vault.keyring.turn_to(name)  # and it died before anybody was told
+        with pytest.raises(Conflict) as refused:
+            await destroy_epoch(vault, name, epoch)
+        assert refused.value.reason == "epoch_in_use"
+        assert (await rotate(vault, [name])).epochs == {name: epoch + 1}
+        with pytest.raises(Conflict) as refused:
+            await destroy_epoch(vault, name, epoch + 1)
+        assert refused.value.reason == "epoch_open"
+    assert vault.keystore.versions(name) == [1, 2, 3]
+
+
+async def test_h8_an_epoch_is_on_record_before_it_is_destroyed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a crash between would leave a key that is gone, and no date for the backups that needed it."""
+    name, vault = key_of(world.vault, MARKETING), world.vault
+    without_backups(vault)
+    await rotate(vault, [name])
+
+    def full(*_: object) -> None:
+        raise OSError("disk")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(History, "add_destroyed", full)
+        with pytest.raises(OSError, match="disk"):
+            await destroy_epoch(vault, name, 1)
+    assert vault.keystore.versions(name) == [1, 2]
+    await destroy_epoch(vault, name, 1)
+    assert [one.version for one in History(vault.settings.keyring).destroyed()] == [1]
+
+
 async def _put_back(world: World, name: str) -> None:
     """One row as it was before the rotation: its newest wraps moved back by who has both keys."""
     subject = await world.subject("u-1")

@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -170,6 +170,16 @@ def test_h17_sixty_four_who_ask_the_same_at_once_are_one_question(remote: Remote
     # who came while the first hung shared its end; who came after it asked anew, together
     assert len(remote.gate.asked) <= 3
     assert set(answers) <= {SECRET, "away"}
+
+
+def test_h6_no_more_threads_hang_on_a_service_than_it_is_asked_with(remote: Remote) -> None:
+    remote.gate.fault = HANGS
+    with ThreadPoolExecutor(AT_ONCE + 4) as pool:
+        asked = [pool.submit(remote.service.seal, "state", SECRET) for _ in range(AT_ONCE + 4)]
+        refused = next(as_completed(asked)).exception()
+        remote.gate.release()
+        assert isinstance(refused, Unavailable)
+        assert "more questions waiting" in refused.hint
 
 
 def test_h6_a_machine_without_a_thread_to_spare_is_an_outage_that_ends(
