@@ -486,3 +486,29 @@ async def test_a_renewal_of_tags_that_dies_before_the_key_store_closes_writers_a
     await world.send(order("u-1"))
     assert await world.subject("u-1") == subject
     assert await world.count("subject") == 2
+
+
+async def test_h8_a_range_that_fails_is_begun_again_though_the_next_one_was_done(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await people(world, 4)
+    marketing = key_of(world.vault, MARKETING)
+    real, begun = journey._replace, 0
+
+    async def failing(*args: Any) -> int:
+        nonlocal begun
+        begun += 1
+        if begun == 2:
+            raise Unavailable("the connection went")
+        return await real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journey, "CHUNK", 1)
+        patch.setattr(journey, "_replace", failing)
+        with pytest.raises(Unavailable):
+            await rotate(world.vault, [marketing])
+    ids = sorted(row[0] for row in await world.rows("SELECT subject_id FROM keys.subject_key"))
+    ((position,),) = await world.rows("SELECT position FROM keys.epoch WHERE done_at IS NULL")
+    assert position in (None, ids[0])  # never behind the one that failed
+    assert (await rotate(world.vault, [marketing])).done
+    assert set((await wrapped(world))[marketing]) == {2}
