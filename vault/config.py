@@ -172,20 +172,6 @@ def load(folder: Path | None = None, environ: Mapping[str, str] | None = None) -
     return _settings(given, here)
 
 
-def load_service(path: Path) -> tuple[ServiceSettings, Path | None]:
-    """Of the settings in one file, which key service they name, and the key file of a local one; no more is taken from it.
-
-    The environment is not asked. Raises `ConfigError`, also for a local service without `key_file`.
-    """
-    if not path.is_file():
-        raise ConfigError(f"{path} is not there; write the settings of the new key service into it")
-    given = _placed(_file(path), path.absolute().parent)
-    service = service_in(given)
-    if service.kind == "local" and "key_file" not in given:
-        raise ConfigError(f"{path} must name key_file, the root key of the new local key service")
-    return service, _folder(given["key_file"]) if service.kind == "local" else None
-
-
 def _settings(given: Mapping[str, Any], here: Path) -> Settings:
     url = _url(given)
     journal_url = _journal_url(given)

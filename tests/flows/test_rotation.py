@@ -642,3 +642,40 @@ async def test_a_renewal_of_tags_that_dies_before_the_key_store_closes_writers_a
     await world.send(order("u-1"))
     assert await world.subject("u-1") == subject
     assert await world.count("subject") == 2
+
+
+async def test_h8_a_range_that_fails_is_begun_again_though_the_next_one_was_done(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await people(world, 4)
+    marketing = key_of(world.vault, MARKETING)
+    real, reach, begun, reached = journey._replace, journey._reached, 0, []
+    third = asyncio.Event()
+
+    async def failing(*args: Any) -> int:
+        nonlocal begun
+        begun += 1
+        number = begun
+        if number == 2:
+            await third.wait()
+            raise Unavailable("the connection went")
+        left = await real(*args)
+        if number == 3:
+            third.set()
+        return left
+
+    async def reaching(vault: Vault, told: Rotation, position: UUID, count: int) -> None:
+        reached.append(position)
+        await reach(vault, told, position, count)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journey, "CHUNK", 1)
+        patch.setattr(journey, "_replace", failing)
+        patch.setattr(journey, "_reached", reaching)
+        with pytest.raises(Unavailable):
+            await rotate(world.vault, [marketing])
+    (first, *_) = await world.rows("SELECT subject_id FROM keys.subject_key ORDER BY 1")
+    assert begun == 3
+    assert [one.bytes for one in reached] == [first[0].bytes]  # never behind the one that failed
+    assert (await rotate(world.vault, [marketing])).done
+    assert set((await wrapped(world))[marketing]) == {2}

@@ -16,7 +16,7 @@ from vault.audit.entry import Tag
 from vault.bootstrap import open_vault
 from vault.cli.output import emit, json_option
 from vault.clock import Clock, SystemClock
-from vault.config import Settings, load, load_service
+from vault.config import CONFIG, Settings, load
 from vault.crypto.keyservice import AWAY, KeyService
 from vault.crypto.services.chosen import service_of
 from vault.crypto.services.local import make_key_file
@@ -94,11 +94,16 @@ async def move_keys(settings: Settings, file: Path, clock: Clock | None = None, 
 
 def target_of(settings: Settings, file: Path) -> Settings:
     """The settings with the key service of the file. Makes the root key of a local one. Raises `ConfigError`."""
-    service, key_file = load_service(file)
-    wanted = msgspec.structs.replace(settings, service=service, key_file=key_file or settings.key_file)
+    if not file.is_file():
+        raise ConfigError(f"{file} is not there; write the settings of the new key service into it")
+    found = load(file.absolute().parent, {CONFIG: file.name})  # the environment is that of the old one
+    service, local = found.service, found.service.kind == "local"
+    if local and found.key_file == found.data_dir.with_name(f"{found.data_dir.name}.key"):
+        raise ConfigError(f"{file} must name key_file, the root key of the new local key service")
+    wanted = msgspec.structs.replace(settings, service=service, key_file=found.key_file if local else settings.key_file)
     if wanted == settings:
         raise ConfigError("that is the key service which the settings name already")
-    if service.kind == "local":
+    if local:
         if wanted.key_file.is_relative_to(settings.data_dir):
             raise ConfigError("the root key must not lie in the data folder: a copy of that would open everything")
         if not wanted.key_file.exists():
