@@ -110,6 +110,10 @@ def _place_keys(
         key = journal_key(laid_out if (laid_out / JOURNAL_KEY).exists() else folder)
         for manifest in manifests:
             check_code(manifest, key)
+    except ConfigError:  # no root key yet: `keys escrow join` tries the shares on the key store that lies here
+        if taking:
+            _take_up(laid_out, folder)
+        raise
     except VaultError:
         if taking and not (folder / INVENTORY).exists():
             shutil.rmtree(laid_out)
