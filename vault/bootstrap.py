@@ -28,7 +28,8 @@ from vault.flows.adopt import adopt, adopt_rows
 from vault.flows.enact import enact, named
 from vault.flows.failover import Known, begin_life, look_on
 from vault.flows.losses import NOTHING, Accepted, begin_anew, put_back_policies, record_loss
-from vault.flows.replay import replay
+from vault.flows.replay import holds_everything, replay
+from vault.flows.returned import Gone, destroy_returned, noting
 from vault.flows.vault import Vault
 from vault.journal.journal import Journal
 from vault.journal.narrowing import PolicyApplied
@@ -122,7 +123,8 @@ async def _opened(
     # Only a database that nobody used may begin a journal: a lost one must stop the start (promise 12).
     journal = await _journal(settings, database, keyring, begin=whole and not used)
     stack.push_async_callback(asyncio.to_thread, journal.close)
-    remembered = await asyncio.to_thread(lambda: named(entry.narrowing for entry in journal.read()))
+    gone: Gone = {}
+    remembered = await asyncio.to_thread(lambda: named(noting((entry.narrowing for entry in journal.read()), gone)))
     async with database.hot() as connection:
         await check_head(connection, journal, accepted.entries)
     if accepted.entries is not None:
@@ -149,7 +151,9 @@ async def _opened(
         incarnation=origin,
         role=role or EVERYTHING,
     )
+    vault.gone_epochs = gone
     vault.replayed = await replay(vault)
+    await destroy_returned(vault, able=renewing and holds_everything(vault))
     if known is not None:
         await begin_life(vault, known)
     if accepted != NOTHING:

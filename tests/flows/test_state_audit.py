@@ -18,11 +18,13 @@ from tests.worlds import World, identify, order, preference, say
 from vault.audit import store
 from vault.audit.entry import Detail, Entry, Tag
 from vault.bootstrap import open_vault
+from vault.clock import HOUR
 from vault.config import Limits, Settings
 from vault.crypto.services.guarded import on_loop
 from vault.errors import Unreadable
 from vault.flows import ready
 from vault.flows.find import find
+from vault.flows.honour.again import erase_again
 from vault.flows.honour.intake import open_request
 from vault.flows.sweep.audit import Report, audit_state
 from vault.flows.sweep.duty import Sweep
@@ -30,7 +32,7 @@ from vault.flows.sweep.finding import NUMBERS, Check
 from vault.flows.sweep.record import record, standing
 from vault.flows.vault import Vault
 from vault.ids import uuid7
-from vault.journal.narrowing import Refusal
+from vault.journal.narrowing import Erasure, Refusal
 from vault.journal.witness import FILE, UNFINISHED, Round, read
 from vault.keys import names
 from vault.storage.privileges import PARTS
@@ -220,6 +222,26 @@ async def test_an_erased_person_put_back_is_named(world: World, owner: asyncpg.C
     marks = await found(world.vault)
     assert (Check.ERASURE, people["bea"]) in marks
     assert (Check.LEAVES, None) in marks
+    for table in PERSONAL:  # away again, so that the world agrees
+        await owner.execute(f"DELETE FROM {table} WHERE subject_id = $1", people["bea"])  # noqa: S608 - ours
+
+
+async def test_d6_an_erased_person_put_back_is_named_though_a_replay_destroyed_the_keys_long_after(
+    world: World, owner: asyncpg.Connection, clock: FakeClock
+) -> None:
+    """The entry of the log is that of the replay, behind a restore: the journal's time is that of the erasure."""
+    people = await town(world)
+    await keep_yesterday(owner)
+    lost = Erasure(clock.now(), uuid7(clock.now()), (people["bea"],))
+    await world.vault.journal.append([lost])
+    assert (Check.UNFULFILLED, people["bea"]) in await found(world.vault)  # nobody destroyed anything yet
+    clock.advance(3 * HOUR)
+    await owner.execute("UPDATE subject SET state = '\\x00' WHERE subject_id = $1", people["bea"])
+    world.vault.warm.forget([people["bea"]])
+    assert await erase_again(world.vault, lost) == 1
+    await put_back(owner, people["bea"])
+    await owner.execute("DELETE FROM erased WHERE subject_id = $1", people["bea"])
+    assert (Check.ERASURE, people["bea"]) in await found(world.vault)
     for table in PERSONAL:  # away again, so that the world agrees
         await owner.execute(f"DELETE FROM {table} WHERE subject_id = $1", people["bea"])  # noqa: S608 - ours
 

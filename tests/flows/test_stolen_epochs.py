@@ -1,5 +1,7 @@
 """Who owns the database while epochs are replaced, and holds no key, wants a copy of before to open after (threats D5, D9, H8)."""
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
@@ -14,15 +16,20 @@ from tests.flows.rights_world import officer
 from tests.flows.test_rotation import everything, key_of, people, without_backups
 from tests.flows.test_state_audit import PERSONAL, keep_yesterday, put_back
 from tests.worlds import World, say
+from vault.audit.entry import Tag
+from vault.bootstrap import open_vault
+from vault.cli.doctor import secrets
 from vault.clock import DAY
 from vault.errors import Conflict
-from vault.flows.epochs import destroy_epoch
+from vault.flows import epochs, ready
+from vault.flows.epochs import backups_unreadable_after, destroy_epoch
 from vault.flows.honour.at_once import erase_at_once
 from vault.flows.keys_backup import back_up
 from vault.flows.rotate import rotate
 from vault.flows.vault import Vault
 from vault.ids import uuid7
 from vault.keys import names
+from vault.keys.history import FILE, History
 from vault.keys.kept import Asked, open_each, scan_wraps
 
 ROW = "SELECT wraps FROM keys.subject_key WHERE subject_id = $1"
@@ -172,3 +179,110 @@ async def test_h8_a_backup_of_the_keys_that_is_gone_before_the_data_is_lets_no_e
     with pytest.raises(Conflict) as refused:
         await destroy_epoch(vault, name, 1)
     assert refused.value.reason == "epoch_in_backups"
+
+
+async def rotated(world: World, tmp_path: Path) -> Path:
+    """Everything moved to epoch 2. Answers a copy of the key store that still has the epochs of before."""
+    vault = world.vault
+    await people(world, 2)
+    without_backups(vault)
+    await rotate(vault, everything(vault))
+    copy = tmp_path / "older"
+    shutil.copytree(vault.settings.keyring, copy)
+    return copy
+
+
+def copied_back(vault: Vault, copy: Path) -> None:
+    """As an operator would: every file as it was then, and with them what is said of destroyed epochs."""
+    shutil.copytree(copy, vault.settings.keyring, dirs_exist_ok=True)
+
+
+async def test_d6_h8_epochs_that_an_older_copy_of_the_key_store_brings_back_are_destroyed_again_at_the_start(
+    world: World, tmp_path: Path, clock: FakeClock
+) -> None:
+    erased_at = clock.now()
+    clock.advance(1)
+    copy, vault = await rotated(world, tmp_path), world.vault
+    for name in everything(vault):
+        await destroy_epoch(vault, name, 1)
+    promised = backups_unreadable_after(vault, erased_at)
+    assert promised
+    copied_back(vault, copy)
+    assert vault.keystore.versions("rights") == [1, 2]
+    assert ready.RETURNED in (await ready.check(vault)).notes  # while it runs, too
+    clock.advance(DAY)
+    for again in (1, 0):
+        count = len(await world.audited(Tag.KEY_EPOCH_DESTROYED))
+        async with open_vault(vault.settings, clock=clock) as other:
+            assert {tuple(other.keystore.versions(name)) for name in everything(other)} == {(2,)}
+            assert ready.RETURNED not in (await ready.check(other)).notes
+            dated = backups_unreadable_after(other, erased_at)
+            assert dated is not None
+            assert dated >= promised  # never earlier than what certificates say, nor than what is true now
+        said = (await world.audited(Tag.KEY_EPOCH_DESTROYED))[count:]
+        assert len(said) == again * len(everything(vault))
+        assert all(one.detail["again"] == 1 for one in said)
+
+
+async def test_h8_a_destruction_that_was_interrupted_is_finished_by_the_next_start(
+    world: World, tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rotated(world, tmp_path)
+    vault = world.vault
+
+    def killed(*_: object) -> None:
+        raise OSError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(epochs, "destroy_key", killed)
+        with pytest.raises(OSError, match="killed"):
+            await destroy_epoch(vault, "rights", 1)
+    assert vault.keystore.versions("rights") == [1, 2]
+    async with open_vault(vault.settings, clock=clock) as other:
+        assert other.keystore.versions("rights") == [2]
+        (one,) = History(vault.settings.keyring).destroyed()
+        assert (one.name, one.version, one.asking) == ("rights", 1, False)
+
+
+async def test_h8_a_returned_epoch_that_a_wrap_needs_is_told_and_kept(
+    world: World, tmp_path: Path, clock: FakeClock, owner: asyncpg.Connection
+) -> None:
+    """The data is of before the destruction, too: a start makes nobody unreadable."""
+    vault = world.vault
+    await people(world, 2)
+    subject = await world.subject("u-1")
+    assert subject is not None
+    before = await owner.fetchval(ROW, subject)
+    copy = await rotated(world, tmp_path)
+    name = key_of(vault, "marketing")
+    await destroy_epoch(vault, name, 1)
+    copied_back(vault, copy)
+    await owner.execute(PUT, subject, 1, before)
+    async with open_vault(vault.settings, clock=clock) as other:
+        assert other.keystore.versions(name) == [1, 2]
+        assert ready.RETURNED in (await ready.check(other)).notes
+        looked = await asyncio.to_thread(secrets.destroyed, other.settings, other.journal)
+        assert (looked.state, f"{name} 1" in looked.found) == ("failed", True)
+        await rotate(other, [name])  # and then it may go
+        await destroy_epoch(other, name, 1)
+        assert ready.RETURNED not in (await ready.check(other)).notes
+        assert (await asyncio.to_thread(secrets.destroyed, other.settings, other.journal)).state == "ok"
+
+
+async def test_h8_epochs_destroyed_before_the_journal_was_told_of_such_are_remembered_from_the_next_start_on(
+    world: World, tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, vault = await rotated(world, tmp_path), world.vault
+
+    async def untold(_: object) -> int:
+        return 0
+
+    with monkeypatch.context() as patched:
+        patched.setattr(vault.journal, "append", untold)
+        await destroy_epoch(vault, "rights", 1)
+    async with open_vault(vault.settings, clock=clock):
+        pass
+    copied_back(vault, copy)
+    (vault.settings.keyring / FILE).unlink()  # a copy from before anything was on record
+    async with open_vault(vault.settings, clock=clock) as other:
+        assert other.keystore.versions("rights") == [2]

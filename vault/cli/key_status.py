@@ -10,6 +10,7 @@ from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option, table
 from vault.clock import Micros, isoformat
 from vault.flows.epochs import Standing, standing
+from vault.flows.returned import returned
 from vault.flows.vault import Vault
 from vault.keys.history import Destroyed
 
@@ -75,6 +76,7 @@ def _told(vault: Vault, found: Standing) -> Json:
             for one in found.backups
         ],
         "destroyed": [destroyed(one) for one in found.destroyed],
+        "returned": [{"name": name, "epoch": epoch} for name, epoch in returned(store, vault.gone_epochs)],
     }
 
 
@@ -114,6 +116,12 @@ def _draw(console: Console, answer: Json) -> None:
             )
     for one in answer["backups"]:
         console.print(f"A backup of the keys of {one['made_at']} is kept until {one['until']}.", highlight=False)
+    for one in answer["returned"]:
+        console.print(
+            f"Epoch {one['epoch']} of {one['name']} was destroyed and is there again: the key store is an older copy. Put back"
+            f" the newest; or run: profile-vault keys rotate {one['name']}, and then keys destroy {one['name']} {one['epoch']}",
+            highlight=False,
+        )
     for one in answer["destroyed"]:
         if one["unreadable_after"] is None:
             again = f"profile-vault keys destroy {one['name']} {one['epoch']}"

@@ -20,6 +20,7 @@ from vault.errors import Conflict, Invalid
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.flows.vouched import Vouched
+from vault.journal.narrowing import EpochDestroyed
 from vault.keys import names as named
 from vault.keys.history import Backup, Destroyed, History, last_copy
 from vault.keys.rotation import Named, count_wraps, depending
@@ -120,8 +121,11 @@ async def destroy_epoch(vault: Vault, name: str, version: int, actor: str = "ope
         left_at = _left(vault, history, name, version)
         _check_backups(vault, history, name, version, left_at)
         await _record(vault, name, purpose, version, actor)
-        known = await asyncio.to_thread(_destroy, vault, history, name, version, left_at)
-    return await asyncio.to_thread(_retire, vault, history, known)
+        # Before the key goes: what is interrupted here, the next start finishes (`flows.returned`).
+        await vault.journal.append([EpochDestroyed(vault.clock.now(), purpose, version)])
+        vault.gone_epochs[purpose, version] = vault.clock.now()
+        known = await asyncio.to_thread(destroy_key, vault, history, name, version, left_at)
+    return await asyncio.to_thread(retire_service, vault, history, known)
 
 
 def _left(vault: Vault, history: History, name: str, version: int) -> Micros:
@@ -156,7 +160,7 @@ def _check_backups(vault: Vault, history: History, name: str, version: int, left
 async def _record(vault: Vault, name: str, purpose: int, version: int, actor: str) -> None:
     """Looks at every row once more; the entry of the log is in the same transaction. Raises `Conflict`."""
     async with vault.database.begin() as connection:
-        found = await _depending(vault, await raw(connection), purpose, version)
+        found = await still_named(vault, await raw(connection), purpose, version)
         if found.opening:
             raise Conflict(
                 f"{found.opening} wraps need it; run: profile-vault keys rotate {name}",
@@ -166,11 +170,11 @@ async def _record(vault: Vault, name: str, purpose: int, version: int, actor: st
         await leave(vault, connection, Tag.KEY_EPOCH_DESTROYED, actor, detail)
 
 
-def _destroy(vault: Vault, history: History, name: str, version: int, left_at: Micros) -> Destroyed:
+def destroy_key(vault: Vault, history: History, name: str, version: int, left_at: Micros) -> Destroyed:
     """Written down first: a crash between leaves the key to the next try, and no destroyed key without its date."""
     now = vault.clock.now()
     copies = max(now + vault.settings.keyring_backup_days * DAY, last_copy(history.backups(), now))
-    made_at = vault.keystore.made(name)[version]
+    made_at = vault.keystore.made(name).get(version, Micros(0))  # 0: another process destroyed it just now
     one = Destroyed(name, version, left_at, now, None, copies, made_at, asking=True)
     history.add_destroyed(one)
     vault.keyring.destroy(name, version)
@@ -178,7 +182,7 @@ def _destroy(vault: Vault, history: History, name: str, version: int, left_at: M
     return one
 
 
-def _retire(vault: Vault, history: History, one: Destroyed) -> Destroyed:
+def retire_service(vault: Vault, history: History, one: Destroyed) -> Destroyed:
     """The own keys of the key service that sealed it go too, where it has such."""
     days = vault.keystore.retire(one.name)
     if one.asking or (days is not None and one.service_days is None):
@@ -187,7 +191,8 @@ def _retire(vault: Vault, history: History, one: Destroyed) -> Destroyed:
     return one
 
 
-async def _depending(vault: Vault, connection: Raw, purpose: int, version: int) -> Named:
+async def still_named(vault: Vault, connection: Raw, purpose: int, version: int) -> Named:
+    """How many wraps of everybody's rows name an epoch, and how many of them it opens."""
     opening = shut = 0
     vouched = Vouched(vault)
     await vouched.learn()

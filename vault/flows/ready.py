@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from vault.clock import isoformat
+from vault.flows.returned import returned
 from vault.flows.sweep.record import standing
 from vault.flows.vault import Vault
 from vault.keys.roles import REQUESTS
@@ -28,6 +29,9 @@ NO_ROLLBACK: Final = (
 NO_WIPING: Final = (
     "What erasures delete stays on the disk until PostgreSQL vacuums by itself: up to release 16 only the owner of the"
     " tables may. Run `profile-vault erasures wipe` as the owner, once a day."
+)
+RETURNED: Final = (
+    "The key store has epochs again that were destroyed: it is an older copy. See `profile-vault keys status`."
 )
 NO_SERVICE: Final = "Keys in memory serve on; what needs the key service answers 503."
 
@@ -61,11 +65,13 @@ async def check(vault: Vault) -> Readiness:
     role = vault.role
     fault = vault.keystore.fault
     login = vault.database.standing
+    gone = vault.gone_epochs
     told = {
         ONE_PROCESS: role.whole,
         ONE_ROLE: login.owner,
         NO_ROLLBACK: protection == "none",
         NOT_WHOLE: swept.findings > 0,
+        RETURNED: bool(gone and await asyncio.to_thread(returned, vault.keystore, gone)),
         NO_WIPING: REQUESTS in role.duties and not login.maintains,
     }
     told |= {f"Its role in the database has more than it needs: {one}.": not role.whole for one in login.excess}

@@ -109,7 +109,7 @@ async def replay(vault: Vault) -> Replayed:
         place = parse_position(await driver.fetchval(_READ, POSITION), key)
         entries, head = await asyncio.to_thread(vault.journal.since, place)
         lost = await _compare(vault, driver, entries, stones=writes)
-    if not _able(vault):
+    if not holds_everything(vault):
         if lost:
             await _wait(vault, entries, lost, stones=writes)
         return Replayed(len(entries))
@@ -147,7 +147,7 @@ def parse_position(text: str | None, key: bytes) -> Place:
     return Place(int(number), bytes.fromhex(hash_), bytes.fromhex(first))
 
 
-def _able(vault: Vault) -> bool:
+def holds_everything(vault: Vault) -> bool:
     """True with the keys of every purpose and of `rights`: an erasure must seal anew what law keeps."""
     return all(vault.keyring.holds(purpose) for purpose in (*vault.catalogue.purpose_by_number, RIGHTS))
 

@@ -89,6 +89,7 @@ class Vault:
         self.accused: set[UUID] = set()  # requests whose rows were found forged
         self.forged: set[tuple[str, bytes]] = set()  # other rows that were (kind, key): `flows.trail`
         self.turns = Turns()
+        self.gone_epochs: dict[tuple[int, int], Micros] = {}  # (purpose, epoch) that the journal calls destroyed; when
         self.replayed: Any = None  # `flows.replay.Replayed`, once the journal was compared at the start
         self._plans: dict[str, Plan] = {}
 

@@ -110,8 +110,18 @@ class Begun(msgspec.Struct, frozen=True, array_like=True, tag="begun/1"):
     at: Micros
 
 
+class EpochDestroyed(msgspec.Struct, frozen=True, array_like=True, tag="epoch-destroyed/1"):
+    """An epoch of a purpose (63: `rights`) is destroyed for good: a key store that has it again is an older copy."""
+
+    at: Micros
+    purpose: int
+    epoch: int
+
+
 OfSubject = Refusal | Objection | Restriction | RemovedWraps
-Narrowing = Erasure | Refusal | Objection | Restriction | RemovedWraps | PolicyApplied | PolicyIntended | Begun
+Narrowing = (
+    Erasure | Refusal | Objection | Restriction | RemovedWraps | PolicyApplied | PolicyIntended | Begun | EpochDestroyed
+)
 
 _encoder: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 _decoder: Final = msgspec.msgpack.Decoder(Narrowing)

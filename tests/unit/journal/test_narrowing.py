@@ -12,6 +12,7 @@ from vault.clock import Micros
 from vault.errors import Unreadable
 from vault.journal.narrowing import (
     Begun,
+    EpochDestroyed,
     Erasure,
     Narrowing,
     Objection,
@@ -53,6 +54,7 @@ NARROWINGS: st.SearchStrategy[Narrowing] = st.one_of(
     st.builds(PolicyApplied, TIMES, st.integers(1, 99), st.binary(min_size=32, max_size=32)),
     st.builds(PolicyIntended, TIMES, st.integers(1, 99), st.binary(min_size=32, max_size=32)),
     st.builds(Begun, TIMES),
+    st.builds(EpochDestroyed, TIMES, st.integers(0, 63), st.integers(1, 2**16 - 1)),
 )
 
 

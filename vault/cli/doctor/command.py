@@ -56,7 +56,7 @@ def examine(host: str, port: int, *, start: bool = False) -> list[Finding]:
     opened = secrets.key_store(settings)
     policies = secrets.policies(settings)
     kept = secrets.journal(settings, opened.keyring)
-    found += [opened.finding, kept.finding, policies.finding]
+    found += [opened.finding, kept.finding, secrets.destroyed(settings, kept.journal), policies.finding]
     serving = listener.found.startswith(machine.ANSWERS)
     try:
         return found + asyncio.run(database.look(settings, kept.journal, policies.digest, start=start, serving=serving))

@@ -9,6 +9,7 @@ from vault.config import Settings
 from vault.crypto.keyservice import AWAY, KeyService
 from vault.crypto.services.chosen import service_of
 from vault.errors import ConfigError, PolicyError, Unreadable, VaultError
+from vault.flows.returned import Gone, noting, returned
 from vault.journal.file import FILE
 from vault.journal.journal import Journal
 from vault.journal.opening import open_journal
@@ -102,6 +103,33 @@ def journal(settings: Settings, keyring: Keyring | None) -> Journals:
             remedy = f"check its server, its address and the password; {remedy}"
         return Journals(opened, failed(check, found, remedy))
     return Journals(opened, ok(check, f"whole, {end.number} entries"))
+
+
+def destroyed(settings: Settings, kept: Journal | None) -> Finding:
+    """Has the key store an epoch that the journal calls destroyed?"""
+    check = "destroyed epochs"
+    if kept is None:
+        return skipped(check, "the journal was not read")
+    gone: Gone = {}
+    service: KeyService | None = None
+    try:
+        for _ in noting((entry.narrowing for entry in kept.read()), gone):
+            pass
+        service = service_of(settings)
+        back = returned(KeyStore(settings.keyring, service), gone)
+    except VaultError as error:
+        return skipped(check, f"{error.sentence} {error.hint}".strip())
+    finally:
+        if service is not None:
+            service.close()
+    if back:
+        told = ", ".join(f"{name} {epoch}" for name, epoch in back[:MAX_NAMED])
+        remedy = (
+            "the key store is an older copy: put back the newest one; or start the vault, which destroys what nothing needs,"
+            " and for what is left run `keys rotate NAME` and `keys destroy NAME EPOCH`"
+        )
+        return failed(check, f"{len(back)} are in the key store again: {told}", remedy)
+    return ok(check, f"{len(gone)}, none is there again")
 
 
 class Policies(NamedTuple):

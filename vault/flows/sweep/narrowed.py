@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from vault.audit.entry import Entry, Tag, parse
-from vault.clock import HOUR, SECOND, Micros
+from vault.clock import SECOND, Micros
 from vault.consent.ledger import Choice, Decision, parse_choice
 from vault.errors import Unreadable
 from vault.flows.sweep.finding import Check, Finding
@@ -23,6 +23,8 @@ from vault.storage.session import Raw
 
 _WIDENS: Final = frozenset((Decision.GRANTED, Decision.REQUESTED))
 BATCH: Final = 500  # narrowings compared at once
+LEAVES: Final = 5_000  # of the log, read at once for who is back
+_FIRST: Final = UUID(int=0)
 LATE: Final = Micros(60 * SECOND)  # from the receipt of a choice to its commit, at most; more is looked up in the log
 
 _ROWS: Final = """
@@ -39,6 +41,10 @@ _AT: Final = """
 SELECT a.leaf, EXISTS (SELECT FROM audit_salt s WHERE s.entry_id = a.entry_id AND s.subject_id = ANY ($3::uuid[]))
 FROM (SELECT entry_id, leaf FROM audit UNION ALL SELECT entry_id, leaf FROM audit_in) a
 WHERE a.entry_id >= $1 AND a.entry_id < $2
+"""
+_AFTER: Final = """
+SELECT a.entry_id, a.leaf FROM (SELECT entry_id, leaf FROM audit UNION ALL SELECT entry_id, leaf FROM audit_in) a
+WHERE a.entry_id >= $1 AND a.entry_id > $2 ORDER BY a.entry_id LIMIT $3
 """
 _UNSALTED: Final = """
 SELECT a.leaf FROM (SELECT entry_id, leaf FROM audit UNION ALL SELECT entry_id, leaf FROM audit_in) a
@@ -133,14 +139,18 @@ async def _committed(driver: Raw, one: Refusal | Objection | RemovedWraps) -> bo
 
 
 async def _destroyed(driver: Raw, one: Erasure) -> bool:
-    """Has the log the entry of this erasure's destruction of keys?"""
-    request = str(one.request_id)
-    rows = await driver.fetch(_AT, _moment(one.at), _moment(Micros(one.at + HOUR)), [])
-    return any(
-        entry.tag is Tag.RIGHTS_KEYS_DESTROYED and entry.detail.get("request") == request
-        for leaf, _ in rows
-        if (entry := _entry(leaf)) is not None
-    )
+    """Has the log the entry of this erasure's destruction of keys? It may come at any time after: a replay destroys them, too.
+
+    Asked only of who is back, so it may read the log from there to its end.
+    """
+    request, after = str(one.request_id), _FIRST
+    while rows := await driver.fetch(_AFTER, _moment(one.at), after, LEAVES):
+        for row in rows:
+            entry = _entry(row[1])
+            if entry is not None and entry.tag is Tag.RIGHTS_KEYS_DESTROYED and entry.detail.get("request") == request:
+                return True
+        after = UUID(bytes=rows[-1][0].bytes)
+    return False
 
 
 def _is(leaf: bytes, tag: Tag, at: Micros) -> bool:
