@@ -73,6 +73,9 @@ class Replayed(msgspec.Struct, frozen=True):
     lowered: int = 0  # subjects
     tombstones: int = 0
     unreadable: int = 0  # subjects whose rows do not agree: nobody reads them
+    requests: tuple[
+        UUID, ...
+    ] = ()  # of the erasures that were carried out again: new ones, with certificates of their own
 
     @property
     def anything(self) -> bool:
@@ -116,7 +119,9 @@ async def replay(vault: Vault) -> Replayed:
     done = await _make_good(vault, lost, len(entries))
     async with vault.database.begin() as connection:
         if done.anything:
-            detail: Detail = {**msgspec.to_builtins(done), "position": head.number}
+            counts = msgspec.to_builtins(done)
+            del counts["requests"]  # each has an entry of its own
+            detail: Detail = {**counts, "position": head.number}
             await leave(vault, connection, Tag.JOURNAL_ENTRIES_REPLAYED, ACTOR, detail)
         if head != place:
             await (await raw(connection)).execute(_WRITE, POSITION, position(head, key))
@@ -209,9 +214,7 @@ async def _ask(driver: Raw, query: str, subjects: Sequence[UUID]) -> list[tuple[
 
 async def _make_good(vault: Vault, lost: _Lost, entries: int) -> Replayed:
     """Erasures first: who is erased needs no lowering."""
-    erased = 0
-    for one in lost.erasures:
-        erased += await erase_again(vault, one)
+    again = [await erase_again(vault, one) for one in lost.erasures]
     if lost.stones:
         async with vault.database.hot() as driver:
             await write_graves(driver, lost.stones)
@@ -221,7 +224,8 @@ async def _make_good(vault: Vault, lost: _Lost, entries: int) -> Replayed:
         some = subjects[start : start + CHANGED]
         done, unfit = await _lower(vault, some, _act(vault.catalogue, lost.narrowings))
         lowered, unreadable = lowered + done, unreadable + unfit
-    return Replayed(entries, erased, lowered, len(lost.stones), unreadable)
+    erased, requests = sum(one.subjects for one in again), tuple(each for one in again for each in one.requests)
+    return Replayed(entries, erased, lowered, len(lost.stones), unreadable, requests)
 
 
 async def _lower(vault: Vault, subjects: Sequence[UUID], act: Callable[[ProfileDraft], None]) -> tuple[int, int]:
