@@ -120,6 +120,18 @@ def test_keys_are_named_and_never_shown(call: Call, tmp_path: Path) -> None:
     assert (tmp_path / "root.key").read_text().strip() not in told.stdout
 
 
+def test_outdated_epochs_are_destroyed_and_what_waits_is_told_with_its_reason_and_date(call: Call) -> None:
+    call("keys", "init")
+    assert call("keys", "rotate", "marketing").exit_code == 0
+    (waits,) = _json(call("keys", "destroy", "--outdated", "--json"))["waiting"]
+    assert (waits["code"], waits["epoch"]) == ("epoch_in_backups", 1)
+    told = call("keys", "destroy", "--outdated")
+    assert f"Epoch 1 of {waits['name']} waits (epoch_in_backups): Backups of the data from before" in told.stdout
+    assert waits["until"] in told.stdout
+    for wrong in ([], ["marketing"], ["marketing", "1", "--outdated"]):
+        assert call("keys", "destroy", *wrong).exit_code == 2
+
+
 def test_the_log_verifies_and_an_edit_ends_with_1(call: Call, database_url: str) -> None:
     assert _json(call("worker", "--once", "--json")) == {"done": True}
     report = _json(call("audit", "verify", "--json"))
