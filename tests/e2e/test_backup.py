@@ -128,6 +128,7 @@ def test_d6_d14_h20_a_backup_is_restored_and_nobody_comes_back(house: House) -> 
     assert house.ask("audit", "verify")["ok"]
     replayed = house.ask("erasures", "replay")
     assert (replayed["erased"], replayed["lowered"], replayed["requests"]) == (0, 0, [])
+    assert replayed["journal"] > replayed["entries"]  # an earlier start compared the others
 
 
 def test_h7_a_lost_machine_is_restored_from_the_archives_and_two_of_three_shares_of_the_root_key(house: House) -> None:

@@ -141,6 +141,7 @@ def accept_loss(ctx: click.Context, here: int | None, head: int | None, journal:
 def told(done: Replayed) -> dict[str, int | list[str]]:
     """What a replay did, for programs."""
     return {
+        "journal": done.journal,
         "entries": done.entries,
         "erased": done.erased,
         "lowered": done.lowered,
@@ -153,7 +154,7 @@ def told(done: Replayed) -> dict[str, int | list[str]]:
 def sentence(done: Replayed) -> str:
     """What a replay did, for people."""
     if not done.anything:
-        return f"The database holds all that the journal says ({done.entries} entries compared)."
+        return f"The database holds all that the journal says (entries: {done.journal}, new since the last look: {done.entries})."
     line = (
         f"Replayed from the journal: subjects erased: {done.erased}, lowered: {done.lowered}, readable by nobody:"
         f" {done.unreadable}; tombstones put back: {done.tombstones}."

@@ -66,7 +66,7 @@ _KEYED: Final = "SELECT subject_id FROM keys.subject_key WHERE subject_id = ANY 
 
 
 class Replayed(msgspec.Struct, frozen=True):
-    """What a start made good. `entries` were compared; the others are what the database had lost."""
+    """What a start made good. `entries` were compared; the others are what the database had lost, of all that are there."""
 
     entries: int = 0
     erased: int = 0  # subjects
@@ -76,6 +76,7 @@ class Replayed(msgspec.Struct, frozen=True):
     requests: tuple[
         UUID, ...
     ] = ()  # of the erasures that were carried out again: new ones, with certificates of their own
+    journal: int = 0  # entries in all: older ones than `entries` were compared by an earlier start
 
     @property
     def anything(self) -> bool:
@@ -115,13 +116,13 @@ async def replay(vault: Vault) -> Replayed:
     if not _able(vault):
         if lost:
             await _wait(vault, entries, lost, stones=writes)
-        return Replayed(len(entries))
-    done = await _make_good(vault, lost, len(entries))
+        return Replayed(len(entries), journal=head.number)
+    done = msgspec.structs.replace(await _make_good(vault, lost, len(entries)), journal=head.number)
     async with vault.database.begin() as connection:
         if done.anything:
             counts = msgspec.to_builtins(done)
             del counts["requests"]  # each has an entry of its own
-            detail: Detail = {**counts, "position": head.number}
+            detail: Detail = {**counts, "position": counts.pop("journal")}
             await leave(vault, connection, Tag.JOURNAL_ENTRIES_REPLAYED, ACTOR, detail)
         if head != place:
             await (await raw(connection)).execute(_WRITE, POSITION, position(head, key))

@@ -128,6 +128,8 @@ def test_outdated_epochs_are_destroyed_and_what_waits_is_told_with_its_reason_an
     told = call("keys", "destroy", "--outdated")
     assert f"Epoch 1 of {waits['name']} waits (epoch_in_backups): Backups of the data from before" in told.stdout
     assert waits["until"] in told.stdout
+    unknown = call("keys", "rotate", "nosuch")
+    assert all(word in unknown.stderr for word in ("purpose", "rights", "signing-", "index-", "tombstone"))
     for wrong in ([], ["marketing"], ["marketing", "1", "--outdated"]):
         assert call("keys", "destroy", *wrong).exit_code == 2
 
