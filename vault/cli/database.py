@@ -6,7 +6,7 @@ from typing import Final
 import rich_click as click
 
 from vault.cli.output import emit, json_option
-from vault.cli.roles import parts_of
+from vault.cli.roles import as_usage, parts_of
 from vault.crypto.scram import SALT_BYTES, verifier
 from vault.durable import read_private
 from vault.errors import ConfigError, Unreadable
@@ -45,7 +45,8 @@ def login(ctx: click.Context, name: str, doors: str, duties: str, password_file:
     where they are missing, and a login that belongs to those of its doors and duties. `keys init` and `migrate`, run by the
     role that owns the database, then give each group what docs/reference/keys.md says. Twice is harmless.
     """
-    parts = parts_of(doors, duties)
+    with as_usage():
+        parts = parts_of(doors, duties)
     kept = None
     if password_file is not None:
         try:

@@ -194,6 +194,20 @@ def test_what_only_reads_makes_no_vault_in_a_mistyped_folder(arguments: tuple[st
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("serve", "--doors", "nonsense"), ("worker", "--duties", "nonsense"), ("worker", "--once", "--port", "1"),
+        ("keys", "hand-out", "folder"), ("keys", "access", "--doors", "nonsense"),
+        ("database", "login", "one", "--doors", "nonsense"), ("backup", "folder", "--only", "nonsense"),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_is_wrong_usage_and_ends_with_2(call: Call, arguments: tuple[str, ...]) -> None:
+    done = call(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "settings" not in done.stderr
+
+
 def test_migrating_twice_changes_nothing(call: Call) -> None:
     assert _json(call("migrate", "--json")) == _json(call("migrate", "--json"))
 
