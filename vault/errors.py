@@ -124,10 +124,10 @@ class Unavailable(VaultError):
 
 
 class Locked(Unavailable):
-    """The vault has started and holds no key: its key service does not answer. It opens by itself once it does."""
+    """The vault has started and holds no key: its key service does not answer, or refuses. It opens by itself once it does."""
 
     code = "locked"
-    sentence = "The vault is locked: its key service does not answer."
+    sentence = "The vault is locked: its key service opens no key."
 
 
 class Overloaded(Unavailable):

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 
 from tests.logins import login_for, superuser
 from vault.cli.database import login
+from vault.errors import ConfigError
 from vault.keys.roles import DOORS, DUTIES
 from vault.storage import embedded
 from vault.storage.cluster import SUPERUSER
@@ -160,11 +161,24 @@ async def test_a_new_table_belongs_to_nobody_but_its_owner(database_url: str) ->
     await owner.close()
 
 
+def test_the_password_of_a_login_is_read_from_no_file_that_is_open_to_others(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("0123456789abcdef" * 4)
+    arguments = ["made_feed", "--doors", "feed", "--password-file", str(file)]
+    file.chmod(0o640)
+    refused = CliRunner().invoke(login, arguments)
+    assert isinstance(refused.exception, ConfigError)
+    assert refused.stdout == ""
+    file.chmod(0o600)
+    assert CliRunner().invoke(login, arguments).exit_code == 0
+
+
 def test_what_compose_runs_in_a_new_database_makes_an_owner_and_the_logins_of_its_processes(
     server: embedded.Server, tmp_path: Path
 ) -> None:
     """The script as it stands, but for its names: roles belong to the whole server."""
     (tmp_path / "password").write_text("0123456789abcdef" * 4)
+    (tmp_path / "password").chmod(0o600)
     made = CliRunner().invoke(
         login, ["made_feed", "--doors", "feed", "--password-file", str(tmp_path / "password")], catch_exceptions=False
     )

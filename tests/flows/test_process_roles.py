@@ -26,7 +26,9 @@ from vault.flows.find import find
 from vault.flows.honour import intake
 from vault.flows.people.read import profiles
 from vault.flows.release.page import page
+from vault.flows.rotate import rotate
 from vault.flows.vault import Vault
+from vault.keys import names
 from vault.keys.compartments import Opener, Wrapped
 from vault.keys.keyring import ALL, Keyring
 from vault.keys.keystore import KeyStore
@@ -173,6 +175,17 @@ async def test_a_feed_of_marketing_cannot_open_another_purpose_though_its_code_h
         if wrapped.held >> marketing & 1:
             compartment = Opener(keyring, subject).open(wrapped, marketing)
             assert open_fields(compartment, zip(*parse_fields(row[2]), strict=True), stolen)
+
+
+async def test_a_feed_does_not_rotate_even_the_purpose_that_it_opens(site: Site, world: World) -> None:
+    await world.send(identify("ada", email="ada@example.com"))
+    feed = await site.start(MARKETING)
+    name = names.epochs(feed.catalogue.purposes["marketing"].number)
+    assert feed.keystore.opens(name)
+    with pytest.raises(Unavailable) as refused:
+        await rotate(feed, [name])
+    assert refused.value.reason == "key_refused"
+    assert feed.keystore.versions(name) == [1]
 
 
 STOLEN = (  # what would turn a process that releases into one that writes

@@ -23,6 +23,7 @@ from vault.flows import browse, replay
 from vault.flows.enact import enact
 from vault.flows.find import find
 from vault.flows.honour.intake import open_request
+from vault.flows.honour.listing import list_requests
 from vault.flows.losses import Accepted
 from vault.flows.release.page import page
 from vault.journal.narrowing import Objection, Refusal, RemovedWraps, Restriction
@@ -223,6 +224,9 @@ async def test_d6_people_who_were_joined_after_the_backup_are_all_erased(backups
         await world.settle()
     async with backups.open(copy, accept=True) as world:
         assert world.vault.replayed.erased == 2
+        asked = (await list_requests(world.vault, after=None, limit=9, kind="erasure")).requests
+        assert sorted(world.vault.replayed.requests) == [one for one, _ in asked]  # each is found by its id
+        assert len(asked) == 2
         assert await world.feed("email-tool") == []
         await world.settle()
         assert not await known(world, "ada")

@@ -23,7 +23,7 @@ from vault.errors import Conflict, Invalid, Unavailable
 from vault.flows import retag as tags
 from vault.flows import rotate as journey
 from vault.flows.browse import audit_verify
-from vault.flows.epochs import backups_unreadable_after, destroy_epoch, standing
+from vault.flows.epochs import Kept, backups_unreadable_after, destroy_epoch, destroy_outdated, standing
 from vault.flows.find import find
 from vault.flows.graves import restore_graves
 from vault.flows.honour.at_once import erase_at_once
@@ -184,6 +184,29 @@ def _wrapped_under(world: World, subject: UUID, row: bytes, purpose: int) -> byt
                 wraps.append(wrap)
         changed.append(one._replace(wraps=tuple(wraps)))
     return pack_wraps(changed)
+
+
+async def test_h8_all_closed_epochs_go_at_once_and_one_that_is_needed_holds_up_no_other(world: World) -> None:
+    await people(world, 3)
+    name, vault = key_of(world.vault, MARKETING), world.vault
+    assert await destroy_outdated(vault, lambda _: None) == []  # nothing was rotated: nothing is closed
+    told = await rotate(vault, everything(vault))
+    closed = {(one, epoch) for one in told.epochs for epoch in vault.keystore.versions(one)[:-1]}
+    waiting = await destroy_outdated(vault, lambda _: None)
+    assert {(one.name, one.epoch, one.code) for one in waiting if isinstance(one, Kept)} == {
+        (*one, "epoch_in_backups") for one in closed
+    }
+    days = vault.settings.data_backup_days * DAY
+    assert {one.until for one in waiting if isinstance(one, Kept)} == {vault.clock.now() + days}
+    without_backups(vault)
+    await _put_back(world, name)
+    outcome = await destroy_outdated(vault, lambda _: None)
+    (kept,) = [one for one in outcome if isinstance(one, Kept)]
+    assert (kept.name, kept.epoch, kept.code, kept.waits) == (name, 1, "epoch_in_use", True)
+    assert {(one.name, one.version) for one in History(vault.settings.keyring).destroyed()} == closed - {(name, 1)}
+    await rotate(vault, [name])
+    assert not [one for one in await destroy_outdated(vault, lambda _: None) if isinstance(one, Kept)]
+    assert all(len(vault.keystore.versions(one)) == 1 for one in told.epochs)
 
 
 async def test_an_epoch_waits_for_backups_of_the_data_unless_newer_keys_are_backed_up(

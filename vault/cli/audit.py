@@ -138,22 +138,25 @@ def accept_loss(ctx: click.Context, here: int | None, head: int | None, journal:
     emit(ctx, answer, f"The loss is accepted, and on record. {sentence(done)}")
 
 
-def told(done: Replayed) -> dict[str, int]:
+def told(done: Replayed) -> dict[str, int | list[str]]:
     """What a replay did, for programs."""
     return {
+        "journal": done.journal,
         "entries": done.entries,
         "erased": done.erased,
         "lowered": done.lowered,
         "tombstones": done.tombstones,
         "unreadable": done.unreadable,
+        "requests": [str(one) for one in done.requests],
     }
 
 
 def sentence(done: Replayed) -> str:
     """What a replay did, for people."""
     if not done.anything:
-        return f"The database holds all that the journal says ({done.entries} entries compared)."
-    return (
-        f"Replayed from the journal: {done.erased} subjects erased, {done.lowered} lowered,"
-        f" {done.tombstones} tombstones put back; {done.unreadable} cannot be read by anybody."
+        return f"The database holds all that the journal says (entries: {done.journal}, new since the last look: {done.entries})."
+    line = (
+        f"Replayed from the journal: subjects erased: {done.erased}, lowered: {done.lowered}, readable by nobody:"
+        f" {done.unreadable}; tombstones put back: {done.tombstones}."
     )
+    return "\n".join([line, *(f"  erased again by request {one}" for one in done.requests)])

@@ -49,7 +49,7 @@ def backup(ctx: click.Context, folder: Path, only: str) -> None:
     """
     wanted = tuple(kind for kind in KINDS if kind in only.replace(",", " ").split())
     if set(only.replace(",", " ").split()) != set(wanted) or not wanted:
-        raise ConfigError(f"`--only` lists some of {', '.join(KINDS)}")
+        raise click.UsageError(f"`--only` lists some of {', '.join(KINDS)}")
     target = folder.absolute()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), DownloadColumn(), TimeElapsedColumn())
     with Progress(*columns, console=progress_console(), disable=wants_json(ctx)) as progress:
@@ -104,7 +104,7 @@ def restore(
     than the audit head stays closed until an officer accepts the loss; the last line says how.
     """
     if (here is None) != (head is None):
-        raise ConfigError("`--here` and `--head` go together")
+        raise click.UsageError("`--here` and `--head` go together")
     settings = load()
     archives = Archives(data, keys, journal)
     placed = asyncio.run(put_back(settings, archives, lambda folder: _journal_key(settings, folder)))

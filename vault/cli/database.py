@@ -1,15 +1,19 @@
 """`database`: the roles by which processes connect to PostgreSQL."""
 
 from pathlib import Path
+from typing import Final
 
 import rich_click as click
 
 from vault.cli.output import emit, json_option
-from vault.cli.roles import parts_of
+from vault.cli.roles import as_usage, parts_of
 from vault.crypto.scram import SALT_BYTES, verifier
-from vault.errors import ConfigError
+from vault.durable import read_private
+from vault.errors import ConfigError, Unreadable
 from vault.ids import random_bytes
 from vault.storage import logins
+
+MAX_PASSWORD_BYTES: Final = 1024
 
 
 @click.group()
@@ -24,7 +28,8 @@ def database() -> None:
 @click.option(
     "--password-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Its password. Only what the server keeps of it (SCRAM-SHA-256) is printed. Without it: none is set.",
+    help="Its password, in a file closed to others. Only what the server keeps of it (SCRAM-SHA-256) is printed. Without it:"
+    " none is set.",
 )
 @json_option
 @click.pass_context
@@ -40,12 +45,14 @@ def login(ctx: click.Context, name: str, doors: str, duties: str, password_file:
     where they are missing, and a login that belongs to those of its doors and duties. `keys init` and `migrate`, run by the
     role that owns the database, then give each group what docs/reference/keys.md says. Twice is harmless.
     """
-    parts = parts_of(doors, duties)
+    with as_usage():
+        parts = parts_of(doors, duties)
     kept = None
     if password_file is not None:
         try:
-            kept = verifier(password_file.read_text("ascii").strip(), random_bytes(SALT_BYTES))
-        except ValueError:
+            password = read_private(password_file, MAX_PASSWORD_BYTES).decode("ascii").strip()
+            kept = verifier(password, random_bytes(SALT_BYTES))
+        except (ValueError, Unreadable):
             raise ConfigError("a password is one line of printable ASCII; draw one: openssl rand -hex 32") from None
     sql = logins.groups() + logins.login(name, parts, kept)
     emit(ctx, {"role": name, "parts": sorted(parts), "sql": sql}, sql.rstrip())

@@ -9,16 +9,17 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from vault.cli.key_status import destroyed
 from vault.cli.opening import with_vault
-from vault.cli.output import emit, json_option, progress_console, wants_json
+from vault.cli.output import EXIT_FAILED, emit, json_option, progress_console, wants_json
 from vault.clock import isoformat
 from vault.errors import Invalid
-from vault.flows.epochs import destroy_epoch
+from vault.flows.epochs import Kept, destroy_epoch, destroy_outdated
 from vault.flows.keys_backup import Made, back_up
 from vault.flows.retag import renew_tags
 from vault.flows.rotate import Rotation, renew_signing
 from vault.flows.rotate import rotate as rotate_all
 from vault.flows.vault import Vault
 from vault.keys import names as named
+from vault.keys.history import Destroyed
 
 SIGNING: Final = frozenset(named.signing(use) for use in named.SIGNING_USES)
 FASTEST: Final = 1_000_000  # people a second, far above what any machine does
@@ -104,36 +105,78 @@ def _sentence(told: Rotation, made: dict[str, int], seconds: float) -> str:
     lines = [f"Rotated {epochs}: {told.wraps:,} wraps of {told.rewrapped:,} people in {seconds:,.1f} s."]
     if told.shut:
         lines.append(f"  {told.shut:,} older wraps do not open and stay as they are: see `audit verify --state`.")
-    lines.append("The older epochs are still there; when backups allow it: profile-vault keys destroy NAME EPOCH")
+    lines.append("The older epochs are still there; when backups allow it: profile-vault keys destroy --outdated")
     return "\n".join([*signs, *lines])
 
 
 @click.command()
-@click.argument("name")
-@click.argument("epoch", type=click.IntRange(1, 65_535))
+@click.argument("name", required=False)
+@click.argument("epoch", type=click.IntRange(1, 65_535), required=False)
+@click.option("--outdated", is_flag=True, help="Every epoch that a rotation has closed, of every key.")
 @json_option
 @click.pass_context
-def destroy(ctx: click.Context, name: str, epoch: int) -> None:
-    """Destroy an older epoch of a key for good, once nothing needs it.
+def destroy(ctx: click.Context, name: str | None, epoch: int | None, *, outdated: bool) -> None:
+    """Destroy an older epoch of a key for good, once nothing needs it; or all such.
 
     \b
     Example:
       profile-vault keys destroy marketing 1
+      profile-vault keys destroy --outdated
 
     Refused while anybody's wraps need it, and while a backup of the data needs it that has neither expired (the setting
     `data_backup_days`) nor a newer backup of the keys beside it (`keys backup`). What was erased before then opens nowhere,
     from the date that this answers.
+
+    `--outdated` destroys what may go, and names what may not yet, with the code of the reason and the date: run it again then. It
+    ends with 1 only if something failed.
     """
+    if outdated == (name is not None) or (name is None) != (epoch is None):
+        raise click.UsageError("name a key and an epoch, or --outdated")
+    if name is None or epoch is None:
+        _destroy_outdated(ctx)
+        return
 
-    async def journey(vault: Vault) -> dict[str, Any]:
-        return destroyed(await destroy_epoch(vault, key_name(vault, name), epoch))
+    async def journey(vault: Vault) -> Destroyed:
+        return await destroy_epoch(vault, key_name(vault, name), epoch)
 
-    answer = with_vault(journey, create=False)
-    emit(
-        ctx,
-        answer,
-        f"Epoch {epoch} of {answer['name']} is destroyed. What only it opened is unreadable everywhere, backups too, after"
-        f" {answer['unreadable_after']}.",
+    one = with_vault(journey, create=False)
+    emit(ctx, destroyed(one), _fate(one))
+
+
+def _destroy_outdated(ctx: click.Context) -> None:
+    quiet = wants_json(ctx)
+
+    def tell(one: Destroyed | Kept) -> None:
+        if not quiet:
+            click.echo(_fate(one))
+
+    found = with_vault(lambda vault: destroy_outdated(vault, tell), create=False)
+    kept = [one for one in found if isinstance(one, Kept)]
+    gone = [one for one in found if isinstance(one, Destroyed)]
+    waiting, failed = [one for one in kept if one.waits], [one for one in kept if not one.waits]
+    answer = {
+        "destroyed": [destroyed(one) for one in gone],
+        "waiting": [_kept(one) for one in waiting],
+        "failed": [_kept(one) for one in failed],
+    }
+    emit(ctx, answer, f"Epochs destroyed: {len(gone)}, waiting: {len(waiting)}, failed: {len(failed)}.")
+    if failed:
+        ctx.exit(EXIT_FAILED)
+
+
+def _kept(one: Kept) -> dict[str, Any]:
+    until = None if one.until is None else isoformat(one.until)
+    return {"name": one.name, "epoch": one.epoch, "code": one.code, "hint": one.hint, "until": until}
+
+
+def _fate(one: Destroyed | Kept) -> str:
+    """What became of an epoch, in a line."""
+    if isinstance(one, Kept):
+        return f"Epoch {one.epoch} of {one.name} {'waits' if one.waits else 'FAILED'} ({one.code}): {one.hint}"
+    after = destroyed(one)["unreadable_after"]
+    return (
+        f"Epoch {one.version} of {one.name} is destroyed. What only it opened is unreadable everywhere, backups too, after"
+        f" {after}."
     )
 
 

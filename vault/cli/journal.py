@@ -34,7 +34,8 @@ def move(ctx: click.Context, folder: str | None, url_file: Path | None) -> None:
       PROFILE_VAULT_JOURNAL_URL_FILE=/etc/profile-vault/journal-url profile-vault serve
 
     The chain is verified on both sides, and the audit head goes with it. The old place is shut, and stays: who still writes
-    there is refused. Stopped in the middle, nothing is lost; give the same command again. Then set `journal` to the new place.
+    there is refused. Stopped in the middle, nothing is lost; give the same command again. Then set `journal`
+    (or `journal_url_file`) to the new place.
     """
     if (folder is None) == (url_file is None):
         raise click.UsageError("name --folder or --url-file")
@@ -45,8 +46,10 @@ def move(ctx: click.Context, folder: str | None, url_file: Path | None) -> None:
             return await asyncio.to_thread(moved, source, there)
 
     end = asyncio.run(journey())
-    answer = {"entries": end.number, "hash": end.hash.hex()}
-    emit(ctx, answer, f"{end.number} entries moved, whole on both sides. Now set `journal` to the new place.")
+    answer: dict[str, int | str] = {"entries": end.number, "hash": end.hash.hex()}
+    setting = "journal" if url_file is None else "journal_url_file"
+    answer["setting"] = setting
+    emit(ctx, answer, f"{end.number} entries moved, whole on both sides. Now set `{setting}` to the new place.")
 
 
 def _folder(folder: str | None) -> Path:

@@ -106,7 +106,9 @@ def _draw(console: Console, answer: Json) -> None:
         ]
         for row in answer["keys"]
     ]
-    table(["KEY", "VERSIONS", "WRAPS", "OPENS HERE", "PROTECTS"], cells, empty="There are no keys yet.")(console)
+    table(["KEY", "VERSIONS", "WRAPS BY EPOCH", "OPENS HERE", "PROTECTS"], cells, empty="There are no keys yet.")(
+        console
+    )
     if answer["unreadable_rows"]:
         console.print(f"{answer['unreadable_rows']} rows of wraps are no such rows: see `audit verify --state`.")
     for one in answer["rotations"]:

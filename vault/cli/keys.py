@@ -15,7 +15,7 @@ from vault.cli.key_status import status
 from vault.cli.moving import move
 from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option
-from vault.cli.roles import role_of
+from vault.cli.roles import as_usage, role_of
 from vault.config import load
 from vault.crypto.services.local import LocalKeyService
 from vault.crypto.services.rules import rules_for
@@ -69,9 +69,10 @@ def hand_out(ctx: click.Context, folder: Path, doors: str, duties: str, purposes
     The process is then started with KEY_FILE naming the folder. What is in it stays as it is; anything that the process
     may not have is an error. Do it again after a new purpose, and after `keys init` of a new release.
     """
-    role = role_of(doors, purposes, duties=duties)
+    with as_usage():
+        role = role_of(doors, purposes, duties=duties)
     if role is None:
-        raise ConfigError("name --doors or --duties; for everything, use the root key itself")
+        raise click.UsageError("name --doors or --duties; for everything, use the root key itself")
 
     if load().service.kind != "local":
         raise ConfigError(
@@ -110,7 +111,8 @@ def access(ctx: click.Context, doors: str, duties: str, purposes: str) -> None:
     process an identity of its own. The policies folder of the settings says which purposes there are.
     """
     settings = load()
-    role = role_of(doors, purposes, duties=duties) or EVERYTHING
+    with as_usage():
+        role = role_of(doors, purposes, duties=duties) or EVERYTHING
     catalogue = load_catalogue(read_folder(policies_folder(settings)))
     opened, sealed = role.locks(role.numbers({one.name: one.number for one in catalogue.purposes.values()}))
     rules = rules_for(settings.service, opened, sealed, prepares=role.whole)

@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "database": ("vault.cli.database:database", "The roles by which processes connect to PostgreSQL."),
     "doctor": ("vault.cli.doctor.command:doctor", "Look at everything that can be wrong here, and say what to do."),
     "erasures": ("vault.cli.erasures:erasures", "Look for what an erasure left; check its certificate; replay."),
+    "requests": ("vault.cli.requests:requests", "What people asked for, and where it stands."),
     "backup": ("vault.cli.backup:backup", "Write data, keys and journal as three archives."),
     "restore": ("vault.cli.backup:restore", "Go back to a backup, without bringing anybody back."),
     "bench": ("bench.command:bench", "Measure this machine, beside plaintext that does the same work."),

@@ -1,7 +1,21 @@
 """The options that say what a process is for: `--doors`, `--duties`, `--purposes`, as one role."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import rich_click as click
+
 from vault.errors import ConfigError
 from vault.keys.roles import DOORS, DUTIES, DUTIES_OF, EVERYTHING, ProcessRole
+
+
+@contextmanager
+def as_usage() -> Iterator[None]:
+    """What options say wrongly is wrong usage, not settings that do not fit: click ends with 2."""
+    try:
+        yield
+    except ConfigError as error:
+        raise click.UsageError(error.hint) from None
 
 
 def role_of(doors: str = "", purposes: str = "", *, duties: str = "") -> ProcessRole | None:

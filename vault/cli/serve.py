@@ -10,7 +10,7 @@ import rich_click as click
 import uvicorn
 
 from vault.cli.logs import log_as_json
-from vault.cli.roles import role_of
+from vault.cli.roles import as_usage, role_of
 from vault.config import load
 from vault.errors import ConfigError
 from vault.keys.roles import ProcessRole
@@ -66,7 +66,8 @@ def serve(host: str, port: int, *, no_worker: bool, doors: str, purposes: str, l
     settings = load()  # a wrong setting is told here, in one line, before a server starts
     if settings.policies is None:
         click.echo(EXAMPLE_IF_FIRST, err=True)
-    role = role_of(doors, purposes)
+    with as_usage():
+        role = role_of(doors, purposes)
     log_as_json(log_level)
     answer(role, host, port, worker=not no_worker)
 

@@ -7,7 +7,7 @@ from vault.cli.logs import log_as_json
 from vault.cli.memory import settle
 from vault.cli.opening import with_vault
 from vault.cli.output import emit, json_option
-from vault.cli.roles import role_of
+from vault.cli.roles import as_usage, role_of
 from vault.cli.serve import answer
 from vault.errors import ConfigError
 from vault.flows.vault import Vault
@@ -50,9 +50,10 @@ def worker(
     With --duties it holds the keys of these loops only; the doors ingest and desk run `due` and `requests` themselves.
     Several may run: each loop belongs to whoever holds its lease. `serve` runs one itself unless given --no-worker.
     """
-    role = role_of(duties=duties, purposes=purposes)
+    with as_usage():
+        role = role_of(duties=duties, purposes=purposes)
     if once and port is not None:
-        raise ConfigError("`--once` ends by itself: it needs no `--port`")
+        raise click.UsageError("`--once` ends by itself: it needs no `--port`")
     log_as_json()
     if port is not None:
         answer(role or ProcessRole(doors=()), "127.0.0.1", port, worker=True)

@@ -8,7 +8,7 @@ writes to the database could keep a key alive. Nor does anything there say when 
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 from uuid import UUID
 
@@ -16,7 +16,7 @@ import msgspec
 
 from vault.audit.entry import Tag
 from vault.clock import DAY, Micros, isoformat
-from vault.errors import Conflict, Invalid
+from vault.errors import Conflict, Invalid, VaultError
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
 from vault.flows.vouched import Vouched
@@ -26,6 +26,7 @@ from vault.keys.history import Backup, Destroyed, History, last_copy
 from vault.keys.rotation import Named, count_wraps, depending
 from vault.storage.session import Raw, raw
 
+WAITS: Final = frozenset(("epoch_in_use", "epoch_in_backups"))  # codes: it may go later
 CHUNK: Final = 2000  # rows a statement of a scan
 _FIRST: Final = UUID(int=0)
 
@@ -126,6 +127,53 @@ async def destroy_epoch(vault: Vault, name: str, version: int, actor: str = "ope
         vault.gone_epochs[purpose, version] = vault.clock.now()
         known = await asyncio.to_thread(destroy_key, vault, history, name, version, left_at)
     return await asyncio.to_thread(retire_service, vault, history, known)
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A closed epoch that is still there, and why."""
+
+    name: str
+    epoch: int
+    code: str
+    hint: str
+    until: Micros | None = None  # when no backup needs it any more; None where something else holds it
+
+    @property
+    def waits(self) -> bool:
+        """True if a condition is not met yet; False if something failed."""
+        return self.code in WAITS
+
+
+async def destroy_outdated(vault: Vault, tell: Callable[[Destroyed | Kept], None]) -> list[Destroyed | Kept]:
+    """Destroys every epoch that a rotation has closed, as far as it may go; tells each as it comes. What holds one holds no other.
+
+    What a crash left half done is finished. Each is looked for in a scan of its own, as by `destroy_epoch`.
+    """
+    vault.keyring.refresh()
+    history, store = History(vault.settings.keyring), vault.keystore
+    closed = {
+        (name, version)
+        for name in store.names()
+        if named.purpose_of(name) is not None
+        for version in store.versions(name)
+        if version < vault.keyring.oldest(name)
+    }
+    closed |= {(one.name, one.version) for one in history.destroyed() if one.asking}
+    outcome: list[Destroyed | Kept] = []
+    for name, version in sorted(closed):
+        try:
+            one: Destroyed | Kept = await destroy_epoch(vault, name, version)
+        except VaultError as error:
+            one = _kept(vault, history, name, version, error)
+        tell(one)
+        outcome.append(one)
+    return outcome
+
+
+def _kept(vault: Vault, history: History, name: str, version: int, error: VaultError) -> Kept:
+    left_at = history.left_at(name, version) if error.reason == "epoch_in_backups" else None
+    until = None if left_at is None else Micros(left_at + vault.settings.data_backup_days * DAY)
+    return Kept(name, version, error.reason, error.hint, until)
 
 
 def _left(vault: Vault, history: History, name: str, version: int) -> Micros:

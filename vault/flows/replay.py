@@ -66,13 +66,17 @@ _KEYED: Final = "SELECT subject_id FROM keys.subject_key WHERE subject_id = ANY 
 
 
 class Replayed(msgspec.Struct, frozen=True):
-    """What a start made good. `entries` were compared; the others are what the database had lost."""
+    """What a start made good. `entries` were compared; the others are what the database had lost, of all that are there."""
 
     entries: int = 0
     erased: int = 0  # subjects
     lowered: int = 0  # subjects
     tombstones: int = 0
     unreadable: int = 0  # subjects whose rows do not agree: nobody reads them
+    requests: tuple[
+        UUID, ...
+    ] = ()  # of the erasures that were carried out again: new ones, with certificates of their own
+    journal: int = 0  # entries in all: older ones than `entries` were compared by an earlier start
 
     @property
     def anything(self) -> bool:
@@ -112,11 +116,13 @@ async def replay(vault: Vault) -> Replayed:
     if not holds_everything(vault):
         if lost:
             await _wait(vault, entries, lost, stones=writes)
-        return Replayed(len(entries))
-    done = await _make_good(vault, lost, len(entries))
+        return Replayed(len(entries), journal=head.number)
+    done = msgspec.structs.replace(await _make_good(vault, lost, len(entries)), journal=head.number)
     async with vault.database.begin() as connection:
         if done.anything:
-            detail: Detail = {**msgspec.to_builtins(done), "position": head.number}
+            counts = msgspec.to_builtins(done)
+            del counts["requests"]  # each has an entry of its own
+            detail: Detail = {**counts, "position": counts.pop("journal")}
             await leave(vault, connection, Tag.JOURNAL_ENTRIES_REPLAYED, ACTOR, detail)
         if head != place:
             await (await raw(connection)).execute(_WRITE, POSITION, position(head, key))
@@ -209,9 +215,7 @@ async def _ask(driver: Raw, query: str, subjects: Sequence[UUID]) -> list[tuple[
 
 async def _make_good(vault: Vault, lost: _Lost, entries: int) -> Replayed:
     """Erasures first: who is erased needs no lowering."""
-    erased = 0
-    for one in lost.erasures:
-        erased += await erase_again(vault, one)
+    again = [await erase_again(vault, one) for one in lost.erasures]
     if lost.stones:
         async with vault.database.hot() as driver:
             await write_graves(driver, lost.stones)
@@ -221,7 +225,8 @@ async def _make_good(vault: Vault, lost: _Lost, entries: int) -> Replayed:
         some = subjects[start : start + CHANGED]
         done, unfit = await _lower(vault, some, _act(vault.catalogue, lost.narrowings))
         lowered, unreadable = lowered + done, unreadable + unfit
-    return Replayed(entries, erased, lowered, len(lost.stones), unreadable)
+    erased, requests = sum(one.subjects for one in again), tuple(each for one in again for each in one.requests)
+    return Replayed(entries, erased, lowered, len(lost.stones), unreadable, requests)
 
 
 async def _lower(vault: Vault, subjects: Sequence[UUID], act: Callable[[ProfileDraft], None]) -> tuple[int, int]:

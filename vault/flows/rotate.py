@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 
 from vault.audit.entry import Tag
+from vault.catalogue.numbers import RIGHTS
 from vault.errors import Conflict, Invalid, Unavailable
 from vault.flows.trail import leave
 from vault.flows.vault import Vault
@@ -127,10 +128,11 @@ def _purposes(vault: Vault, names: Sequence[str]) -> dict[str, int]:
         purpose = named.purpose_of(name)
         if purpose is None or name not in vault.keystore.names():
             raise Invalid(
-                "That is no key with epochs here; `profile-vault keys status` lists purpose-N and rights.",
+                "That is no key that rotates here. A purpose by its name or as purpose-N, rights, signing-USE, index-KIND and"
+                " tombstone do; `profile-vault keys status` lists them.",
                 code="no_such_key",
             )
-        if not vault.keystore.opens(name):
+        if not (vault.keystore.opens(name) and vault.keystore.opens(named.epochs(RIGHTS))):  # the desk's, or the root
             raise Unavailable(
                 "Re-wrapping needs every key that it re-wraps: run it with the root key, or with the desk's key folder.",
                 code="key_refused",

@@ -82,6 +82,20 @@ async def get(conn: Transaction, request_id: UUID, key: bytes, *, lock: bool = F
     return None if row is None else _request(row, key)
 
 
+async def after(conn: Transaction, position: UUID | None, limit: int, key: bytes) -> list[tuple[UUID, Request | None]]:
+    """Requests by id, which is the order of their making; None for a row that nobody with the key wrote."""
+    query = select(request).order_by(request.c.request_id).limit(limit)
+    if position is not None:
+        query = query.where(request.c.request_id > position)
+    found: list[tuple[UUID, Request | None]] = []
+    for row in (await conn.execute(query)).mappings():
+        try:
+            found.append((row["request_id"], _request(row, key)))
+        except Unreadable:
+            found.append((row["request_id"], None))
+    return found
+
+
 async def adopt(conn: Transaction, key: bytes) -> int:
     """Vouches for the rows as they stand: once, when the key is made, for a database from before it. Counts them."""
     rows = [dict(row) for row in (await conn.execute(select(request).with_for_update())).mappings()]

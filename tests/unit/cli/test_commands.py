@@ -120,6 +120,20 @@ def test_keys_are_named_and_never_shown(call: Call, tmp_path: Path) -> None:
     assert (tmp_path / "root.key").read_text().strip() not in told.stdout
 
 
+def test_outdated_epochs_are_destroyed_and_what_waits_is_told_with_its_reason_and_date(call: Call) -> None:
+    call("keys", "init")
+    assert call("keys", "rotate", "marketing").exit_code == 0
+    (waits,) = _json(call("keys", "destroy", "--outdated", "--json"))["waiting"]
+    assert (waits["code"], waits["epoch"]) == ("epoch_in_backups", 1)
+    told = call("keys", "destroy", "--outdated")
+    assert f"Epoch 1 of {waits['name']} waits (epoch_in_backups): Backups of the data from before" in told.stdout
+    assert waits["until"] in told.stdout
+    unknown = call("keys", "rotate", "nosuch")
+    assert all(word in unknown.stderr for word in ("purpose", "rights", "signing-", "index-", "tombstone"))
+    for wrong in ([], ["marketing"], ["marketing", "1", "--outdated"]):
+        assert call("keys", "destroy", *wrong).exit_code == 2
+
+
 def test_the_log_verifies_and_an_edit_ends_with_1(call: Call, database_url: str) -> None:
     assert _json(call("worker", "--once", "--json")) == {"done": True}
     report = _json(call("audit", "verify", "--json"))
@@ -178,6 +192,20 @@ def test_what_only_reads_makes_no_vault_in_a_mistyped_folder(arguments: tuple[st
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert f"there is no vault in {folder}; set PROFILE_VAULT_DATA_DIR" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("serve", "--doors", "nonsense"), ("worker", "--duties", "nonsense"), ("worker", "--once", "--port", "1"),
+        ("keys", "hand-out", "folder"), ("keys", "access", "--doors", "nonsense"),
+        ("database", "login", "one", "--doors", "nonsense"), ("backup", "folder", "--only", "nonsense"),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_is_wrong_usage_and_ends_with_2(call: Call, arguments: tuple[str, ...]) -> None:
+    done = call(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "settings" not in done.stderr
 
 
 def test_migrating_twice_changes_nothing(call: Call) -> None:

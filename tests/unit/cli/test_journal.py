@@ -52,7 +52,8 @@ def test_a_journal_moves_into_a_database_and_back_and_the_doctor_reads_it_there(
     assert json.loads(call("keys", "status", "--json").stdout)["rollback_protection"] == "none"
 
     back = json.loads(call("journal", "move", "--folder", folder, "--json").stdout)
-    assert back == moved
+    assert (moved["setting"], back["setting"]) == ("journal_url_file", "journal")
+    assert back == moved | {"setting": "journal"}
     sql(empty_url, "DROP SCHEMA journal CASCADE")
     _, checks = examined(call, port)
     assert (checks["journal"]["state"], checks["journal server"]["state"]) == ("failed", "skipped")

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
+import msgspec
+
 from vault.catalogue.numbers import RIGHTS
 from vault.errors import Conflict, NotFound, Unreadable
 from vault.flows.graves import current, write_graves
@@ -27,18 +29,26 @@ _WRAPS: Final = "SELECT wraps FROM keys.subject_key WHERE subject_id = $1"
 _KEYED: Final = "SELECT subject_id FROM keys.subject_key WHERE subject_id = ANY ($1::uuid[]) ORDER BY subject_id"
 
 
-async def erase_again(vault: Vault, erasure: Erasure) -> int:
-    """Destroys the keys of every member that has some; answers how many had. The worker deletes the rows behind it.
+class Again(msgspec.Struct, frozen=True):
+    """What became of one erasure. A person whose rows do not agree has no request: there is nothing to answer from."""
+
+    subjects: int  # that had keys
+    requests: tuple[UUID, ...]  # new ones, each with a certificate of its own
+
+
+async def erase_again(vault: Vault, erasure: Erasure) -> Again:
+    """Destroys the keys of every member that has some. The worker deletes the rows behind it.
 
     Members that were joined after the backup are several people in it, each erased by a request of its own.
     """
+    requests: list[UUID] = []
     async with vault.database.hot() as driver:
         await write_graves(driver, current(vault, erasure.tombstones))
     first = back = await _back(vault, erasure)
     while back:
         try:
             if await _opens(vault, back[0]):
-                await _as_asked(vault, back[0])
+                requests.append(await _as_asked(vault, back[0]))
             else:
                 await _unread(vault, erasure, back[:1])
         except (NotFound, Unreadable, Conflict):
@@ -48,13 +58,16 @@ async def erase_again(vault: Vault, erasure: Erasure) -> int:
             await _unread(vault, erasure, left[:1])
             left = await _back(vault, erasure)
         back = left
-    return len(first)
+    return Again(len(first), tuple(dict.fromkeys(requests)))
 
 
-async def _as_asked(vault: Vault, subject: UUID) -> None:
-    """By the steps of an officer: with what law keeps, a case file and a certificate."""
-    if await erase_at_once(vault, JOURNAL, NOBODY, subject) is None:
-        await destroy_now(vault, await register(vault, JOURNAL, NOBODY, subject, "erasure"))
+async def _as_asked(vault: Vault, subject: UUID) -> UUID:
+    """By the steps of an officer: with what law keeps, a case file and a certificate. Answers the request."""
+    request = await erase_at_once(vault, JOURNAL, NOBODY, subject)
+    if request is None:
+        request = await register(vault, JOURNAL, NOBODY, subject, "erasure")
+        await destroy_now(vault, request)
+    return request
 
 
 async def _opens(vault: Vault, subject: UUID) -> bool:
