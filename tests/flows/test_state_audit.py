@@ -26,6 +26,7 @@ from vault.flows import ready
 from vault.flows.find import find
 from vault.flows.honour.again import erase_again
 from vault.flows.honour.intake import open_request
+from vault.flows.losses import Accepted, record_loss
 from vault.flows.sweep.audit import Report, audit_state
 from vault.flows.sweep.duty import Sweep
 from vault.flows.sweep.finding import NUMBERS, Check
@@ -33,7 +34,7 @@ from vault.flows.sweep.record import record, standing
 from vault.flows.vault import Vault
 from vault.ids import uuid7
 from vault.journal.narrowing import Erasure, Refusal
-from vault.journal.witness import FILE, UNFINISHED, Round, read
+from vault.journal.witness import FILE, UNFINISHED, Round, forget, read
 from vault.keys import names
 from vault.storage.privileges import PARTS
 from vault.storage.session import Database
@@ -570,6 +571,62 @@ async def test_an_edited_memory_of_the_sweep_is_refused(world: World) -> None:
         with pytest.raises(Unreadable):
             list(read(world.vault.settings.journal_folder, world.vault.keyring.key(names.JOURNAL)))
     path.write_bytes(good)
+
+
+@pytest.mark.parametrize("how", ["deleted", "older", "deleted with the round in work"])
+async def test_a12_a_memory_of_the_sweep_that_somebody_took_away_is_missed_once(
+    world: World, clock: FakeClock, how: str
+) -> None:
+    """Who may write in the journal's folder needs no key for it; the row of the sweep's lease knows better."""
+    folder = world.vault.settings.journal_folder
+    await town(world)
+    await swept(world.vault)
+    older = (folder / FILE).read_bytes()
+    clock.advance(HOUR_OF_REST)
+    await swept(world.vault)
+    assert await audited(world.vault, Tag.INTEGRITY_CHECK_FAILED) == []
+    forget(folder)
+    if how == "older":
+        (folder / FILE).write_bytes(older)
+    elif how != "deleted":
+        (folder / UNFINISHED).write_bytes(b"PVSEEN01" + b"\xff" * 16 + bytes(8) + b"\x01")
+    assert await found(world.vault) == {(Check.FORGOTTEN, None)}
+    for _ in range(3):
+        clock.advance(HOUR_OF_REST)
+        await swept(world.vault)
+    entries = await audited(world.vault, Tag.INTEGRITY_CHECK_FAILED)
+    assert [one.detail["check"] for one in entries] == ["state:forgotten"]
+    assert (await standing(world.vault)).findings == 0  # over, a whole round later
+    assert await found(world.vault) == set()
+
+
+async def test_a12_who_has_no_key_makes_the_vault_sign_no_round_in_which_nobody_was_seen(
+    world: World, owner: asyncpg.Connection, clock: FakeClock
+) -> None:
+    """One record of the last id there is: the next step would be the end of the round, and everybody forgotten."""
+    people = await town(world)
+    await keep_yesterday(owner)
+    await world.send(identify("ada", firstName="Augusta"))
+    await swept(world.vault)
+    clock.advance(HOUR_OF_REST)
+    folder = world.vault.settings.journal_folder
+    (folder / UNFINISHED).write_bytes(b"PVSEEN01" + b"\xff" * 16 + bytes(8) + b"\x01")
+    await swept(world.vault)
+    await put_back(owner, people["ada"])
+    assert await found(world.vault) == {(Check.OLDER, people["ada"])}
+
+
+async def test_an_accepted_loss_makes_the_sweep_begin_anew(world: World, clock: FakeClock) -> None:
+    """Else what was given up would be told as taken away."""
+    await town(world)
+    await swept(world.vault)
+    clock.advance(HOUR_OF_REST)
+    await record_loss(world.vault, Accepted(journal=True))
+    forget(world.vault.settings.journal_folder)
+    assert (await standing(world.vault)).swept_at is None
+    assert await found(world.vault) == set()
+    await swept(world.vault)
+    assert await audited(world.vault, Tag.INTEGRITY_CHECK_FAILED) == []
 
 
 async def test_a_run_goes_on_behind_the_person_where_it_was_broken_off(world: World) -> None:

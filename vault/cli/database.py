@@ -43,7 +43,8 @@ def login(ctx: click.Context, name: str, doors: str, duties: str, password_file:
 
     A superuser runs the SQL; the vault itself needs none. It makes the groups that hold the rights (`profile_vault_feed` …)
     where they are missing, and a login that belongs to those of its doors and duties. `keys init` and `migrate`, run by the
-    role that owns the database, then give each group what docs/reference/keys.md says. Twice is harmless.
+    role that owns the database, then give each group what docs/reference/keys.md says. Where it is run, the SQL also
+    takes from everybody the functions that make large objects or write into the log of writes, past all grants. Twice is harmless.
     """
     with as_usage():
         parts = parts_of(doors, duties)
@@ -54,5 +55,5 @@ def login(ctx: click.Context, name: str, doors: str, duties: str, password_file:
             kept = verifier(password, random_bytes(SALT_BYTES))
         except (ValueError, Unreadable):
             raise ConfigError("a password is one line of printable ASCII; draw one: openssl rand -hex 32") from None
-    sql = logins.groups() + logins.login(name, parts, kept)
+    sql = logins.groups() + logins.closed() + logins.login(name, parts, kept)
     emit(ctx, {"role": name, "parts": sorted(parts), "sql": sql}, sql.rstrip())

@@ -47,6 +47,7 @@ from vault.keys import names
 from vault.policy import version
 from vault.policy.version import Named
 from vault.state.record import State, unpack
+from vault.storage.lease import SWEEP, reset
 from vault.storage.session import Database, Raw
 
 ACTOR: Final = "operator"
@@ -98,6 +99,7 @@ async def record_loss(vault: Vault, accepted: Accepted) -> None:
     async with vault.database.begin() as connection:
         vault.incarnation = await renew(connection)
         await leave(vault, connection, Tag.AUDIT_LOSS_ACCEPTED, ACTOR, detail)
+        await reset(connection, SWEEP)  # no round counts as finished: what was seen may be lost as well
     async with vault.database.hot() as driver:
         try:
             await accept_loss(driver, vault.journal)

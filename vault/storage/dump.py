@@ -54,7 +54,8 @@ async def dump(database: Database, target: Path, progress: Progress) -> tuple[in
     """
     program = _program("pg_dump", await server_major(database))
     without = [f"--exclude-table-data=public.{name}" for name in LEFT_OUT]
-    command = [str(program), "--format=custom", "--compress=1", "--no-password", "--no-sync", *without]
+    # -B: no large objects. The vault has none; one that a login made would stop the dump, or be carried into it.
+    command = [str(program), "--format=custom", "-B", "--compress=1", "--no-password", "--no-sync", *without]
     return await asyncio.to_thread(_pour, command, _environment(database), target, progress)
 
 

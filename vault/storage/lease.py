@@ -30,6 +30,10 @@ _MINE: Final = "SELECT fencing, position FROM lease WHERE name = $1 AND holder =
 _RENEW: Final = "UPDATE lease SET expires_at = $3 WHERE name = $1 AND fencing = $2 RETURNING position"
 _ADVANCE: Final = "UPDATE lease SET position = $3 WHERE name = $1 AND fencing = $2 RETURNING position"
 _FENCE: Final = "SELECT position FROM lease WHERE name = $1 AND fencing = $2 FOR UPDATE"
+_POSITION: Final = "SELECT position FROM lease WHERE name = $1"
+_RESET: Final = """
+UPDATE lease SET holder = NULL, fencing = fencing + 1, expires_at = 0, position = 0 WHERE name = $1
+"""
 _GIVE_BACK: Final = "UPDATE lease SET holder = NULL, expires_at = 0 WHERE name = $1 AND fencing = $2"
 
 
@@ -85,6 +89,18 @@ async def give_back(connection: Connection, lease: Lease) -> None:
     """Let others take it at once. Does nothing if it was lost."""
     driver = await raw(connection)
     await driver.execute(_GIVE_BACK, lease.name, lease.fencing)
+
+
+async def position(connection: Connection, name: str) -> int:
+    """Where the work stands; 0 for work that nobody began."""
+    driver = await raw(connection)
+    return int(await driver.fetchval(_POSITION, name) or 0)
+
+
+async def reset(connection: Connection, name: str) -> None:
+    """The work begins anew, by whoever takes it: who holds it now has lost it."""
+    driver = await raw(connection)
+    await driver.execute(_RESET, name)
 
 
 async def _owned(connection: Connection, statement: str, lease: Lease, *arguments: int) -> int:

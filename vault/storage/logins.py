@@ -17,12 +17,30 @@ DO $$ BEGIN
   CREATE ROLE {name} {options};
 EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
 """
+# Functions that everybody may call by default, and that write without a table: no part needs them, and no grant of ours holds them.
+_OPEN: Final = (
+    "lo_creat", "lo_create", "lo_from_bytea", "lo_put", "lo_open", "lowrite", "lo_truncate", "lo_truncate64", "lo_import",
+    "pg_logical_emit_message",
+)  # fmt: skip
 _NONE: Final = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
 
 
 def groups() -> str:
     """The group of every part: no login, no right yet. `migrate` and `keys init` give them theirs."""
     return "".join(_MADE.format(name=group_of(part), options=f"NOLOGIN {_NONE}") for part in PARTS).lstrip()
+
+
+def closed() -> str:
+    """Takes from everybody what fills the disk or the write-ahead log past every grant, in the database that this is run in.
+
+    They belong to the superuser, so that the owner of a database cannot.
+    """
+    return f"""DO $$ DECLARE one regprocedure; BEGIN
+  FOR one IN SELECT oid FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+    AND proname IN {_OPEN} LOOP
+    EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', one);
+  END LOOP; END $$;
+"""  # noqa: S608 (constants of this module)
 
 
 def login(name: str, parts: Iterable[str], verifier: str | None = None) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from vault.clock import DAY, Micros
 from vault.flows.people.change import tools_of
-from vault.flows.sweep.finding import Finding
+from vault.flows.sweep.finding import Check, Finding
 from vault.flows.sweep.lookup import look_up
 from vault.flows.sweep.narrowed import compare, erased_of
 from vault.flows.sweep.people import FIRST, RANGE, Person, read_parts, read_range
@@ -25,6 +25,7 @@ from vault.flows.vault import Vault
 from vault.journal import witness
 from vault.journal.witness import Seen
 from vault.keys import names
+from vault.storage.lease import SWEEP, position
 
 PARTS: Final = 1000  # of events in memory at once
 NAMED: Final = 1000  # findings that a report names; the others are counted
@@ -70,6 +71,9 @@ async def audit_state(vault: Vault, report: Report | None = None, progress: Prog
     report = Report() if report is None else report
     after = report.last
     tell = progress or (lambda _what, _count: None)
+    async with vault.database.hot() as connection:
+        swept = await position(connection, SWEEP)
+    report.add(await asyncio.to_thread(forgotten, vault, swept))
     memory = memory_of(vault)
     memory.skip(after if after != FIRST else None)
     async for people, found in ranges(vault, after):
@@ -147,7 +151,17 @@ async def _narrowings(vault: Vault, report: Report) -> list[Finding]:
         return await compare(connection, known, erased, vault.keyring.key(names.STATE))
 
 
+def forgotten(vault: Vault, swept: int) -> list[Finding]:
+    """`swept`: when the last round was finished, as the database has it. What was seen then must be there."""
+    known = witness.finished_at(vault.settings.memory, vault.keyring.key(names.JOURNAL))
+    return [Finding(Check.FORGOTTEN)] if known < swept else []
+
+
+def erased_by(vault: Vault) -> Callable[[], set[bytes]]:
+    """The ids of all whom the journal says erased: read once, when somebody asks."""
+    return lru_cache(1)(lambda: erased_of(entry.narrowing for entry in vault.journal.read()))
+
+
 def memory_of(vault: Vault) -> Memory:
     """What was seen last. Raises `Unreadable` for a file that was edited."""
-    records = witness.read(vault.settings.memory, vault.keyring.key(names.JOURNAL))
-    return Memory(records, lru_cache(1)(lambda: erased_of(entry.narrowing for entry in vault.journal.read())))
+    return Memory(witness.read(vault.settings.memory, vault.keyring.key(names.JOURNAL)), erased_by(vault))

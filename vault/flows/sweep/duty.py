@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from vault import durable
 from vault.clock import HOUR, SECOND, Micros
-from vault.flows.sweep.audit import Report, memory_of, one_range, the_rest
+from vault.flows.sweep.audit import Report, erased_by, forgotten, memory_of, one_range, the_rest
 from vault.flows.sweep.people import FIRST
 from vault.flows.sweep.record import forget_older, record
 from vault.flows.vault import Vault
@@ -72,8 +72,10 @@ class Sweep:
         return self._round is not None or not 0 <= now - self._lease.position < REST
 
     async def _go_on(self) -> None:
-        vault = self._vault
+        vault, lease = self._vault, self._lease
+        assert lease is not None  # noqa: S101 - a step holds it
         if self._round is None or self._memory is None:
+            await record(vault, await asyncio.to_thread(forgotten, vault, lease.position))
             key = vault.keyring.key(names.JOURNAL)
             self._round = await asyncio.to_thread(_round, vault.settings.memory, key)
             self._memory = await asyncio.to_thread(memory_of, vault)
@@ -84,16 +86,15 @@ class Sweep:
         await record(vault, [*found, *more])
         await asyncio.to_thread(self._round.add, keep)
         if not seen:
-            await self._finish(self._round)
+            await self._finish(self._round, lease)
 
-    async def _finish(self, done: Round) -> None:
-        vault, lease = self._vault, self._lease
-        assert lease is not None  # noqa: S101 - a step holds it
+    async def _finish(self, done: Round, lease: Lease) -> None:
+        vault = self._vault
         report = Report()
         await the_rest(vault, report, lambda _what, _count: None)
         await record(vault, report.findings)
-        await asyncio.to_thread(done.finish)
-        now = vault.clock.now()
+        now = vault.clock.now()  # in the file and in the lease: an older file is known by it
+        await asyncio.to_thread(done.finish, now, erased_by(vault))
         async with vault.database.hot() as connection:
             await advance(connection, lease, now)
         if lease.position <= now:

@@ -29,6 +29,7 @@ class Check(StrEnum):
     UNFULFILLED = "unfulfilled"
     OLDER = "older"
     GONE = "gone"
+    FORGOTTEN = "forgotten"
 
 
 MEANINGS: Final[dict[Check, str]] = {
@@ -53,6 +54,8 @@ MEANINGS: Final[dict[Check, str]] = {
     " applies it, which only lowers",
     Check.OLDER: "the state row is older than when it was last looked at: a whole person was put back",
     Check.GONE: "a person who was there when last looked at is gone, and no erasure says why",
+    Check.FORGOTTEN: "what the sweep saw, `states.seen` in the journal's folder, is missing or an older copy: people"
+    " who were put back before this round may not be found",
 }
 
 
@@ -60,7 +63,7 @@ NUMBERS: Final[dict[Check, int]] = {
     Check.STATE: 1, Check.KEYS: 2, Check.VALUES: 3, Check.LEDGER: 4, Check.CHOICES: 5, Check.EVENTS: 6,
     Check.IDENTIFIERS: 7, Check.LOOKUP: 8, Check.PROFILE: 9, Check.CHANGE: 10, Check.DEDUP: 11, Check.LOG: 12,
     Check.LEAVES: 13, Check.DISCLOSURES: 14, Check.NARROWING: 15, Check.ERASURE: 16, Check.UNFULFILLED: 17,
-    Check.OLDER: 18, Check.GONE: 19,
+    Check.OLDER: 18, Check.GONE: 19, Check.FORGOTTEN: 20,
 }  # fmt: skip
 """As stored in `integrity_finding`: never given twice."""
 
