@@ -239,7 +239,7 @@ async def test_d6_an_erased_person_put_back_is_named_though_a_replay_destroyed_t
     clock.advance(3 * HOUR)
     await owner.execute("UPDATE subject SET state = '\\x00' WHERE subject_id = $1", people["bea"])
     world.vault.warm.forget([people["bea"]])
-    assert await erase_again(world.vault, lost) == 1
+    assert (await erase_again(world.vault, lost)).subjects == 1
     await put_back(owner, people["bea"])
     await owner.execute("DELETE FROM erased WHERE subject_id = $1", people["bea"])
     assert (Check.ERASURE, people["bea"]) in await found(world.vault)
