@@ -1,6 +1,6 @@
 """Keys: everybody re-wrapped, beside the plain update that it cannot do without; erasure by history; cold and warm keys.
 
-People of the re-wrap are rows of wraps only, made by the vault's own `Opener` and copied in, since a rotation reads nothing else:
+People of the re-wrap are rows of wraps and states, made by the vault's own code and copied in, since a rotation reads nothing else:
 three compartments of 4, 3 and 2 purposes, as the benchmark makes them, twelve wraps. The plain update reads the same rows
 by the same ranges and writes back as many bytes under the same comparison, and opens nothing. "Cold" are keys that the process must
 fetch from the key store, as after its start; "warm" those that it holds.
@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
 
+import msgspec
+
 from bench.ground import Ground, Meter, connect, ground, vault_on
 from bench.ingest import VaultSide
 from bench.report import Options, Report
@@ -23,10 +25,11 @@ from vault.flows.lookup import traits
 from vault.flows.rotate import CHUNK, rotate
 from vault.flows.vault import Vault
 from vault.ids import new_subject
-from vault.keys.compartments import Opener, pack_wraps
+from vault.keys.compartments import Opener, holdings_of, pack_wraps
 from vault.keys.keyring import ALL
-from vault.keys.names import epochs, purpose_of
+from vault.keys.names import STATE, epochs, purpose_of
 from vault.sources import store as sources
+from vault.state.record import Writer, fresh, holdings
 from vault.worker import run as work_off
 
 FACTOR: Final = 5  # rows for each of `--people`: a hundred thousand untold
@@ -149,16 +152,25 @@ async def _rotations(report: Report, place: Ground, vault: Vault, options: Optio
 
 async def _fill(vault: Vault, place: Ground, people: int) -> None:
     masks = [vault.catalogue.mask(names) for names in SETS]
+    writer = Writer(vault.keyring.key(STATE))
     connection = await connect(place.database_url("bench_vault"))
     try:
         for first in range(0, people, 5_000):
-            rows = []
+            rows, states = [], []
             for _ in range(first, min(people, first + 5_000)):
                 subject = new_subject(vault.clock.now())
                 opener = Opener(vault.keyring, subject)
-                rows.append((subject, 1, pack_wraps(opener.create(mask, 1)[0] for mask in masks)))
+                wrapped = [opener.create(mask, 1)[0] for mask in masks]
+                rows.append((subject, 1, pack_wraps(wrapped)))
+                state = msgspec.structs.replace(
+                    fresh(subject), version=1, keys_version=1, holdings=holdings(holdings_of(wrapped))
+                )
+                states.append((subject, subject, 1, writer.pack(state)))
             await connection.copy_records_to_table(
                 "subject_key", schema_name="keys", columns=("subject_id", "version", "wraps"), records=rows
+            )
+            await connection.copy_records_to_table(
+                "subject", columns=("subject_id", "root", "version", "state"), records=states
             )
     finally:
         await connection.close()

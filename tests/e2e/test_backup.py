@@ -205,7 +205,7 @@ def test_an_embedded_database_of_an_older_postgresql_is_carried_over_by_the_two_
             with house.serving() as door:
                 buy(door, secrets, *PEOPLE)
                 narrow(door, secrets)
-                files = archives(house.ask("backup", str(house.folder / "backups")))
+            files = archives(house.ask("backup", str(house.folder / "backups")))
             assert json.loads(Path(files["data"]).with_suffix(".json").read_text())["about"]["server"] == 16
         finally:
             server.release()

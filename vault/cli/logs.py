@@ -61,7 +61,7 @@ def log_as_json(level: str = "info") -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(chosen),
-        logger_factory=structlog.PrintLoggerFactory(errors),
+        logger_factory=structlog.WriteLoggerFactory(errors),  # record and line end at once: processes may share a file
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(errors)
