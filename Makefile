@@ -6,7 +6,7 @@ BIN := .venv/bin
 ONCE ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 
-.PHONY: help demo clients test test-fast fuzz faults roles attack forensics lint types floors format docs check lock image clean
+.PHONY: help demo clients test test-fast test-long fuzz faults roles attack forensics lint types floors format docs check lock image clean
 .NOTPARALLEL:
 
 help:  ## what can be made
@@ -23,6 +23,9 @@ test: .venv/.dev clients  ## every test, on every core
 
 test-fast: .venv/.dev  ## what a change needs while it is being written
 	@$(BIN)/python -m pytest -q -x -m "not slow"
+
+test-long: .venv/.dev  ## rehearsals of half a minute each, which `make test` leaves out
+	@LONG=1 $(BIN)/python -m pytest -q -m long
 
 fuzz: .venv/.dev  ## requests of every bad kind against a real vault (CASES=100000 SEED=7); ends in one JSON line
 	@$(BIN)/python -m tests.fuzz --cases $(or $(CASES),100000) $(if $(SEED),--seed $(SEED))

@@ -134,6 +134,16 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long rehearsals are for `make test-long`; whoever names a file or a test gets them, too."""
+    if os.environ.get("LONG") or config.args != config.getini("testpaths"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--as-roles", action="store_true", help="Journeys reach the database as their processes would.")
     parser.addoption(

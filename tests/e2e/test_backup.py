@@ -168,6 +168,7 @@ def test_h7_a_lost_machine_is_restored_from_the_archives_and_two_of_three_shares
         assert mailed(door, secrets) == ["Cy"]
 
 
+@pytest.mark.long
 def test_an_archive_that_was_changed_is_refused_before_anything_is_touched(house: House) -> None:
     apart(house)
     house.furnish()
@@ -191,6 +192,7 @@ def test_an_archive_that_was_changed_is_refused_before_anything_is_touched(house
     assert restored["doctor"] == []
 
 
+@pytest.mark.long
 def test_an_embedded_database_of_an_older_postgresql_is_carried_over_by_the_two_commands(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,7 @@ def test_d14_h20_a_standby_that_lost_its_tail_is_promoted_under_a_running_vault(
     assert house.log.read_text().count('"database.replaced"') == 1
 
 
+@pytest.mark.long
 def test_h11_a_primary_that_lives_on_is_left_once_the_address_leads_elsewhere(house: House, pair: Pair) -> None:
     secrets = house.furnish()
     with house.serving("--no-worker") as door:
@@ -127,6 +128,7 @@ def test_h11_a_primary_that_lives_on_is_left_once_the_address_leads_elsewhere(ho
         assert pair.ask(standby, "SELECT count(*) FROM ledger") > before
 
 
+@pytest.mark.long
 def test_a6_d14_h20_an_older_copy_of_the_files_under_a_running_vault_serves_nothing_until_its_loss_is_accepted(
     house: House, pair: Pair
 ) -> None:

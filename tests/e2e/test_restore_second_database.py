@@ -22,6 +22,7 @@ def accept(house: House, restored: dict[str, Any]) -> dict[str, Any]:
     return accepted
 
 
+@pytest.mark.long
 def test_d6_d14_data_goes_back_beside_a_journal_in_a_second_server_which_is_there_or_comes_from_its_archive(
     house: House,
     second: Second,  # noqa: F811
