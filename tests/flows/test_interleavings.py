@@ -265,5 +265,10 @@ async def test_d1_d3_d8_d9_b6_b7_while_an_intruder_stands_at_any_statement(
     names = await matrix.count(intruder, inverse=True)
     if way == "step by step":
         monkeypatch.setattr(intake, "erase_at_once", _busy)
+    stood = 0
     for at in chosen(len(names), f"{time.strftime('%F')}/{way}/{intruder}", daily=1):
-        assert (await matrix.run(intruder, at, inverse=True)).stood, names[at]
+        ended = await matrix.run(intruder, at, inverse=True)
+        # A rotation takes as many statements as there is to move, so another one may be through before that boundary.
+        assert ended.stood or (intruder == "rotate" and at >= len(ended.names)), names[at]
+        stood += ended.stood
+    assert stood

@@ -109,7 +109,7 @@ async def test_rotation_destruction_requests_scan_and_restore_work_with_a_servic
         made = await back_up(vault, tmp_path / "backups", ("data", "keys", "journal"), lambda _: None)
     archive = {one.kind: tmp_path / "backups" / one.kind / one.file for one in made}
     there = msgspec.structs.replace(settings, database_url=empty_url)
-    await put_back(there, Archives(archive["data"], archive["keys"], None), lambda: _journal_key(there))
+    await put_back(there, Archives(archive["data"], archive["keys"], None), lambda folder: _journal_key(there, folder))
     clock.advance(60)
     async with open_vault(there, clock=clock) as vault:
         async with vault.database.begin() as connection:
