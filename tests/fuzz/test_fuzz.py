@@ -54,7 +54,7 @@ def test_a_finding_is_found(door: Stage) -> None:
     """What would be found if an answer held what was sent, or was no answer of ours."""
     door.ask("GET", "/v1/purposes", [], b"", who="server", label="fine")
     assert door.count == 0
-    door.app.state.vault = None  # no handler can run
+    door.app.state.vault = object()  # no handler can run
     door.ask("GET", "/v1/purposes", [], b"", who="server", label="broken")
     assert [one["what"] for one in door.findings] == ["status 500"]
 
